@@ -1,0 +1,1 @@
+"""Bundle to measurements: latency, hybrid quality, and the report. Never imports torch."""

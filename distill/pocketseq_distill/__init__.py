@@ -1,0 +1,1 @@
+"""Teacher to student: corpus, labels, filters, training, evaluation and serving."""

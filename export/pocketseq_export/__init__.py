@@ -1,0 +1,1 @@
+"""Student to bundle: quantize, export, verify."""
