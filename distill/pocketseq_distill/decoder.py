@@ -1,0 +1,183 @@
+"""Token ids out of a transformers encoder-decoder: greedy, sampled and by beams, with raw log-probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from pocketseq.errors import CheckpointError
+
+if TYPE_CHECKING:
+    import torch
+
+OnToken: TypeAlias = Callable[[int, int, float], bool]
+"""Called as ``(row, token, logprob)`` for every emitted token; False ends that row at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One sequence to answer, with settings of its own, so that unlike requests can share a batch."""
+
+    ids: Sequence[int]
+    """Token ids as the encoder reads them."""
+    max_new_tokens: int
+    """Tokens to emit at most, the end token counted."""
+    temperature: float = 0.0
+    """0 takes the likeliest token; above it tokens are drawn from the distribution at this temperature."""
+    seed: int = 0
+    """Fixes what is drawn, whatever else is in the batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Emission:
+    """Tokens that a model emitted for one prompt."""
+
+    tokens: list[int] = field(default_factory=list)
+    """Token ids, the end token included where it was emitted."""
+    logprobs: list[float] = field(default_factory=list)
+    """Log-probability of each token under the raw distribution (temperature 1, nothing banned)."""
+
+
+class Decoder:
+    """A transformers encoder-decoder with the special ids that its configuration names."""
+
+    def __init__(self, model: Any) -> None:
+        """Read the special ids of a model.
+
+        Args:
+            model: A transformers encoder-decoder with a language-model head; it is set to evaluation.
+
+        Raises:
+            CheckpointError: no start or no end token is configured.
+        """
+        self.model = model.eval()
+        settings, config = model.generation_config, model.config
+        start, ends, pad = (
+            getattr(settings, name) if getattr(settings, name) is not None else getattr(config, name, None)
+            for name in ("decoder_start_token_id", "eos_token_id", "pad_token_id")
+        )
+        if start is None or ends is None:
+            raise CheckpointError(
+                "expected decoder_start_token_id and eos_token_id in config.json or generation_config.json, "
+                f"found {start} and {ends}"
+            )
+        self.end_ids = frozenset(ends if isinstance(ends, list) else [ends])
+        self._start_id = int(start)
+        self._pad_id = int(pad or 0)
+        self._first_id: int | None = settings.forced_bos_token_id
+        self._banned_ids = [words[0] for words in settings.bad_words_ids or [] if len(words) == 1]
+
+    def decode(self, prompts: Sequence[Prompt], on_token: OnToken | None = None) -> list[Emission]:
+        """Decode one batch greedily or by sampling; a row leaves the batch when it ends.
+
+        Args:
+            prompts: What to answer, each with its own budget, temperature and seed.
+            on_token: Told of every token as it is emitted, and asked whether its row goes on.
+        """
+        import torch
+        from transformers.modeling_outputs import BaseModelOutput
+
+        emissions = [Emission() for _ in prompts]
+        generators = [torch.Generator().manual_seed(prompt.seed) for prompt in prompts]
+        rows = [row for row, prompt in enumerate(prompts) if prompt.max_new_tokens > 0]
+        if not rows:
+            return emissions
+        with torch.inference_mode():
+            ids, mask = self._pad([prompts[row].ids for row in rows])
+            memory = self._encode(ids, mask)
+            last = torch.full((len(rows), 1), self._start_id, device=ids.device)
+            cache, step = None, 0
+            while rows:
+                output = self.model(
+                    encoder_outputs=BaseModelOutput(last_hidden_state=memory),
+                    attention_mask=mask,
+                    decoder_input_ids=last,
+                    past_key_values=cache,
+                    use_cache=True,
+                )
+                cache = output.past_key_values
+                logprobs = output.logits[:, -1].float().log_softmax(-1)
+                chosen = self._choose(logprobs, [prompts[row] for row in rows], [generators[row] for row in rows], first=step == 0)
+                step += 1
+                keep = []
+                scores = logprobs.gather(1, chosen[:, None])[:, 0].tolist()
+                for place, (row, token, score) in enumerate(zip(rows, chosen.tolist(), scores, strict=True)):
+                    emissions[row].tokens.append(token)
+                    emissions[row].logprobs.append(score)
+                    wanted = on_token is None or on_token(row, token, score)
+                    if wanted and token not in self.end_ids and step < prompts[row].max_new_tokens:
+                        keep.append(place)
+                if keep and len(keep) < len(rows):
+                    index = torch.tensor(keep, device=ids.device)
+                    cache.batch_select_indices(index)
+                    memory, mask, chosen = memory[index], mask[index], chosen[index]
+                rows = [rows[place] for place in keep]
+                last = chosen[:, None]
+        return emissions
+
+    def search(self, prompts: Sequence[Prompt], *, beams: int) -> list[Emission]:
+        """Answer one batch by beam search; the budget is the largest among the prompts.
+
+        The log-probabilities come from one pass over the finished answers, since beams hold penalised sums only.
+        """
+        import torch
+        from transformers import GenerationConfig
+        from transformers.modeling_outputs import BaseModelOutput
+
+        settings = GenerationConfig(
+            num_beams=beams,
+            max_new_tokens=max(prompt.max_new_tokens for prompt in prompts),
+            decoder_start_token_id=self._start_id,
+            eos_token_id=sorted(self.end_ids),
+            pad_token_id=self._pad_id,
+            forced_bos_token_id=self._first_id,
+            bad_words_ids=[[token] for token in self._banned_ids] or None,
+        )
+        with torch.inference_mode():
+            ids, mask = self._pad([prompt.ids for prompt in prompts])
+            memory = self._encode(ids, mask)
+            # generate() repeats the memory in place for its beams, hence an output object of its own
+            sequences = self.model.generate(
+                encoder_outputs=BaseModelOutput(last_hidden_state=memory), attention_mask=mask, generation_config=settings
+            )
+            logits = self.model(
+                encoder_outputs=BaseModelOutput(last_hidden_state=memory), attention_mask=mask, decoder_input_ids=sequences[:, :-1]
+            ).logits
+            logprobs = logits.float().log_softmax(-1).gather(2, sequences[:, 1:, None])[:, :, 0]
+        emissions = []
+        for tokens, scores in zip(sequences[:, 1:].tolist(), logprobs.tolist(), strict=True):
+            length = next((place + 1 for place, token in enumerate(tokens) if token in self.end_ids), len(tokens))
+            emissions.append(Emission(tokens[:length], scores[:length]))
+        return emissions
+
+    def _encode(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Last encoder state [rows, source, width]."""
+        state: torch.Tensor = self.model.get_encoder()(input_ids=ids, attention_mask=mask, return_dict=True).last_hidden_state
+        return state
+
+    def _choose(
+        self, logprobs: torch.Tensor, prompts: Sequence[Prompt], generators: Sequence[torch.Generator], *, first: bool
+    ) -> torch.Tensor:
+        """Choose a token for each row of ``logprobs`` [rows, vocabulary]."""
+        import torch
+
+        if first and self._first_id is not None:
+            return torch.full((len(prompts),), self._first_id, device=logprobs.device)
+        if self._banned_ids:
+            logprobs = logprobs.index_fill(1, torch.tensor(self._banned_ids, device=logprobs.device), float("-inf"))
+        chosen = logprobs.argmax(-1)
+        for place, (prompt, generator) in enumerate(zip(prompts, generators, strict=True)):
+            if prompt.temperature > 0:
+                weights = (logprobs[place].cpu() / prompt.temperature).softmax(-1)
+                chosen[place] = torch.multinomial(weights, 1, generator=generator)[0]
+        return chosen
+
+    def _pad(self, rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pad on the right: ids and mask, int64 [rows, longest]."""
+        import torch
+
+        longest = max(map(len, rows))
+        ids = torch.tensor([[*row, *[self._pad_id] * (longest - len(row))] for row in rows])
+        mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
+        return ids.to(self.model.device), mask.to(self.model.device)

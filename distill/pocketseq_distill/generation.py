@@ -1,0 +1,194 @@
+"""Answers of a checkpoint: the one way in which labelling, evaluation and serving ask a teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from pocketseq.checkpoint import CheckpointCard
+from pocketseq.errors import CheckpointError, InputError
+from pocketseq.template import EncodedInput, Input
+from pocketseq.tokenizer import TextTokenizer
+from pocketseq_distill.decoder import Decoder, Emission, OnToken, Prompt
+
+FinishReason: TypeAlias = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One input to answer, with settings of its own."""
+
+    encoded: EncodedInput
+    """The input as the template encodes it."""
+    max_new_tokens: int
+    """Tokens to emit at most, the end token counted."""
+    temperature: float = 0.0
+    """0 takes the likeliest token; above it tokens are drawn from the distribution at this temperature."""
+    seed: int = 0
+    """Fixes what is drawn, whatever else is in the batch."""
+
+    @property
+    def prompt(self) -> Prompt:
+        """The request as the decoder reads it."""
+        return Prompt(self.encoded.ids, self.max_new_tokens, self.temperature, self.seed)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a model answered to one input."""
+
+    text: str
+    """The whole answer, read by the checkpoint's template."""
+    tokens: tuple[int, ...]
+    """Emitted token ids, the end token included where it was emitted."""
+    token_logprobs: tuple[float, ...]
+    """Log-probability of each emitted token under the raw distribution."""
+    finish_reason: FinishReason
+    """``stop`` where the model ended the answer, ``length`` where the budget did."""
+    truncated: tuple[str, ...]
+    """Names of the input fields that were cut."""
+    prompt_tokens: int
+    """Length of the input as the model read it."""
+
+
+class TeacherModel:
+    """A checkpoint loaded with transformers, with its template and tokenizer."""
+
+    def __init__(self, model: Any, tokenizer: TextTokenizer, card: CheckpointCard) -> None:
+        """Put together a model that is loaded already.
+
+        Args:
+            model: A transformers encoder-decoder with a language-model head; it is set to evaluation.
+            tokenizer: The checkpoint's tokenizer.
+            card: What ``distillation.json`` says of the checkpoint.
+
+        Raises:
+            CheckpointError: the tokenizer knows ids that the model does not embed, or no start or end token is configured.
+        """
+        if tokenizer.size > model.config.vocab_size:
+            raise CheckpointError(
+                f"expected a tokenizer of at most {model.config.vocab_size} ids, which is what the model embeds, "
+                f"found {tokenizer.size}; save the tokenizer that the model was trained with"
+            )
+        self.decoder = Decoder(model)
+        self.model = model
+        self.tokenizer = tokenizer
+        self.card = card
+
+    @classmethod
+    def load(cls, path: str | Path, *, device: str | None = None) -> TeacherModel:
+        """Load a checkpoint directory; weights from safetensors only, and code from it is never executed.
+
+        Args:
+            path: A Hugging Face directory.
+            device: Where it runs, such as ``"cuda"``; if not given, the accelerator where there is one.
+
+        Raises:
+            CheckpointError: the directory holds no usable encoder-decoder.
+        """
+        import torch
+        from transformers import AutoModelForSeq2SeqLM
+
+        path = Path(path)
+        card = CheckpointCard.read(path)
+        try:
+            model = AutoModelForSeq2SeqLM.from_pretrained(
+                path, use_safetensors=True, trust_remote_code=False, local_files_only=True, dtype=torch.float32
+            )
+        except Exception as error:  # a broken checkpoint fails in as many ways as there are libraries below
+            raise CheckpointError(f"{path}: expected weights that transformers can load, found: {error}") from error
+        return cls(model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")), read_tokenizer(path), card)
+
+    @property
+    def max_new_tokens_limit(self) -> int:
+        """Longest answer that the decoder's positions allow; a plain bound where they are relative."""
+        return int(getattr(self.model.config, "max_position_embeddings", None) or 1024)
+
+    def encode(self, source: Input) -> EncodedInput:
+        """Encode an input by the checkpoint's template, cutting what is over a field's budget."""
+        return self.card.template.encode(self.tokenizer, source)
+
+    def answer(
+        self,
+        inputs: Sequence[Input],
+        *,
+        max_new_tokens: int | None = None,
+        beams: int = 1,
+        temperature: float = 0.0,
+        seed: int = 0,
+        batch_size: int = 32,
+    ) -> list[Answer]:
+        """Answer many inputs, batched by length; the answers are in the order of the inputs.
+
+        Args:
+            inputs: Strings for the template's primary field, or mappings of its fields.
+            max_new_tokens: Budget of an answer; the checkpoint's own if not given.
+            beams: 1 decodes greedily or by sampling, more searches with so many beams.
+            temperature: 0 is greedy; above it answers are sampled, each by ``seed`` plus its place in ``inputs``.
+            seed: Fixes what is sampled.
+            batch_size: Inputs decoded together.
+
+        Raises:
+            InputError: an input that the template does not take, or beams together with a temperature.
+        """
+        if beams > 1 and temperature > 0:
+            raise InputError(f"expected beams or a temperature, found both: beams={beams}, temperature={temperature}")
+        budget = self.card.max_new_tokens if max_new_tokens is None else max_new_tokens
+        requests = [Request(self.encode(source), budget, temperature, seed + place) for place, source in enumerate(inputs)]
+        order = sorted(range(len(requests)), key=lambda place: len(requests[place].encoded.ids))
+        answers: dict[int, Answer] = {}
+        for start in range(0, len(order), batch_size):
+            places = order[start : start + batch_size]
+            batch = [requests[place] for place in places]
+            answers.update(zip(places, self._search(batch, beams) if beams > 1 else self.decode(batch), strict=True))
+        return [answers[place] for place in range(len(requests))]
+
+    def decode(self, requests: Sequence[Request], on_token: OnToken | None = None) -> list[Answer]:
+        """Answer one batch of unlike requests greedily or by sampling.
+
+        Args:
+            requests: What to answer, each with its own budget, temperature and seed.
+            on_token: Told of every token as it is emitted, and asked whether its row goes on.
+        """
+        emissions = self.decoder.decode([request.prompt for request in requests], on_token)
+        return [self._read(request, emission) for request, emission in zip(requests, emissions, strict=True)]
+
+    def _search(self, requests: Sequence[Request], beams: int) -> list[Answer]:
+        emissions = self.decoder.search([request.prompt for request in requests], beams=beams)
+        return [self._read(request, emission) for request, emission in zip(requests, emissions, strict=True)]
+
+    def _read(self, request: Request, emission: Emission) -> Answer:
+        ended = bool(emission.tokens) and emission.tokens[-1] in self.decoder.end_ids
+        content = emission.tokens[:-1] if ended else emission.tokens
+        return Answer(
+            text=self.card.template.decode(self.tokenizer, content, request.encoded),
+            tokens=tuple(emission.tokens),
+            token_logprobs=tuple(emission.logprobs),
+            finish_reason="stop" if ended else "length",
+            truncated=request.encoded.truncated,
+            prompt_tokens=len(request.encoded.ids),
+        )
+
+
+def read_tokenizer(path: Path) -> TextTokenizer:
+    """Read the tokenizer of a checkpoint directory, converting an older format where transformers can.
+
+    Raises:
+        CheckpointError: there is no tokenizer, or none with a fast form.
+    """
+    if (path / "tokenizer.json").is_file():
+        return TextTokenizer.from_file(path / "tokenizer.json")
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True)
+    except Exception as error:  # each tokenizer family fails in its own way where a file is missing
+        raise CheckpointError(f"{path}: expected tokenizer.json or files that convert to it, found: {error}") from error
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise CheckpointError(
+            f"{path}: expected a tokenizer with a fast form, found {type(tokenizer).__name__}; save a tokenizer.json there"
+        )
+    return TextTokenizer(backend)
