@@ -1,0 +1,1 @@
+"""Recipes that ship in the package: ``pocketseq run <name>``."""

@@ -1,0 +1,29 @@
+"""``pocketseq run``: a recipe from start to end."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from pocketseq.commands import Command
+from pocketseq.pipeline.recipe import Recipe
+from pocketseq.pipeline.run import run_recipe
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Declare the arguments of ``pocketseq run``."""
+    parser.add_argument("recipe", metavar="RECIPE", help="a .toml file, or the name of an installed recipe such as python-fix-demo")
+    parser.add_argument("-o", "--output", metavar="DIR", type=Path, help="run directory (default: runs/<name of the recipe>)")
+    parser.add_argument("--until", metavar="STAGE", help="stop after this stage")
+    parser.add_argument("--from", metavar="STAGE", dest="restart_at", help="run this stage and all after it again, changed or not")
+
+
+def run(args: Namespace) -> int:
+    """Run the recipe; what is done already is skipped."""
+    recipe = Recipe.read(args.recipe)
+    directory = args.output or Path("runs") / recipe.name
+    run_recipe(recipe, directory, until=args.until, restart_at=args.restart_at)
+    return 0
+
+
+COMMAND = Command(name="run", summary="run a recipe: teacher to bundle to report", configure=configure, run=run)

@@ -1,0 +1,116 @@
+"""Recipes: the TOML files that configure a run, and the only configuration there is."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from pocketseq.errors import RecipeError
+from pocketseq.pipeline.settings import read_settings
+
+RECIPES_GROUP: Final = "pocketseq.recipes"
+"""Entry-point group whose values are packages that hold recipes as ``<name>.toml``."""
+
+FORMAT: Final = 1
+
+Settings = TypeVar("Settings")
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    name: str
+    task: str
+    format: int
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What a run is made of, table by table."""
+
+    name: str
+    """Name of the recipe, and of the bundle that it makes."""
+    task: str
+    """Name of the task, such as ``python-fix``."""
+    description: str
+    """One sentence for people."""
+    tables: Mapping[str, Mapping[str, Any]]
+    """Every table but ``[recipe]``; each is read by the stages that name it among their sections."""
+    text: str
+    """The TOML as it was written, comments included."""
+
+    @classmethod
+    def read(cls, source: str | Path) -> Recipe:
+        """Read a recipe from a file or by the name of one that is installed.
+
+        Args:
+            source: A path, or a name such as ``"python-fix-demo"``.
+
+        Raises:
+            RecipeError: no such recipe, not TOML, or a head that is not ``name``, ``task`` and ``format``.
+        """
+        path = Path(source)
+        if path.suffix == ".toml" or path.is_file():
+            try:
+                return cls.parse(path.read_text(encoding="utf-8"), where=str(path))
+            except OSError as error:
+                raise RecipeError(f"expected a recipe file at {path}, found none: {error.strerror}") from None
+        packaged = packaged_recipes()
+        if str(source) not in packaged:
+            raise RecipeError(f"expected a .toml file or one of the installed recipes {sorted(packaged)}, found {str(source)!r}")
+        return cls.parse(packaged[str(source)], where=f"{source}.toml")
+
+    @classmethod
+    def parse(cls, text: str, *, where: str) -> Recipe:
+        """Read a recipe from TOML text.
+
+        Args:
+            text: The TOML.
+            where: Names the text in a message.
+
+        Raises:
+            RecipeError: see ``read``.
+        """
+        try:
+            tables = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise RecipeError(f"{where}: expected TOML: {error}") from None
+        loose = sorted(key for key, table in tables.items() if not isinstance(table, dict))
+        if loose:
+            raise RecipeError(f"{where}: expected every key inside a table such as [recipe], found {loose} outside")
+        version = tables.get("recipe", {}).get("format", FORMAT)
+        if isinstance(version, int) and version > FORMAT:
+            raise RecipeError(f"{where}: expected format {FORMAT} or older, found {version}; update pocketseq")
+        head = read_settings(_Head, tables.pop("recipe", {}), f"{where}, table [recipe]")
+        return cls(name=head.name, task=head.task, description=head.description, tables=tables, text=text)
+
+    def table(self, name: str) -> Mapping[str, Any]:
+        """One table as TOML gave it; empty where the recipe has none of that name."""
+        return self.tables.get(name, {})
+
+    def settings(self, name: str, kind: type[Settings]) -> Settings:
+        """One table as a dataclass.
+
+        Args:
+            name: Name of the table.
+            kind: The dataclass; its field names are the keys, its defaults stand for absent ones.
+
+        Raises:
+            RecipeError: an unknown or missing key, or a value of another type.
+        """
+        return read_settings(kind, self.table(name), f"recipe {self.name!r}, table [{name}]")
+
+
+def packaged_recipes() -> dict[str, str]:
+    """TOML text of every installed recipe, by name."""
+    found = {}
+    for entry in entry_points(group=RECIPES_GROUP):
+        for file in files(entry.value).iterdir():
+            if file.name.endswith(".toml"):
+                found[file.name.removesuffix(".toml")] = file.read_text(encoding="utf-8")
+    return found

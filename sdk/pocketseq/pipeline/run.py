@@ -1,0 +1,126 @@
+"""Running a recipe: every stage in order, skipping those whose inputs have not changed."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from pocketseq.errors import RecipeError
+from pocketseq.files import digest, writing
+from pocketseq.pipeline.recipe import Recipe
+from pocketseq.pipeline.stage import Stage, find_stages, order, require
+from pocketseq.pipeline.state import RunState
+
+Report = Callable[[str], None]
+"""Takes one line of progress."""
+
+
+def run_recipe(
+    recipe: Recipe,
+    directory: Path,
+    *,
+    until: str | None = None,
+    restart_at: str | None = None,
+    stages: Iterable[Stage] | None = None,
+    report: Report | None = None,
+) -> None:
+    """Run the stages of a recipe in a run directory.
+
+    A stage is skipped when it has finished with the same fingerprint: the recipe tables that it reads, what it declares as its
+    inputs, and the fingerprints of the stages before it. Killed at any moment, the same call goes on where it stopped.
+
+    Args:
+        recipe: What to make.
+        directory: The run directory; made where there is none.
+        until: Name of the last stage to run; None for all.
+        restart_at: Name of a stage to run again, with all that come after it, though nothing has changed.
+        stages: The stages; None for those that are installed.
+        report: Takes one line of progress; None writes to standard error.
+
+    Raises:
+        RecipeError: a stage or table of that name does not exist.
+        MissingExtraError: a library that a stage needs is not installed.
+        PocketSeqError: whatever a stage raises.
+    """
+    report = report or _to_stderr
+    plan = _plan(recipe, order(stages) if stages is not None else find_stages(), until)
+    names = [stage.name for stage in plan]
+    if restart_at is not None and restart_at not in names:
+        raise RecipeError(f"expected a stage among {names} to start from, found {restart_at!r}")
+    require(plan)
+    directory.mkdir(parents=True, exist_ok=True)
+    with writing(directory / "recipe.toml") as file:
+        file.write(recipe.text)
+    state = RunState.read(directory)
+    if restart_at is not None:
+        for name in names[names.index(restart_at) :]:
+            state.forget(name)
+    begun = time.monotonic()
+    fingerprints: dict[str, str] = {}
+    for number, stage in enumerate(plan, start=1):
+        place = f"[{number}/{len(plan)}] {stage.name}"
+        fingerprints[stage.name] = fingerprint = _fingerprint(stage, recipe, directory, fingerprints)
+        if state.is_finished(stage.name, fingerprint) and all((directory / output).exists() for output in stage.outputs):
+            report(f"{place}: unchanged, skipped")
+            continue
+        resumed = state.is_started(stage.name, fingerprint)
+        report(f"{place}: {'resumed' if resumed else 'started'}")
+        if not resumed:
+            _clear(stage, directory)
+        state.started(stage.name, fingerprint)
+        started = time.monotonic()
+        try:
+            stage.run(recipe, directory)
+        except KeyboardInterrupt:
+            report(f"{place}: interrupted; the same command goes on from here")
+            raise
+        now = time.monotonic()
+        state.finished(stage.name, round(now - started, 3))
+        left = ", ".join(names[number:]) or "none"
+        report(f"{place}: done in {_clock(now - started)} · {_clock(now - begun)} elapsed · left: {left}")
+
+
+def _plan(recipe: Recipe, stages: list[Stage], until: str | None) -> list[Stage]:
+    names = [stage.name for stage in stages]
+    sections = {section for stage in stages for section in stage.sections}
+    unknown = sorted(set(recipe.tables) - sections)
+    if unknown:
+        raise RecipeError(f"recipe {recipe.name!r}: expected tables among {sorted(sections)}, found {unknown}")
+    if until is None:
+        return stages
+    if until not in names:
+        raise RecipeError(f"expected a stage among {names} to stop after, found {until!r}")
+    return stages[: names.index(until) + 1]
+
+
+def _fingerprint(stage: Stage, recipe: Recipe, directory: Path, earlier: Mapping[str, str]) -> str:
+    return digest(
+        {
+            "stage": stage.name,
+            "task": recipe.task,
+            "tables": {section: recipe.table(section) for section in stage.sections},
+            "after": {name: earlier[name] for name in stage.after},
+            "inputs": stage.inputs(recipe, directory),
+        }
+    )
+
+
+def _clear(stage: Stage, directory: Path) -> None:
+    for output in stage.outputs:
+        path = directory / output
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

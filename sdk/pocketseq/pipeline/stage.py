@@ -1,0 +1,99 @@
+"""Stages: the steps of a run, found through entry points and put into order."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, Final
+
+from pocketseq.errors import MissingExtraError, RecipeError
+from pocketseq.pipeline.recipe import Recipe
+
+STAGES_GROUP: Final = "pocketseq.stages"
+"""Entry-point group whose values are ``module:STAGE``."""
+
+
+def nothing(recipe: Recipe, directory: Path) -> None:
+    """The inputs of a stage that depends on earlier stages and its tables alone."""
+    del recipe, directory
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One step of a run: reads and writes files in the run directory."""
+
+    name: str
+    """What people call it on the command line."""
+    after: tuple[str, ...]
+    """Names of the stages whose files it reads."""
+    run: Callable[[Recipe, Path], None]
+    """Does the work in the run directory; interrupted and called again, it goes on or starts over, as it sees fit."""
+    sections: tuple[str, ...] = ()
+    """Recipe tables that it reads."""
+    inputs: Callable[[Recipe, Path], Any] = nothing
+    """JSON value of what its result depends on beyond earlier stages and its tables, such as the hash of a data file."""
+    outputs: tuple[str, ...] = ()
+    """Files and folders in the run directory that it owns: they must be there for it to be skipped, and they go before it
+    starts over for other inputs, so that nothing left over from them is taken for its own."""
+    needs: tuple[str, ...] = ()
+    """Modules beyond the base install; checked before the first stage starts."""
+    extra: str = "all"
+    """The extra that brings these modules."""
+
+
+def find_stages() -> list[Stage]:
+    """Every installed stage, each after those that it reads from.
+
+    Raises:
+        RecipeError: the installed stages do not fit together.
+        MissingExtraError: a stage's module imports what is not installed.
+    """
+    return order(_load(entry) for entry in entry_points(group=STAGES_GROUP))
+
+
+def order(stages: Iterable[Stage]) -> list[Stage]:
+    """Sort stages so that each comes after those that it reads from.
+
+    Raises:
+        RecipeError: a stage follows one that is not there, two have one name, or they go in a circle.
+    """
+    by_name: dict[str, Stage] = {}
+    for stage in stages:
+        if stage.name in by_name:
+            raise RecipeError(f"expected stages with names of their own, found two called {stage.name!r}")
+        by_name[stage.name] = stage
+    for stage in by_name.values():
+        missing = sorted(set(stage.after) - set(by_name))
+        if missing:
+            raise RecipeError(f"expected the stages {missing} before stage {stage.name!r}, found only {sorted(by_name)} installed")
+    try:
+        names = list(TopologicalSorter({stage.name: stage.after for stage in by_name.values()}).static_order())
+    except CycleError as error:
+        raise RecipeError(f"expected stages in an order, found a circle: {' -> '.join(error.args[1])}") from None
+    return [by_name[name] for name in names]
+
+
+def require(stages: Sequence[Stage]) -> None:
+    """Check that what the stages import is installed, before any of them has worked for minutes.
+
+    Raises:
+        MissingExtraError: with the pip line that mends it.
+    """
+    for stage in stages:
+        for module in stage.needs:
+            if importlib.util.find_spec(module) is None:
+                raise MissingExtraError(stage.extra, module)
+
+
+def _load(entry: EntryPoint) -> Stage:
+    try:
+        stage: Stage = entry.load()
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("pocketseq"):
+            raise
+        raise MissingExtraError("all", error.name) from error
+    return stage

@@ -1,0 +1,85 @@
+"""Recipes: strict, and with messages that name the place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from pocketseq.errors import RecipeError
+from pocketseq.pipeline import Recipe
+
+HEAD = '[recipe]\nname = "tiny"\ntask = "echo"\nformat = 1\n'
+
+
+@dataclass(frozen=True)
+class Training:
+    steps: int
+    lr: float = 0.5
+    kinds: tuple[str, ...] = ()
+    device: Literal["cpu", "cuda"] = "cpu"
+    resume: bool = True
+    seed: int | None = None
+
+
+def parse(text: str) -> Recipe:
+    return Recipe.parse(HEAD + text, where="tiny.toml")
+
+
+def test_a_table_becomes_the_dataclass_of_its_stage() -> None:
+    """Whole numbers serve as numbers, lists as tuples, and absent keys take their defaults."""
+    recipe = parse('[train]\nsteps = 10\nlr = 1\nkinds = ["a", "b"]\nseed = 3\n')
+    assert recipe.settings("train", Training) == Training(steps=10, lr=1.0, kinds=("a", "b"), seed=3)
+    assert (recipe.name, recipe.task) == ("tiny", "echo")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("stesp = 1", r"table \[train\]: expected keys among .*'steps'.*, found 'stesp'"),
+        ("lr = 1.0", r"table \[train\]: expected the key 'steps' \(a whole number\), found none"),
+        ("steps = 1.5", r"key 'steps': expected a whole number, found 1.5"),
+        ("steps = true", r"key 'steps': expected a whole number, found True"),
+        ("steps = 1\nlr = false", r"key 'lr': expected a number, found False"),
+        ('steps = 1\ndevice = "tpu"', r"key 'device': expected one of \['cpu', 'cuda'\], found 'tpu'"),
+        ("steps = 1\nkinds = [1]", r"key 'kinds': expected a string, found 1"),
+        ('steps = 1\nkinds = "a"', r"key 'kinds': expected a list of a string, found 'a'"),
+        ('steps = 1\nseed = "x"', r"key 'seed': expected a whole number, found 'x'"),
+    ],
+)
+def test_a_bad_value_names_table_key_expected_and_found(text: str, message: str) -> None:
+    """A slip in a recipe is found before anything runs, with its place."""
+    with pytest.raises(RecipeError, match=message):
+        parse("[train]\n" + text).settings("train", Training)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[recipe", "tiny.toml: expected TOML"),
+        ("x = 1", r"expected every key inside a table such as \[recipe\], found \['x'\] outside"),
+        ("", r"table \[recipe\]: expected the key 'name' \(a string\), found none"),
+        ('[recipe]\nname = "a"\ntask = "b"\nformat = 2', "expected format 1 or older, found 2; update pocketseq"),
+    ],
+)
+def test_what_is_no_recipe_is_refused(text: str, message: str) -> None:
+    """A recipe needs TOML, tables, a head, and a format that this version knows."""
+    with pytest.raises(RecipeError, match=message):
+        Recipe.parse(text, where="tiny.toml")
+
+
+def test_a_recipe_is_read_from_a_file_with_its_comments(tmp_path: Path) -> None:
+    """The text is kept as written, so that a run directory can show it."""
+    path = tmp_path / "mine.toml"
+    path.write_text("# why\n" + HEAD, encoding="utf-8")
+    assert Recipe.read(path).text.startswith("# why\n")
+    with pytest.raises(RecipeError, match=r"expected a recipe file at .*none\.toml, found none"):
+        Recipe.read(tmp_path / "none.toml")
+
+
+def test_an_unknown_name_lists_the_installed_recipes() -> None:
+    """Whoever mistypes a name sees the right ones."""
+    with pytest.raises(RecipeError, match="one of the installed recipes .*, found 'no-such-recipe'"):
+        Recipe.read("no-such-recipe")

@@ -1,0 +1,172 @@
+"""Runs: order, skipping, resuming, and what makes a stage run again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pocketseq.errors import MissingExtraError, RecipeError
+from pocketseq.pipeline import Recipe, Stage, run_recipe
+
+Work = Callable[[Recipe, Path], None]
+Table = dict[str, int]
+
+
+def recipe(**tables: Table) -> Recipe:
+    return Recipe(name="tiny", task="echo", description="", tables=tables, text="# tiny\n")
+
+
+class Kitchen:
+    """Three stages in a row that write down what they did."""
+
+    def __init__(self) -> None:
+        self.log: list[str] = []
+        self.lines: list[str] = []
+        self.data = "flour"
+        self.fail: BaseException | None = None
+
+    def work(self, name: str) -> Work:
+        def run(recipe: Recipe, directory: Path) -> None:
+            self.log.append(name)
+            with (directory / f"{name}.txt").open("a", encoding="utf-8") as file:
+                file.write(name)
+            if name == "bake" and self.fail is not None:
+                raise self.fail
+
+        return run
+
+    def stages(self) -> list[Stage]:
+        return [
+            Stage("serve", ("bake",), self.work("serve"), outputs=("serve.txt",)),
+            Stage("bake", ("mix",), self.work("bake"), sections=("bake",), outputs=("bake.txt",)),
+            Stage("mix", (), self.work("mix"), sections=("mix",), inputs=lambda *_: self.data, outputs=("mix.txt",)),
+        ]
+
+    def run(
+        self, directory: Path, *, until: str | None = None, restart_at: str | None = None, **tables: dict[str, int]
+    ) -> list[str]:
+        self.log.clear()
+        self.lines.clear()
+        run_recipe(recipe(**tables), directory, until=until, restart_at=restart_at, stages=self.stages(), report=self.lines.append)
+        return list(self.log)
+
+
+def test_stages_run_in_the_order_of_what_they_read(tmp_path: Path) -> None:
+    """The order comes from the stages themselves, whatever order they are found in."""
+    kitchen = Kitchen()
+    assert kitchen.run(tmp_path) == ["mix", "bake", "serve"]
+    assert (tmp_path / "recipe.toml").read_text(encoding="utf-8") == "# tiny\n"
+
+
+def test_unchanged_stages_are_skipped(tmp_path: Path) -> None:
+    """The second run does nothing and says so."""
+    kitchen = Kitchen()
+    kitchen.run(tmp_path)
+    assert kitchen.run(tmp_path) == []
+    assert kitchen.lines == [f"[{n}/3] {name}: unchanged, skipped" for n, name in enumerate(["mix", "bake", "serve"], start=1)]
+
+
+def test_a_changed_table_reruns_its_stage_and_what_comes_after(tmp_path: Path) -> None:
+    """A stage before it stays as it is."""
+    kitchen = Kitchen()
+    kitchen.run(tmp_path, bake={"minutes": 30})
+    assert kitchen.run(tmp_path, bake={"minutes": 40}) == ["bake", "serve"]
+
+
+def test_a_changed_input_reruns_its_stage_and_what_comes_after(tmp_path: Path) -> None:
+    """Inputs that a stage declares count like tables."""
+    kitchen = Kitchen()
+    kitchen.run(tmp_path)
+    kitchen.data = "rye"
+    assert kitchen.run(tmp_path) == ["mix", "bake", "serve"]
+
+
+def test_a_missing_output_reruns_its_stage(tmp_path: Path) -> None:
+    """A file that somebody removed is made again."""
+    kitchen = Kitchen()
+    kitchen.run(tmp_path)
+    (tmp_path / "bake.txt").unlink()
+    assert kitchen.run(tmp_path) == ["bake"]
+
+
+def test_an_interrupted_stage_goes_on_with_what_it_left(tmp_path: Path) -> None:
+    """What a stage wrote before it was killed is there when it is called again; stages before it are skipped."""
+    kitchen = Kitchen()
+    kitchen.fail = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        kitchen.run(tmp_path)
+    assert kitchen.lines[-1] == "[2/3] bake: interrupted; the same command goes on from here"
+    kitchen.fail = None
+    assert kitchen.run(tmp_path) == ["bake", "serve"]
+    assert kitchen.lines[1] == "[2/3] bake: resumed"
+    assert (tmp_path / "bake.txt").read_text(encoding="utf-8") == "bakebake"
+
+
+def test_left_overs_of_other_inputs_are_removed(tmp_path: Path) -> None:
+    """A half-done stage never goes on from work on another recipe."""
+    kitchen = Kitchen()
+    kitchen.fail = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        kitchen.run(tmp_path, bake={"minutes": 30})
+    kitchen.fail = None
+    kitchen.run(tmp_path, bake={"minutes": 40})
+    assert (tmp_path / "bake.txt").read_text(encoding="utf-8") == "bake"
+
+
+def test_until_and_from_narrow_and_force(tmp_path: Path) -> None:
+    """``until`` stops after a stage; ``from`` runs a stage and its followers again though nothing changed."""
+    kitchen = Kitchen()
+    assert kitchen.run(tmp_path, until="bake") == ["mix", "bake"]
+    assert kitchen.run(tmp_path, restart_at="bake") == ["bake", "serve"]
+
+
+@pytest.mark.parametrize("option", ["until", "restart_at"])
+def test_an_unknown_stage_is_an_error_that_lists_the_known(tmp_path: Path, option: str) -> None:
+    """A mistyped stage name stops the run before it starts."""
+    with pytest.raises(RecipeError, match=r"expected a stage among \['mix', 'bake', 'serve'\].*found 'bkae'"):
+        Kitchen().run(tmp_path, **{option: "bkae"})  # type: ignore[arg-type]
+
+
+def test_a_table_that_no_stage_reads_is_an_error(tmp_path: Path) -> None:
+    """A mistyped table would otherwise be passed over in silence."""
+    with pytest.raises(RecipeError, match=r"expected tables among \['bake', 'mix'\], found \['bkae'\]"):
+        Kitchen().run(tmp_path, bkae={"minutes": 1})
+
+
+def test_a_missing_library_is_found_before_anything_runs(tmp_path: Path) -> None:
+    """Nobody waits for early stages to hear that a later one cannot run; the message ends in the pip line."""
+    ran = []
+    first = Stage("first", (), lambda *_: ran.append("first"))
+    second = Stage("second", ("first",), lambda *_: None, needs=("no_such_module",), extra="distill")
+    with pytest.raises(MissingExtraError, match=r"'no_such_module'.*pip install \"pocketseq\[distill\]\"$"):
+        run_recipe(recipe(), tmp_path, stages=[first, second], report=ran.append)
+    assert ran == []
+
+
+def test_stages_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
+    """A circle, a missing predecessor and a name used twice are said plainly."""
+
+    def stage(name: str, *after: str) -> Stage:
+        return Stage(name, after, lambda *_: None)
+
+    for stages, message in (
+        ([stage("a", "b"), stage("b", "a")], "found a circle"),
+        ([stage("a", "b")], r"expected the stages \['b'\] before stage 'a'"),
+        ([stage("a"), stage("a")], "found two called 'a'"),
+    ):
+        with pytest.raises(RecipeError, match=message):
+            run_recipe(recipe(), tmp_path, stages=stages)
+
+
+def test_a_newer_or_broken_state_is_refused(tmp_path: Path) -> None:
+    """A state that cannot be read is never overwritten."""
+    for text, message in (
+        (json.dumps({"format": 9, "stages": {}}), "expected format 1, found 9"),
+        ("{", "expected the state of a run"),
+    ):
+        (tmp_path / "state.json").write_text(text, encoding="utf-8")
+        with pytest.raises(RecipeError, match=message):
+            Kitchen().run(tmp_path)
