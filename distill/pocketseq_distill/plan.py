@@ -1,0 +1,90 @@
+"""The plan of a training: everything that decides what comes out of it, apart from the rows and the model."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypeAlias
+
+from pocketseq.errors import RecipeError
+from pocketseq_distill.losses import LossWeights
+
+Schedule: TypeAlias = Literal["cosine", "linear", "inverse-sqrt", "constant"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingPlan:
+    """How long, how fast and on what loss to train."""
+
+    steps: int
+    """Updates of the weights."""
+    batch_size: int = 64
+    """Rows that go through the model together, per process."""
+    accumulation: int = 1
+    """Batches whose gradients make up one update."""
+    learning_rate: float = 1e-3
+    """Peak learning rate."""
+    warmup_steps: int = 100
+    """Updates over which the learning rate rises to its peak."""
+    schedule: Schedule = "cosine"
+    """How the learning rate falls afterwards; by time where ``max_minutes`` runs out before the steps do."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay of AdamW."""
+    beta2: float = 0.98
+    """Decay of AdamW's second moment; 0.98 settles sooner than 0.999, which short trainings need."""
+    clip_norm: float = 1.0
+    """Largest norm of an update's gradient; 0 does not clip."""
+    cross_entropy: float = 1.0
+    """Weight of the cross-entropy with the label."""
+    divergence: float = 0.0
+    """Weight of the forward KL from the teacher; zero needs no teacher."""
+    temperature: float = 1.0
+    """Temperature at which student and teacher are compared."""
+    label_smoothing: float = 0.0
+    """Share of a label's probability that is spread over the vocabulary."""
+    frozen_encoder_steps: int = 0
+    """First updates in which encoder and embeddings stand still: a copied encoder need not be unlearnt, and costs little."""
+    bf16: bool = True
+    """Compute in bfloat16 where precision allows; weights and optimiser stay in float32."""
+    seed: int = 0
+    """Seed of the order of rows and of dropout."""
+    max_minutes: float | None = None
+    """Wall-clock budget, interrupted runs counted together; None trains all steps."""
+    validate_every: int | None = None
+    """Updates between validations; None validates never."""
+    patience: int | None = None
+    """Validations without a better result after which training stops; None never stops early."""
+    save_every_minutes: float = 5.0
+    """Minutes of training that a kill may cost at most."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "accumulation"):
+            if getattr(self, name) < 1:
+                raise RecipeError(f"training plan: expected {name} of 1 or more, found {getattr(self, name)}")
+        if self.patience is not None and self.validate_every is None:
+            raise RecipeError("training plan: patience counts validations; give validate_every too, or leave patience out")
+        if self.temperature <= 0:
+            raise RecipeError(f"training plan: expected a temperature above 0, found {self.temperature}")
+        if self.cross_entropy <= 0 and self.divergence <= 0:
+            raise RecipeError("training plan: expected a weight above 0 for cross_entropy or divergence, found none")
+
+    @property
+    def loss(self) -> LossWeights:
+        """How the losses are mixed."""
+        return LossWeights(
+            cross_entropy=self.cross_entropy,
+            divergence=self.divergence,
+            temperature=self.temperature,
+            smoothing=self.label_smoothing,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as plain JSON values."""
+        return asdict(self)
+
+    @property
+    def course(self) -> dict[str, Any]:
+        """What decides the course of the weights, without how long it is followed: a longer plan goes on from a shorter one."""
+        whole = self.to_json()
+        for name in ("steps", "max_minutes", "validate_every", "patience", "save_every_minutes"):
+            del whole[name]
+        return whole

@@ -1,0 +1,105 @@
+"""Train a model from its rows to a finished checkpoint; killed at any moment, the same call goes on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel, TrainerState
+
+from pocketseq.files import digest, write_json
+from pocketseq_distill.callbacks import elapsed_before, is_over
+from pocketseq_distill.console import quiet_transformers
+from pocketseq_distill.plan import TrainingPlan
+from pocketseq_distill.rows import TokenRows
+from pocketseq_distill.trainer import DistillationTrainer, Validation, last_complete_checkpoint
+
+_COURSE_FILE = "course.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a training came to; the model itself was changed in place."""
+
+    steps: int
+    """Updates made, interrupted runs included."""
+    minutes: float
+    """Time of training, interrupted runs included."""
+    best: float | None
+    """Best exact match in validation; None where there was no validation."""
+    history: tuple[dict[str, Any], ...]
+    """Loss and validation by update, as the trainer logged them."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The summary as plain JSON values, without the history."""
+        return {"steps": self.steps, "minutes": round(self.minutes, 2), "best_validation_exact_match": self.best}
+
+
+def train(
+    model: PreTrainedModel,
+    rows: TokenRows,
+    plan: TrainingPlan,
+    *,
+    state_dir: Path,
+    teacher: PreTrainedModel | None = None,
+    validation: Validation | None = None,
+) -> Trained:
+    """Train a model in place, resuming what an earlier call with the same arguments left in ``state_dir``.
+
+    A longer plan goes on from a shorter one; another model, other rows or another course start over.
+
+    Args:
+        model: The student as it starts; with validation it ends as its best checkpoint, otherwise as its last.
+        rows: What it trains on.
+        plan: How.
+        state_dir: Where checkpoints go; the caller removes it when the trained model is safely written.
+        teacher: Model of the same vocabulary for the KL term; None for plain training.
+        validation: Measures the student as it trains.
+
+    Raises:
+        CheckpointError: teacher and student differ in vocabulary.
+        TrainingError: no rows, or a loss that is not finite.
+    """
+    trainer = DistillationTrainer(model, rows, plan, state_dir=state_dir, teacher=teacher, validation=validation)
+    course = {
+        "plan": plan.course,
+        "rows": rows.fingerprint,
+        "model": json.loads(model.config.to_json_string()),
+        "teacher": None if teacher is None else json.loads(teacher.config.to_json_string()),
+    }
+    checkpoint = _resumable(state_dir, digest(course))
+    with quiet_transformers():
+        if checkpoint is not None:
+            state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+            elapsed_s = elapsed_before(state)
+            if is_over(plan, step=state.global_step, best_step=state.best_global_step, elapsed_s=elapsed_s):
+                finished = type(model).from_pretrained(state.best_model_checkpoint or checkpoint, use_safetensors=True)
+                model.load_state_dict(finished.state_dict())
+                return _summary(state, elapsed_s)
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    return _summary(trainer.state, trainer.clock.elapsed_s)
+
+
+def _summary(state: TrainerState, elapsed_s: float) -> Trained:
+    return Trained(
+        steps=state.global_step,
+        minutes=elapsed_s / 60,
+        best=None if state.best_metric is None else float(state.best_metric),
+        history=tuple(state.log_history),
+    )
+
+
+def _resumable(state_dir: Path, course: str) -> Path | None:
+    """The checkpoint to go on from, if what lies there follows the same course; anything else is removed."""
+    file = state_dir / _COURSE_FILE
+    try:
+        same = json.loads(file.read_text(encoding="utf-8")) == {"course": course}
+    except (OSError, ValueError):
+        same = False
+    if not same:
+        shutil.rmtree(state_dir, ignore_errors=True)
+        write_json(file, {"course": course})
+    return last_complete_checkpoint(state_dir)
