@@ -1,0 +1,25 @@
+"""Fixtures of the distillation tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from .models import FAMILIES, MakeModel
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny models are slower on many threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(params=sorted(FAMILIES))
+def make_model(request: pytest.FixtureRequest) -> MakeModel:
+    """Each family in turn."""
+    return FAMILIES[request.param]

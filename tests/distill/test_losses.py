@@ -1,0 +1,89 @@
+"""Losses against hand numbers, a slow reference and the empty edge."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from pocketseq_distill.losses import IGNORED, LossWeights, cross_entropy, distillation_loss, forward_kl
+
+
+def test_cross_entropy_of_a_hand_computed_row() -> None:
+    """Logits [0, ln 3] give probabilities 1/4 and 3/4; the sum over two labels is −ln(1/4) − ln(3/4)."""
+    logits = torch.tensor([[[0.0, math.log(3)], [0.0, math.log(3)]]])
+    assert cross_entropy(logits, torch.tensor([[0, 1]])).item() == pytest.approx(math.log(4) + math.log(4 / 3))
+
+
+def test_forward_kl_of_a_hand_computed_row() -> None:
+    """Teacher (1/2, 1/2) against student (1/4, 3/4): ½ln2 + ½ln(2/3), temperature 1."""
+    teacher = torch.zeros(1, 1, 2)
+    student = torch.tensor([[[0.0, math.log(3)]]])
+    expected = 0.5 * math.log(2) + 0.5 * math.log(2 / 3)
+    assert forward_kl(student, teacher, torch.tensor([[1]])).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_temperature_softens_both_sides_and_scales_by_its_square() -> None:
+    """At T = 2 logits [0, ln 9] count as [0, ln 3], and the divergence is multiplied by 4."""
+    teacher = torch.zeros(1, 1, 2)
+    student = torch.tensor([[[0.0, math.log(9)]]])
+    expected = 4 * (0.5 * math.log(2) + 0.5 * math.log(2 / 3))
+    assert forward_kl(student, teacher, torch.tensor([[1]]), temperature=2).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_losses_equal_a_slow_reference() -> None:
+    """Loops over every labelled position in float64 give the same sums."""
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = torch.randn(3, 5, 11, generator=generator), torch.randn(3, 5, 11, generator=generator)
+    labels = torch.randint(0, 11, (3, 5), generator=generator)
+    labels[0, 3:] = labels[2, 1:] = IGNORED
+    entropy = divergence = 0.0
+    for row in range(3):
+        for step in range(5):
+            if labels[row, step] == IGNORED:
+                continue
+            p = (student[row, step].double()).softmax(0)
+            entropy -= math.log(p[labels[row, step]].item())
+            p, q = (student[row, step].double() / 1.5).softmax(0), (teacher[row, step].double() / 1.5).softmax(0)
+            divergence += 2.25 * sum(t * (math.log(t) - math.log(s)) for s, t in zip(p.tolist(), q.tolist(), strict=True))
+    assert cross_entropy(student, labels).item() == pytest.approx(entropy, rel=1e-5)
+    assert forward_kl(student, teacher, labels, temperature=1.5).item() == pytest.approx(divergence, rel=1e-5)
+    weights = LossWeights(cross_entropy=0.5, divergence=2.0, temperature=1.5)
+    assert distillation_loss(student, teacher, labels, weights).item() == pytest.approx(0.5 * entropy + 2 * divergence, rel=1e-5)
+
+
+def test_a_student_that_equals_its_teacher_has_no_divergence() -> None:
+    """KL of a distribution from itself is zero, and so is its gradient."""
+    logits = torch.randn(2, 3, 7, requires_grad=True)
+    loss = forward_kl(logits, logits.detach().clone(), torch.ones(2, 3, dtype=torch.long))
+    loss.backward()
+    assert loss.item() == pytest.approx(0, abs=1e-6)
+    assert logits.grad is not None
+    assert logits.grad.abs().max() < 1e-6
+
+
+def test_nothing_labelled_costs_nothing() -> None:
+    """All labels ignored: both losses are zero and still differentiable."""
+    logits = torch.randn(2, 3, 7, requires_grad=True)
+    labels = torch.full((2, 3), IGNORED)
+    loss = distillation_loss(logits, torch.randn(2, 3, 7), labels, LossWeights(divergence=1.0))
+    loss.backward()
+    assert loss.item() == 0
+    assert logits.grad is not None
+    assert not logits.grad.any()
+
+
+def test_smoothing_spreads_probability_over_the_vocabulary() -> None:
+    """With smoothing ε the loss is (1−ε)·CE(label) + ε·mean over the vocabulary of CE."""
+    logits = torch.randn(1, 1, 5)
+    logprobs = logits[0, 0].log_softmax(0)
+    expected = -(0.9 * logprobs[2] + 0.1 * logprobs.mean())
+    assert cross_entropy(logits, torch.tensor([[2]]), smoothing=0.1).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_bfloat16_logits_are_summed_in_float32() -> None:
+    """A long sum of small terms keeps its precision."""
+    logits = torch.zeros(1, 4000, 4, dtype=torch.bfloat16)
+    labels = torch.zeros(1, 4000, dtype=torch.long)
+    assert cross_entropy(logits, labels).item() == pytest.approx(4000 * math.log(4), rel=1e-4)
