@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from pocketseq.errors import RecipeError
-from pocketseq.pipeline.settings import read_settings
+from pocketseq.records import read_record
 
 RECIPES_GROUP: Final = "pocketseq.recipes"
 """Entry-point group whose values are packages that hold recipes as ``<name>.toml``."""
@@ -86,7 +86,7 @@ class Recipe:
         version = tables.get("recipe", {}).get("format", FORMAT)
         if isinstance(version, int) and version > FORMAT:
             raise RecipeError(f"{where}: expected format {FORMAT} or older, found {version}; update pocketseq")
-        head = read_settings(_Head, tables.pop("recipe", {}), f"{where}, table [recipe]")
+        head = read_record(_Head, tables.pop("recipe", {}), where=f"{where}: [recipe]", error=RecipeError)
         return cls(name=head.name, task=head.task, description=head.description, tables=tables, text=text)
 
     def table(self, name: str) -> Mapping[str, Any]:
@@ -103,7 +103,7 @@ class Recipe:
         Raises:
             RecipeError: an unknown or missing key, or a value of another type.
         """
-        return read_settings(kind, self.table(name), f"recipe {self.name!r}, table [{name}]")
+        return read_record(kind, self.table(name), where=f"recipe {self.name!r}: [{name}]", error=RecipeError)
 
 
 def packaged_recipes() -> dict[str, str]:

@@ -1,0 +1,8 @@
+"""What a run found: ``report.json`` for programs, ``report.html`` and a table for people."""
+
+from pocketseq_bench.report.document import report_document
+from pocketseq_bench.report.findings import Findings, read_findings
+from pocketseq_bench.report.page import report_page
+from pocketseq_bench.report.terminal import terminal_report, text_table
+
+__all__ = ["Findings", "read_findings", "report_document", "report_page", "terminal_report", "text_table"]

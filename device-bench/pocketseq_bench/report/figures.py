@@ -1,0 +1,34 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+MISSING = "–"
+
+
+def share(value: float | None) -> str:
+    """A fraction as per cent with one decimal."""
+    return MISSING if value is None else f"{100 * value:.1f}%"
+
+
+def megabytes(size_bytes: int) -> str:
+    """A size in millions of bytes."""
+    return f"{size_bytes / 1e6:.1f}"
+
+
+def millions(count: int) -> str:
+    """A count in millions."""
+    return f"{count / 1e6:.1f}M"
+
+
+def milliseconds(value: float | None) -> str:
+    """A time with three significant digits or so."""
+    if value is None:
+        return MISSING
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def decimal(value: float | None) -> str:
+    """A number in 0…1 with two decimals; one just below 1 is not rounded up to it."""
+    if value is None:
+        return MISSING
+    return f"{min(value, 0.99):.2f}" if value < 1 else "1.00"
