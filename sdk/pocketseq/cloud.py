@@ -1,0 +1,181 @@
+"""A cloud model behind an OpenAI-compatible API, with the ``openai`` package as transport."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import CancelledError
+from contextlib import suppress
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from pocketseq.endpoint import Completion
+from pocketseq.errors import EndpointAuthError, EndpointError, EndpointTimeoutError, EndpointUnavailableError, MissingExtraError
+from pocketseq.eventloop import BackgroundLoop
+from pocketseq.exchange import Exchange, completion_of, current_exchange, failure_of, on_request, on_response
+
+
+class CloudEndpoint:
+    """An ``Endpoint`` that speaks the OpenAI chat API; safe to share between threads.
+
+    Text leaves over HTTPS with certificates verified, or to this machine itself. No retries and no redirects. The key is read
+    anew for each call, put on the request on its way out and kept nowhere.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        model: str,
+        api_key_env: str | None = None,
+        api_key: Callable[[], str] | None = None,
+        timeout_s: float = 30.0,
+        parameters: Mapping[str, object] | None = None,
+    ) -> None:
+        """Name an endpoint; nothing is sent before the first ``complete``.
+
+        Args:
+            base_url: Root of the API, such as ``https://host/v1``.
+            model: Name of the model there.
+            api_key_env: Name of the environment variable that holds the key.
+            api_key: Called for the key instead, such as a keyring look-up.
+            timeout_s: Bound on every call; a call's own deadline can only shorten it.
+            parameters: Further fields of each request's body, such as ``{"temperature": 0, "logprobs": True}``.
+
+        Raises:
+            EndpointError: the URL is not HTTPS and not of this machine, or holds credentials.
+            EndpointAuthError: a key where a name or a callable is expected, or both of these.
+            MissingExtraError: the ``openai`` package is not installed.
+        """
+        loopback = _check_url(base_url)
+        if api_key is not None and (api_key_env is not None or not callable(api_key)):
+            raise EndpointAuthError(
+                "expected api_key_env (the name of an environment variable) or api_key (a callable that returns the key), "
+                f"found {'both' if callable(api_key) else type(api_key).__name__}"
+            )
+        try:
+            import openai
+        except ImportError as error:
+            raise MissingExtraError("cloud", "openai") from error
+        self._url = base_url.rstrip("/")
+        self._model = model
+        self._api_key_env = api_key_env
+        self._api_key = api_key
+        self._timeout_s = timeout_s
+        self._parameters = dict(parameters or {})
+        self._client = openai.AsyncOpenAI(
+            base_url=self._url,
+            api_key="put on by the request hook",
+            max_retries=0,
+            http_client=openai.DefaultAsyncHttpxClient(
+                follow_redirects=False,
+                trust_env=not loopback,  # a proxy from the environment would carry loopback's plain text elsewhere
+                event_hooks={"request": [on_request], "response": [on_response]},
+            ),
+        )
+        self._completions = self._client.chat.completions  # imported here, lest the first call pays for it out of its deadline
+        self._background = BackgroundLoop("pocketseq-cloud")
+
+    def __repr__(self) -> str:
+        return f"CloudEndpoint({self._url!r}, model={self._model!r})"
+
+    @property
+    def url(self) -> str:
+        """Root of the API."""
+        return self._url
+
+    def complete(
+        self, prompt: str, *, instruction: str = "", max_tokens: int | None = None, deadline_s: float | None = None
+    ) -> Completion:
+        """Answer one prompt with one request; see ``Endpoint.complete``.
+
+        Raises:
+            EndpointUnavailableError: refused, unresolvable or broken connection.
+            EndpointTimeoutError: no whole answer within ``deadline_s`` or ``timeout_s``, however slowly bytes arrive.
+            EndpointAuthError: no key, 401 or 403.
+            EndpointRateLimitError: 429.
+            EndpointServerError: 5xx.
+            EndpointResponseError: an answer that is no chat completion, or a redirect.
+            EndpointError: any other status.
+        """
+        limit_s = self._timeout_s if deadline_s is None else min(deadline_s, self._timeout_s)
+        exchange = Exchange(self._url, self._read_key())
+        messages = [{"role": "system", "content": instruction}] if instruction else []
+        body = {**self._parameters, "model": self._model, "messages": [*messages, {"role": "user", "content": prompt}]}
+        if max_tokens is not None:
+            body["max_completion_tokens"] = max_tokens
+        failure: EndpointError
+        try:
+            return self._background.run(self._ask(exchange, body, limit_s), timeout_s=limit_s)
+        except TimeoutError:
+            failure = EndpointTimeoutError(f"{self._url}: expected an answer within {limit_s * 1000:.0f} ms, found none")
+        except CancelledError:
+            failure = EndpointUnavailableError(f"{self._url}: expected an open endpoint, found one that was closed")
+        failure.request_bytes, failure.response_bytes = exchange.request_bytes, exchange.response_bytes
+        raise failure
+
+    def close(self) -> None:
+        """Close the connections and end the background thread; calls under way fail."""
+        with suppress(CancelledError, TimeoutError):
+            self._background.run(self._client.close(), timeout_s=1.0)
+        self._background.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def _ask(self, exchange: Exchange, body: dict[str, Any], limit_s: float) -> Completion:
+        current_exchange.set(exchange)
+        try:
+            return completion_of(await self._completions.create(**body, timeout=limit_s), exchange)
+        except Exception as error:
+            failure = failure_of(error, exchange)
+        # raised out here, so that the transport's error does not come along: it holds the request, and that the key
+        raise failure
+
+    def _read_key(self) -> str | None:
+        if self._api_key_env is not None:
+            return _check_key(os.environ.get(self._api_key_env), f"the environment variable {self._api_key_env}")
+        if self._api_key is None:
+            return None
+        try:
+            return _check_key(self._api_key(), "what the api_key callable returned")
+        except EndpointAuthError:
+            raise
+        except Exception as error:
+            raised = type(error).__name__
+        raise EndpointAuthError(f"expected the api_key callable to return a key, found that it raised {raised}")
+
+
+def _check_url(url: str) -> bool:
+    """Refuse a URL over which text or a key could leak; tell whether it leads to this machine itself."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise EndpointError(f"expected a URL such as https://host/v1, found {url!r}") from None
+    host = parts.hostname or ""
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise EndpointError(
+            f"expected a base URL without credentials, query or fragment, found some beside the host {host!r}; "
+            "name the key's environment variable in api_key_env"
+        )
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost"
+    if not host or not (parts.scheme == "https" or (parts.scheme == "http" and loopback)):
+        raise EndpointError(f"expected a URL such as https://host/v1 (http only for this machine itself), found {url!r}")
+    return loopback
+
+
+def _check_key(key: object, origin: str) -> str:
+    """Refuse what cannot stand in a header: the transport's error would spell it out."""
+    if not isinstance(key, str) or not key.strip():
+        raise EndpointAuthError(f"expected a key in {origin}, found none; set it, or leave the argument out where none is needed")
+    key = key.strip()
+    if not (key.isascii() and key.isprintable()):
+        raise EndpointAuthError(f"expected a key of printable ASCII characters in {origin}, found others")
+    return key

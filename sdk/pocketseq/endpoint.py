@@ -1,0 +1,53 @@
+"""What a hybrid asks of a cloud: one method, and one form of answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """An endpoint's answer to one prompt, and what it cost."""
+
+    text: str
+    """The answer."""
+    finish_reason: str | None
+    """``stop`` where the model ended the answer, ``length`` where a token limit did; None where the endpoint does not say."""
+    prompt_tokens: int | None
+    """Tokens read, by the endpoint's own count; None where it does not say."""
+    completion_tokens: int | None
+    """Tokens written, by the endpoint's own count; None where it does not say."""
+    mean_logprob: float | None
+    """Mean log-probability of the answer's tokens; None where the endpoint gives none."""
+    latency_ms: float
+    """From the call to the whole answer."""
+    request_bytes: int
+    """Size of the request body that left the device."""
+    response_bytes: int
+    """Size of the response body that came back."""
+
+
+class Endpoint(Protocol):
+    """A text model somewhere else; safe to call from many threads."""
+
+    @property
+    def url(self) -> str:
+        """Where the text goes, without credentials; written into receipts."""
+        ...
+
+    def complete(
+        self, prompt: str, *, instruction: str = "", max_tokens: int | None = None, deadline_s: float | None = None
+    ) -> Completion:
+        """Answer one prompt.
+
+        Args:
+            prompt: The input as ``Template.render_prompt`` writes it.
+            instruction: What a general-purpose model is to do with it; empty where the model knows.
+            max_tokens: Bound on the answer's length; the endpoint's own if not given.
+            deadline_s: Seconds from now after which an answer is of no use.
+
+        Raises:
+            EndpointError: no usable answer; the class says why.
+        """
+        ...

@@ -1,0 +1,55 @@
+"""An event loop in a thread of its own, so that a blocking call can be given up at any moment."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import weakref
+from collections.abc import Coroutine
+from concurrent.futures import CancelledError
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class BackgroundLoop:
+    """Runs coroutines for blocking callers; its thread ends when the object is closed or forgotten."""
+
+    def __init__(self, name: str) -> None:
+        """Start the thread.
+
+        Args:
+            name: Name of the thread.
+        """
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=_serve, args=(self._loop,), name=name, daemon=True)
+        self._thread.start()
+        self._stop = weakref.finalize(self, self._loop.call_soon_threadsafe, self._loop.stop)
+
+    def run(self, work: Coroutine[Any, Any, T], *, timeout_s: float) -> T:
+        """Wait for a coroutine's result for so long and no longer; what is not done by then is cancelled.
+
+        A timeout of the socket bounds one read; a server that sends a byte now and then would be waited for without end.
+
+        Raises:
+            TimeoutError: no result in time.
+            concurrent.futures.CancelledError: the loop is closed, or was closed meanwhile.
+        """
+        if not self._stop.alive:
+            work.close()
+            raise CancelledError
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result(max(timeout_s, 0.0))
+        finally:
+            future.cancel()
+
+    def close(self) -> None:
+        """Cancel what still runs and end the thread."""
+        self._stop()
+        self._thread.join()
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.get_loop().run_forever()

@@ -1,0 +1,145 @@
+"""One request to an OpenAI-compatible API: what leaves, what comes back, and what can go wrong between."""
+
+from __future__ import annotations
+
+import time
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any
+
+from pocketseq.endpoint import Completion
+from pocketseq.errors import (
+    EndpointAuthError,
+    EndpointError,
+    EndpointRateLimitError,
+    EndpointResponseError,
+    EndpointServerError,
+    EndpointTimeoutError,
+    EndpointUnavailableError,
+)
+
+_KEPT_HEADERS = frozenset({"host", "accept", "accept-encoding", "connection", "content-length", "content-type"})
+"""Request headers that may leave. The ``openai`` package adds others: facts about this machine, and credentials for another
+company's service that it finds in ``OPENAI_…`` variables."""
+
+
+@dataclass(slots=True)
+class Exchange:
+    """What one call has sent and received so far; it outlives the call's failure."""
+
+    url: str
+    """Root of the API, for messages."""
+    key: str | None = field(repr=False)
+    """The bearer key, if any."""
+    started_s: float = field(default_factory=time.monotonic)
+    """Monotonic time of the call."""
+    request_bytes: int = 0
+    """Size of the request body, once it is handed to the network."""
+    response: Any = None
+    """The transport's response, once its headers are there."""
+
+    @property
+    def response_bytes(self) -> int:
+        """Bytes of the response's body so far."""
+        return 0 if self.response is None else int(self.response.num_bytes_downloaded)
+
+    def redact(self, words: str) -> str:
+        """Strike the key out of words that a server or a library chose."""
+        return words.replace(self.key, "[key]") if self.key else words
+
+
+current_exchange: ContextVar[Exchange] = ContextVar("current_exchange")
+"""The exchange that the transport's hooks work for."""
+
+
+async def on_request(request: Any) -> None:
+    """Leave on a request what it needs and no more, and put the key on it."""
+    exchange = current_exchange.get()
+    for name in [name for name in request.headers if name.lower() not in _KEPT_HEADERS]:
+        del request.headers[name]
+    request.headers["user-agent"] = "pocketseq"
+    if exchange.key is not None:
+        request.headers["authorization"] = f"Bearer {exchange.key}"
+    exchange.request_bytes += len(request.content)
+
+
+async def on_response(response: Any) -> None:
+    """Remember the response, so that a broken one is still counted."""
+    current_exchange.get().response = response
+
+
+def completion_of(answer: Any, exchange: Exchange) -> Completion:
+    """Take a chat completion apart; the package does not check what a server sends.
+
+    Raises:
+        EndpointResponseError: it holds no text.
+    """
+    try:
+        choice = answer.choices[0]
+        text = choice.message.content
+    except (AttributeError, LookupError, TypeError):
+        choice = text = None
+    if not isinstance(text, str):
+        found = f"a text of {len(answer)} characters" if isinstance(answer, str) else "JSON of another shape"
+        raise EndpointResponseError(f"expected a chat completion with text in choices[0].message.content, found {found}")
+    reason = getattr(choice, "finish_reason", None)
+    usage = getattr(answer, "usage", None)
+    return Completion(
+        text=text,
+        finish_reason=reason if isinstance(reason, str) else None,
+        prompt_tokens=_count(usage, "prompt_tokens"),
+        completion_tokens=_count(usage, "completion_tokens"),
+        mean_logprob=_mean_logprob(choice),
+        latency_ms=(time.monotonic() - exchange.started_s) * 1000,
+        request_bytes=exchange.request_bytes,
+        response_bytes=exchange.response_bytes,
+    )
+
+
+def _count(usage: object, name: str) -> int | None:
+    value = getattr(usage, name, None)
+    return value if isinstance(value, int) else None
+
+
+def _mean_logprob(choice: object) -> float | None:
+    tokens = getattr(getattr(choice, "logprobs", None), "content", None)
+    values = [getattr(token, "logprob", None) for token in tokens] if isinstance(tokens, list) else []
+    numbers = [value for value in values if isinstance(value, int | float)]
+    return fmean(numbers) if numbers else None
+
+
+def failure_of(error: Exception, exchange: Exchange) -> EndpointError:
+    """Put an error of the transport into this project's tree, without its request and without the key."""
+    kind, words = _translate(error, exchange)
+    return kind(f"{exchange.url}: {words}", request_bytes=exchange.request_bytes, response_bytes=exchange.response_bytes)
+
+
+def _translate(error: Exception, exchange: Exchange) -> tuple[type[EndpointError], str]:
+    import openai
+
+    def quote(words: object) -> str:
+        return exchange.redact(str(words))[:200]
+
+    if isinstance(error, EndpointError):
+        return type(error), str(error)
+    if isinstance(error, openai.APITimeoutError):
+        return EndpointTimeoutError, "expected an answer in time, found none"
+    if isinstance(error, openai.APIConnectionError):
+        return EndpointUnavailableError, f"expected a connection, found: {quote(error.__cause__ or error)}; is the server running?"
+    if not isinstance(error, openai.APIStatusError):
+        return EndpointResponseError, f"expected a chat completion, found one that cannot be read: {quote(error)}"
+    status = error.status_code
+    detail = error.body.get("message", error.body) if isinstance(error.body, dict) else error.body
+    found = f"expected status 200, found {status}: {quote(detail or 'no explanation')}"
+    if status in {401, 403}:
+        return EndpointAuthError, f"{found}; check the key"
+    if status == 408:
+        return EndpointTimeoutError, found
+    if status == 429:
+        return EndpointRateLimitError, f"{found}; ask less often"
+    if status >= 500:
+        return EndpointServerError, found
+    if status < 400:
+        return EndpointResponseError, f"{found}; redirects are not followed, give the URL that this one leads to"
+    return EndpointError, found

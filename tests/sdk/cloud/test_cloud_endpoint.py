@@ -1,0 +1,331 @@
+"""CloudEndpoint: what it sends, what it makes of answers, and what it keeps to itself."""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from pocketseq.cloud import CloudEndpoint
+from pocketseq.endpoint import Endpoint
+from pocketseq.errors import (
+    EndpointAuthError,
+    EndpointError,
+    EndpointRateLimitError,
+    EndpointResponseError,
+    EndpointServerError,
+    EndpointTimeoutError,
+    EndpointUnavailableError,
+    MissingExtraError,
+)
+
+KEY = "sk-very-secret-0123456789"
+
+
+@pytest.fixture
+def endpoint(server: Any) -> Iterator[CloudEndpoint]:
+    with CloudEndpoint(server.url, model="m", api_key=lambda: KEY) as endpoint:
+        yield endpoint
+
+
+def test_is_an_endpoint(endpoint: CloudEndpoint) -> None:
+    """A CloudEndpoint is one of the things that a Hybrid can ask."""
+    asked: Endpoint = endpoint
+    assert asked.url.startswith("http://127.0.0.1:")
+
+
+def test_sends_the_prompt_as_a_chat(server: Any, endpoint: CloudEndpoint, chat_answer: Callable[..., Any]) -> None:
+    """The prompt is the user's message, the instruction the system's, and the limits stand in the body."""
+    server.answer(chat_answer("yes"))
+    endpoint.complete("the prompt", instruction="do this", max_tokens=9)
+    (seen,) = server.seen
+    assert seen.path == "/v1/chat/completions"
+    assert seen.json == {
+        "model": "m",
+        "messages": [{"role": "system", "content": "do this"}, {"role": "user", "content": "the prompt"}],
+        "max_completion_tokens": 9,
+    }
+    assert seen.headers["Authorization"] == f"Bearer {KEY}"
+
+
+def test_sends_nothing_that_was_not_given(server: Any, endpoint: CloudEndpoint, chat_answer: Callable[..., Any]) -> None:
+    """Without an instruction and a limit the body holds the model and the prompt."""
+    server.answer(chat_answer("yes"))
+    endpoint.complete("p")
+    assert server.seen[0].json == {"model": "m", "messages": [{"role": "user", "content": "p"}]}
+
+
+def test_sends_further_parameters(server: Any, chat_answer: Callable[..., Any]) -> None:
+    """Parameters that a service needs go into each request's body."""
+    server.answer(chat_answer("yes"))
+    with CloudEndpoint(server.url, model="m", parameters={"temperature": 0, "logprobs": True}) as endpoint:
+        endpoint.complete("p")
+    assert server.seen[0].json["temperature"] == 0
+    assert server.seen[0].json["logprobs"] is True
+
+
+def test_no_key_no_header(server: Any, chat_answer: Callable[..., Any]) -> None:
+    """An endpoint without a key sends no Authorization header."""
+    server.answer(chat_answer("yes"))
+    with CloudEndpoint(server.url, model="m") as endpoint:
+        endpoint.complete("p")
+    assert server.seen[0].headers["Authorization"] is None
+
+
+def test_only_needed_headers_leave(server: Any, monkeypatch: pytest.MonkeyPatch, chat_answer: Callable[..., Any]) -> None:
+    """Neither facts about the machine nor another service's credentials in the environment reach the endpoint."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-another-service")
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-of-another-service")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Gateway-Token: of-another-service")
+    server.answer(chat_answer("yes"))
+    with CloudEndpoint(server.url, model="m") as endpoint:
+        endpoint.complete("p")
+    names = {name.lower() for name in server.seen[0].headers}
+    assert names == {"host", "accept", "accept-encoding", "connection", "content-length", "content-type", "user-agent"}
+    assert "another-service" not in str(server.seen[0].headers)
+
+
+def test_reads_the_answer(server: Any, endpoint: CloudEndpoint, chat_answer: Callable[..., Any]) -> None:
+    """Text, counts, log-probabilities and sizes come back in the completion."""
+    tokens = [
+        {"token": "y", "logprob": -0.5, "bytes": None, "top_logprobs": []},
+        {"token": "es", "logprob": -1.5, "bytes": None, "top_logprobs": []},
+    ]
+    server.answer(chat_answer("yes", logprobs={"content": tokens}))
+    completion = endpoint.complete("p")
+    assert (completion.text, completion.finish_reason) == ("yes", "stop")
+    assert (completion.prompt_tokens, completion.completion_tokens) == (7, 3)
+    assert completion.mean_logprob is not None
+    assert math.isclose(completion.mean_logprob, -1.0)
+    assert completion.request_bytes == len(server.seen[0].body)
+    assert completion.response_bytes > 300
+    assert completion.latency_ms > 0
+
+
+def test_missing_counts_are_none(server: Any, endpoint: CloudEndpoint, chat_answer: Callable[..., Any]) -> None:
+    """A server that counts no tokens and gives no log-probabilities leaves them unknown."""
+    server.answer({name: value for name, value in chat_answer("yes").items() if name != "usage"})
+    completion = endpoint.complete("p")
+    assert (completion.prompt_tokens, completion.completion_tokens, completion.mean_logprob) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (401, EndpointAuthError),
+        (403, EndpointAuthError),
+        (408, EndpointTimeoutError),
+        (429, EndpointRateLimitError),
+        (500, EndpointServerError),
+        (503, EndpointServerError),
+        (404, EndpointError),
+    ],
+)
+def test_status_becomes_a_typed_error(server: Any, endpoint: CloudEndpoint, status: int, kind: type[EndpointError]) -> None:
+    """Each status has its own error, which quotes the server and says what had been sent."""
+    server.answer({"error": {"message": "because", "type": "t", "param": None, "code": None}}, status=status)
+    with pytest.raises(kind, match=f"found {status}: because") as caught:
+        endpoint.complete("p")
+    assert type(caught.value) is kind
+    assert caught.value.request_bytes == len(server.seen[0].body)
+    assert len(server.seen) == 1  # no retry of the package's own
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (b"<html>It works!</html>", "text/html"),
+        (b"\xff\xfe\x00garbage", "application/json"),
+        (b"{", "application/json"),
+        (b"[]", "application/json"),
+        (b"null", "application/json"),
+        (b'"text"', "application/json"),
+        (b'{"choices": []}', "application/json"),
+        (b'{"choices": [{"message": {"content": 5}}]}', "application/json"),
+        (b'{"choices": [{"message": null}]}', "application/json"),
+        (b"", "application/json"),
+    ],
+)
+def test_garbage_becomes_a_typed_error(server: Any, endpoint: CloudEndpoint, body: bytes, content_type: str) -> None:
+    """Whatever a server sends with status 200, if it is no chat completion it is an EndpointResponseError."""
+    server.answer(body, content_type=content_type)
+    with pytest.raises(EndpointResponseError, match="expected a chat completion") as caught:
+        endpoint.complete("p")
+    assert caught.value.response_bytes == len(body)
+
+
+def test_down(free_port: int) -> None:
+    """A refused connection is an EndpointUnavailableError; nothing has left by then."""
+    with (
+        CloudEndpoint(f"http://127.0.0.1:{free_port}/v1", model="m") as endpoint,
+        pytest.raises(EndpointUnavailableError) as caught,
+    ):
+        endpoint.complete("p")
+    assert "is the server running?" in str(caught.value)
+
+
+def test_broken_off(server: Any, endpoint: CloudEndpoint) -> None:
+    """A connection that breaks in the middle of an answer is an EndpointUnavailableError."""
+    server.break_off()
+    with pytest.raises(EndpointUnavailableError):
+        endpoint.complete("p")
+
+
+@pytest.mark.parametrize("behaviour", ["hang", "drip"])
+def test_deadline_holds(server: Any, endpoint: CloudEndpoint, behaviour: str) -> None:
+    """A server that is silent, or that sends a byte now and then for ever, is given up at the deadline."""
+    getattr(server, behaviour)()
+    with pytest.raises(EndpointTimeoutError, match="in time|within 200 ms") as caught:
+        endpoint.complete("p", deadline_s=0.2)
+    assert caught.value.request_bytes == len(server.seen[0].body)
+
+
+def test_works_again_after_a_timeout(server: Any, endpoint: CloudEndpoint, chat_answer: Callable[..., Any]) -> None:
+    """A call that was given up leaves nothing behind that disturbs the next one."""
+    server.hang()
+    with pytest.raises(EndpointTimeoutError):
+        endpoint.complete("p", deadline_s=0.1)
+    server.answer(chat_answer("yes"))
+    assert endpoint.complete("p").text == "yes"
+
+
+def test_redirects_are_not_followed(server: Any, endpoint: CloudEndpoint) -> None:
+    """A redirect could carry key and text to another host: it is an error instead."""
+    server.answer({}, status=307, Location=server.url + "/elsewhere")
+    with pytest.raises(EndpointResponseError, match="redirects are not followed"):
+        endpoint.complete("p")
+    assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://example.com/v1",
+        "ftp://127.0.0.1/v1",
+        "example.com",
+        "",
+        "http://127.0.0.1.example.com/v1",
+        "http://[",
+        "https:///v1",
+    ],
+)
+def test_plain_http_is_refused(url: str) -> None:
+    """Text leaves over HTTPS only, save to this machine itself."""
+    with pytest.raises(EndpointError, match="expected a URL such as https://host/v1"):
+        CloudEndpoint(url, model="m")
+
+
+@pytest.mark.parametrize("url", ["https://user:secret@host/v1", "https://host/v1?key=secret", "https://host/v1#secret"])
+def test_credentials_in_the_url_are_refused(url: str) -> None:
+    """A key does not belong into a URL, and the error does not repeat it."""
+    with pytest.raises(EndpointError, match="without credentials") as caught:
+        CloudEndpoint(url, model="m")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["https://host/v1/", "http://localhost:8000/v1", "http://[::1]:80/v1"])
+def test_good_urls(url: str) -> None:
+    """HTTPS anywhere, and plain HTTP to this machine, are fine."""
+    with CloudEndpoint(url, model="m") as endpoint:
+        assert endpoint.url == url.rstrip("/")
+
+
+def test_loopback_goes_through_no_proxy(server: Any, monkeypatch: pytest.MonkeyPatch, chat_answer: Callable[..., Any]) -> None:
+    """Plain text for this machine is not handed to a proxy that the environment names."""
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    server.answer(chat_answer("yes"))
+    with CloudEndpoint(server.url, model="m") as endpoint:
+        assert endpoint.complete("p").text == "yes"
+
+
+def test_key_from_the_environment(server: Any, monkeypatch: pytest.MonkeyPatch, chat_answer: Callable[..., Any]) -> None:
+    """The key is read from the named variable at each call, so that it can change."""
+    server.answer(chat_answer("yes"))
+    with CloudEndpoint(server.url, model="m", api_key_env="POCKETSEQ_TEST_KEY") as endpoint:
+        for key in ("first", "second"):
+            monkeypatch.setenv("POCKETSEQ_TEST_KEY", key)
+            endpoint.complete("p")
+    assert [seen.headers["Authorization"] for seen in server.seen] == ["Bearer first", "Bearer second"]
+
+
+def test_missing_key_is_an_error_before_anything_is_sent(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unset variable is named in the error, and no request is made."""
+    monkeypatch.delenv("POCKETSEQ_TEST_KEY", raising=False)
+    with CloudEndpoint(server.url, model="m", api_key_env="POCKETSEQ_TEST_KEY") as endpoint:
+        with pytest.raises(EndpointAuthError, match="the environment variable POCKETSEQ_TEST_KEY, found none"):
+            endpoint.complete("p")
+    assert server.seen == []
+
+
+def test_failing_key_callable_is_a_typed_error(server: Any) -> None:
+    """A key callable that raises is an EndpointAuthError that does not repeat what it said."""
+
+    def look_up() -> str:
+        raise KeyError(KEY)
+
+    with (
+        CloudEndpoint(server.url, model="m", api_key=look_up) as endpoint,
+        pytest.raises(EndpointAuthError, match="raised KeyError") as caught,
+    ):
+        endpoint.complete("p")
+    assert KEY not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_key_is_no_argument() -> None:
+    """A key given in place of a callable is refused without being repeated."""
+    with pytest.raises(EndpointAuthError, match="found str") as caught:
+        CloudEndpoint("https://host/v1", model="m", api_key=KEY)  # type: ignore[arg-type]
+    assert KEY not in str(caught.value)
+
+
+def test_two_ways_to_a_key_are_refused() -> None:
+    """A variable and a callable together are ambiguous."""
+    with pytest.raises(EndpointAuthError, match="found both"):
+        CloudEndpoint("https://host/v1", model="m", api_key=lambda: KEY, api_key_env="A")
+
+
+def test_no_secret_in_repr_logs_or_exceptions(
+    server: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The key shows nowhere: not in repr, not in debug logs, not in the traceback of an error that echoes it, nor in what it chains."""
+    caplog.set_level(logging.DEBUG)
+    server.answer({"error": {"message": f"Incorrect API key provided: {KEY}"}}, status=401)
+    with CloudEndpoint(server.url, model="m", api_key=lambda: KEY) as endpoint:
+        with pytest.raises(EndpointAuthError, match=r"provided: \[key\]") as caught:
+            endpoint.complete("p")
+        assert KEY not in repr(endpoint) + repr(vars(endpoint))
+    assert KEY not in "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
+    assert KEY not in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_a_key_that_fits_no_header_is_refused(server: Any) -> None:
+    """A key with a line break inside would be spelled out by the transport's error: it is refused beforehand."""
+    with CloudEndpoint(server.url, model="m", api_key=lambda: "sk\nsecret") as endpoint:
+        with pytest.raises(EndpointAuthError, match="printable ASCII") as caught:
+            endpoint.complete("p")
+    assert "secret" not in str(caught.value)
+
+
+def test_closed_endpoint_is_a_typed_error(server: Any) -> None:
+    """Asking after close is an EndpointUnavailableError; closing twice is nothing."""
+    endpoint = CloudEndpoint(server.url, model="m")
+    endpoint.close()
+    endpoint.close()
+    with pytest.raises(EndpointUnavailableError, match="was closed"):
+        endpoint.complete("p")
+
+
+def test_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the openai package the error ends in the line that installs it."""
+    monkeypatch.setitem(sys.modules, "openai", None)
+    with pytest.raises(MissingExtraError, match=r'pip install "pocketseq\[cloud\]"$'):
+        CloudEndpoint("https://host/v1", model="m")
