@@ -143,7 +143,7 @@ def _marked(line: str, answer: str) -> tuple[str, str]:
     line, answer = line.strip(), answer.strip()
     edit = find_edit(line, answer)
     if edit is None:
-        return escape(line), escape(answer)
+        return escape(line), "<em>no change</em>"
     parts = lexemes(line)
     head, gone, tail = "".join(parts[: edit.start]), "".join(parts[edit.start : edit.stop]), "".join(parts[edit.stop :])
     before = f"{escape(head)}<del>{escape(gone)}</del>{escape(tail)}"

@@ -18,7 +18,7 @@ def risk_coverage_plot(hybrid: HybridFindings) -> str:
     curve = risk_coverage(hybrid.confidences, hybrid.correct)
     highest = max(*curve.risk, curve.base_risk, hybrid.risk or 0.0, 0.02)
     ticks = round_steps(highest * 1.08, at_most=5)
-    x = Scale(0, 1, 52, WIDTH - 16)
+    x = Scale(0, 1, 44, WIDTH - 22)
     y = Scale(0, ticks[-1], HEIGHT - 46, 18)
     shapes = [line(x(0), y(tick), x(1), y(tick), "grid") for tick in ticks]
     shapes += [text(x(0) - 8, y(tick) + 4, f"{100 * tick:g}%", "tick end") for tick in ticks]
@@ -47,7 +47,7 @@ def latency_plot(findings: Findings) -> str:
     bars.append(("hybrid", "hybrid", findings.hybrid.p50_ms, findings.hybrid.p95_ms))
     measured = [(label, name, p50, p95) for label, name, p50, p95 in bars if p50 is not None and p95 is not None]
     ticks = _powers(min(p50 for _, _, p50, _ in measured), max(p95 for _, _, _, p95 in measured))
-    x = Scale(ticks[0], ticks[-1], 132, WIDTH - 70, logarithmic=True)
+    x = Scale(ticks[0], ticks[-1], 148, WIDTH - 56, logarithmic=True)
     room = (HEIGHT - 46 - 12) / len(measured)
     shapes = [line(x(tick), 12, x(tick), HEIGHT - 46, "grid") for tick in ticks]
     shapes += [text(x(tick), HEIGHT - 28, f"{tick:g}", "tick middle") for tick in ticks]
@@ -55,7 +55,7 @@ def latency_plot(findings: Findings) -> str:
     for index, (label, name, p50, p95) in enumerate(measured):
         kind = "student" if name.startswith("student") else name
         centre = round(12 + room * (index + 0.5), 2)
-        shapes.append(text(120, centre + 4, label, "tick end"))
+        shapes.append(text(136, centre + 4, label, "tick end"))
         shapes.append(line(x(p50), centre, x(p95), centre, f"range {kind}"))
         shapes.append(dot(x(p95), centre, f"mark {kind} far", radius=4))
         shapes.append(dot(x(p50), centre, f"mark {kind}", radius=6))

@@ -46,8 +46,9 @@ def text_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _suggestion(suggestion: SuggestionFindings) -> list[str]:
+    answer = "no change" if suggestion.answer == suggestion.line else suggestion.answer.strip()
     verdict = "right" if suggestion.answer == suggestion.target else f"wrong, should be: {suggestion.target.strip()}"
     return [
         f"{suggestion.source:>5}  {decimal(suggestion.confidence)}  {suggestion.line.strip()}",
-        f"{'':>13}{suggestion.answer.strip()}   ({verdict})",
+        f"{'->':>12} {answer}   ({verdict})",
     ]
