@@ -54,7 +54,7 @@ def build(name: str, config: Any) -> Any:
 
 
 def _bart_settings() -> dict[str, Any]:
-    sizes = {"vocab_size": VOCAB, "d_model": 32, "encoder_ffn_dim": 48, "decoder_ffn_dim": 40, "max_position_embeddings": 40}
+    sizes = {"vocab_size": VOCAB, "d_model": 32, "encoder_ffn_dim": 48, "decoder_ffn_dim": 64, "max_position_embeddings": 40}
     return sizes | {"encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4, "decoder_attention_heads": 2}
 
 
@@ -65,5 +65,5 @@ FAMILIES = {
     "bart": bart,
     "mbart": lambda: bart("MBart", scale_embedding=True),
     "marian": marian,
-    "marian-two-vocabularies": lambda: marian(share_encoder_decoder_embeddings=False, decoder_vocab_size=80, pad_token_id=79),
+    "marian-two-vocabularies": lambda: marian(share_encoder_decoder_embeddings=False, decoder_vocab_size=80, pad_token_id=79, decoder_start_token_id=79),
 }
