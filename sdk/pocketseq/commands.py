@@ -1,0 +1,60 @@
+"""Sub-commands of ``pocketseq``: what one is, and how the rooms that are installed bring theirs."""
+
+from __future__ import annotations
+
+import importlib
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Final
+
+from pocketseq.errors import PocketSeqError
+
+GROUP: Final = "pocketseq.commands"
+"""Entry-point group; each value is ``module:COMMAND``, and the module imports nothing heavy."""
+
+BUILT_IN: Final = {
+    "suggest": "pocketseq.cli.suggest:COMMAND",
+    "inspect": "pocketseq.cli.inspect:COMMAND",
+    "calibrate": "pocketseq.cli.calibrate:COMMAND",
+}
+"""The SDK's own, which need no entry point."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One sub-command."""
+
+    name: str
+    """The word after ``pocketseq``."""
+    summary: str
+    """One line for ``--help``."""
+    configure: Callable[[ArgumentParser], None]
+    """Declares the arguments."""
+    run: Callable[[Namespace], int]
+    """Does the work and returns the exit code; a ``PocketSeqError`` becomes one line on standard error."""
+
+
+def command_targets() -> dict[str, str]:
+    """Where each installed command lives, as ``module:attribute``; nothing is imported."""
+    found = {entry.name: entry.value for entry in entry_points(group=GROUP)}
+    return BUILT_IN | {name: found[name] for name in sorted(found) if name not in BUILT_IN}
+
+
+def load_command(target: str) -> Command:
+    """Import a command.
+
+    Raises:
+        PocketSeqError: the module cannot be imported or holds no command.
+    """
+    module, _, attribute = target.partition(":")
+    try:
+        command = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise PocketSeqError(
+            f"expected a command at {target!r}, found none: {error}; reinstall the package that brings it"
+        ) from error
+    if not isinstance(command, Command):
+        raise PocketSeqError(f"expected a command at {target!r}, found {type(command).__name__}")
+    return command

@@ -1,0 +1,6 @@
+"""Runtimes: the libraries that run a variant, behind one small Protocol."""
+
+from pocketseq.runtimes.opening import open_runtime
+from pocketseq.runtimes.protocol import AnyRuntime, Floats, Ids, Memory, Runtime, Step
+
+__all__ = ["AnyRuntime", "Floats", "Ids", "Memory", "Runtime", "Step", "open_runtime"]

@@ -1,0 +1,71 @@
+"""What the SDK asks of a runtime: encode once, step token by token, keep some rows of a batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ids: TypeAlias = NDArray[np.int64]
+Floats: TypeAlias = NDArray[np.float32]
+
+
+class Memory(Protocol):
+    """What the encoder made of a batch; opaque to all but its runtime, and never changed."""
+
+    @property
+    def pooled(self) -> Floats:
+        """Masked mean of the last encoder state, float32 [batch, d_model]."""
+
+
+MemoryT = TypeVar("MemoryT", bound=Memory)
+CacheT = TypeVar("CacheT")
+
+
+@dataclass(frozen=True, slots=True)
+class Step(Generic[CacheT]):
+    """What one decoder step gives."""
+
+    logprobs: Floats
+    """Raw log-probabilities, float32 [batch, tokens, vocab]."""
+    cache: CacheT
+    """The cache with these tokens in it; the one before stays as it was."""
+
+
+class Runtime(Protocol[MemoryT, CacheT]):
+    """A model that is ready to run; safe to call from many threads, since states are values and never changed."""
+
+    def encode(self, input_ids: Ids, attention_mask: Ids) -> MemoryT:
+        """Run the encoder.
+
+        Args:
+            input_ids: int64 [batch, source].
+            attention_mask: int64 [batch, source], 1 at tokens and 0 at padding.
+        """
+
+    def start(self, batch: int) -> CacheT:
+        """An empty cache for ``batch`` rows."""
+
+    def step(self, token_ids: Ids, memory: MemoryT, cache: CacheT) -> Step[CacheT]:
+        """Run the decoder over the next tokens of every row.
+
+        Args:
+            token_ids: int64 [batch, tokens]; several tokens are causal among themselves.
+            memory: What ``encode`` gave.
+            cache: What ``start`` or the step before gave.
+        """
+
+    def select(self, memory: MemoryT, cache: CacheT, rows: Ids) -> tuple[MemoryT, CacheT]:
+        """Keep these rows of a batch, in this order; a row may appear more than once.
+
+        Args:
+            memory: What ``encode`` gave.
+            cache: Its cache.
+            rows: int64 [rows], positions in the batch.
+        """
+
+
+AnyRuntime: TypeAlias = Runtime[Any, Any]
+"""A runtime whose states its caller does not look into."""

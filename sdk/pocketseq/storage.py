@@ -1,0 +1,134 @@
+"""Where a bundle's files lie: a folder, a zip archive, or a repository of a model hub."""
+
+from __future__ import annotations
+
+import tempfile
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Final, Protocol
+
+from pocketseq.errors import BundleCorruptError, BundleNotFoundError
+from pocketseq.manifest import unsafe_path
+
+MANIFEST: Final = "manifest.json"
+
+
+class Storage(Protocol):
+    """Gives a bundle's files as files on disk."""
+
+    def path(self, name: str) -> Path:
+        """Path on disk of one file of the bundle.
+
+        Raises:
+            BundleCorruptError: the file is not there or cannot be read.
+        """
+
+    def close(self) -> None:
+        """Remove what was put on disk only for this process."""
+
+
+class Folder:
+    """A bundle as a directory."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def path(self, name: str) -> Path:
+        """Path of one file under the folder."""
+        path = self._root / name
+        if not path.is_file():
+            raise BundleCorruptError(
+                f"{self._root}: expected the file {name!r}, found none; the bundle is incomplete, fetch it again"
+            )
+        return path
+
+    def close(self) -> None:
+        """Nothing to remove."""
+
+
+class Archive:
+    """A bundle as one ``.pocketseq`` zip, of which only the files asked for are unpacked, into a folder that ends with it."""
+
+    def __init__(self, file: Path) -> None:
+        """Look through the archive's table of contents.
+
+        Raises:
+            BundleCorruptError: no zip, cut off, or a member whose path leads out of the archive.
+        """
+        self._file = file
+        try:
+            with zipfile.ZipFile(file) as archive:
+                names = [info.filename for info in archive.infolist() if not info.is_dir()]
+        except (zipfile.BadZipFile, EOFError, ValueError) as error:
+            raise BundleCorruptError(f"{file}: expected a zip archive, found {error}; it is truncated, fetch it again") from error
+        outside = [name for name in names if unsafe_path(name)]
+        if outside:
+            raise BundleCorruptError(f"{file}: expected paths inside the archive's folder, found {outside[0]!r}; do not use it")
+        self._names = frozenset(names)
+        self._unpacked = tempfile.TemporaryDirectory(prefix="pocketseq-", ignore_cleanup_errors=True)
+
+    def path(self, name: str) -> Path:
+        """Unpack one file, the first time it is asked for, and give its path."""
+        if name not in self._names:
+            raise BundleCorruptError(
+                f"{self._file}: expected the file {name!r}, found none; the bundle is incomplete, fetch it again"
+            )
+        path = Path(self._unpacked.name, name)
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with zipfile.ZipFile(self._file) as archive, archive.open(name) as member, path.open("wb") as file:
+                    while block := member.read(1 << 20):
+                        file.write(block)
+            except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+                path.unlink(missing_ok=True)
+                raise BundleCorruptError(f"{self._file}: {name}: expected whole content, found {error}; fetch it again") from error
+        return path
+
+    def close(self) -> None:
+        """Remove the unpacked files."""
+        self._unpacked.cleanup()
+
+
+class HubRepository:
+    """A bundle as a repository on the Hugging Face hub; one revision, files fetched when they are asked for."""
+
+    def __init__(self, repository: str) -> None:
+        """Fetch the manifest, which fixes the revision.
+
+        Args:
+            repository: ``org/name``, with ``@revision`` behind it where not the newest is meant.
+
+        Raises:
+            BundleNotFoundError: no such repository, no manifest in it, or no way to reach it.
+        """
+        try:
+            import huggingface_hub
+        except ImportError:
+            raise BundleNotFoundError(
+                f"hf://{repository}: fetching from the hub needs the module 'huggingface_hub', which is not installed; "
+                "mend it with: pip install huggingface_hub"
+            ) from None
+        self._hub = huggingface_hub
+        self._repository, _, revision = repository.partition("@")
+        self._revision: str | None = revision or None
+        snapshot = self._fetch(MANIFEST).parent
+        self._revision = snapshot.name
+
+    def path(self, name: str) -> Path:
+        """Fetch one file, unless the hub's cache holds it."""
+        return self._fetch(name)
+
+    def close(self) -> None:
+        """Nothing to remove: the cache is the hub's."""
+
+    def _fetch(self, name: str) -> Path:
+        try:
+            return Path(self._hub.hf_hub_download(self._repository, name, revision=self._revision))
+        except (OSError, ValueError, self._hub.errors.HfHubHTTPError) as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise BundleNotFoundError(
+                f"hf://{self._repository}: expected the file {name!r} of a bundle, found {type(error).__name__}: {reason}; "
+                "check the name and the connection, or download it and give the path"
+            ) from error
