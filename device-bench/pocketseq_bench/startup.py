@@ -67,6 +67,8 @@ def measure_startup(bundle: str, *, runtime: str, precision: str, fields: Mappin
 def _run(request: str) -> dict[str, float]:
     done = subprocess.run([sys.executable, "-c", _PROBE], input=request, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode != 0:
-        raise PocketSeqError(f"expected a first suggestion from a fresh process, found exit code {done.returncode}: {done.stderr[-800:]}")
+        raise PocketSeqError(
+            f"expected a first suggestion from a fresh process, found exit code {done.returncode}: {done.stderr[-800:]}"
+        )
     times: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return times
