@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypedDict
 
 import numpy as np
@@ -74,39 +72,6 @@ class TokenRows:
         for array in (self.source_ids, self.source_offsets, self.label_ids, self.label_offsets):
             digest.update(array.tobytes())
         return digest.hexdigest()[:16]
-
-    def head(self, count: int) -> TokenRows:
-        """The first rows."""
-        count = min(count, len(self))
-        return TokenRows(
-            self.source_ids[: self.source_offsets[count]],
-            self.source_offsets[: count + 1],
-            self.label_ids[: self.label_offsets[count]],
-            self.label_offsets[: count + 1],
-        )
-
-    def save(self, path: Path) -> None:
-        """Write an ``.npz`` file, aside and then renamed."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            with aside.open("wb") as file:
-                np.savez(
-                    file,
-                    source_ids=self.source_ids,
-                    source_offsets=self.source_offsets,
-                    label_ids=self.label_ids,
-                    label_offsets=self.label_offsets,
-                )
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
-
-    @classmethod
-    def load(cls, path: Path) -> TokenRows:
-        """Read what ``save`` wrote."""
-        with np.load(path, allow_pickle=False) as file:
-            return cls(file["source_ids"], file["source_offsets"], file["label_ids"], file["label_offsets"])
 
 
 @dataclass(frozen=True, slots=True)

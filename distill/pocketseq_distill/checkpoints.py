@@ -1,0 +1,88 @@
+"""Checkpoints: ordinary Hugging Face directories with a card beside the weights, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from platform import python_version
+from typing import Final
+
+from transformers import PreTrainedModel
+
+from pocketseq.checkpoint import CheckpointCard
+from pocketseq.errors import CheckpointError
+from pocketseq.files import digest, sha256
+from pocketseq_distill.console import quiet_transformers
+
+TOKENIZER_FILES: Final = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "source.spm",
+    "target.spm",
+)
+"""Files in which the supported families keep a tokenizer; a checkpoint has some of them."""
+
+_LIBRARIES: Final = ("pocketseq", "torch", "transformers", "tokenizers", "accelerate", "numpy")
+
+
+def save_checkpoint(model: PreTrainedModel, path: Path, *, card: CheckpointCard, tokenizer: Path) -> None:
+    """Write a checkpoint; one that is there already is replaced when the new one is complete.
+
+    Args:
+        model: The trained model.
+        path: The directory to be.
+        card: What ``distillation.json`` says; the versions of the libraries are filled in.
+        tokenizer: Directory whose tokenizer the model was trained with.
+
+    Raises:
+        CheckpointError: there is no tokenizer to go with the model.
+    """
+    names = [name for name in TOKENIZER_FILES if (tokenizer / name).is_file()]
+    if not names:
+        raise CheckpointError(f"{tokenizer}: expected the tokenizer of the model, found none of {list(TOKENIZER_FILES)}")
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        with quiet_transformers():
+            model.save_pretrained(aside)
+        for name in names:
+            shutil.copyfile(tokenizer / name, aside / name)
+        replace(card, versions=library_versions()).write(aside)
+        if path.exists():
+            shutil.rmtree(path)
+        aside.rename(path)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def checkpoint_fingerprint(path: Path) -> str:
+    """Digest of what decides a checkpoint's answers: weights, configuration, tokenizer and template."""
+    card = CheckpointCard.read(path)
+    names = ["config.json", *TOKENIZER_FILES, *sorted(file.name for file in path.glob("*.safetensors"))]
+    hashes = {name: sha256(path / name) for name in names if (path / name).is_file()}
+    return digest({"files": hashes, "template": card.template.to_json(), "max_new_tokens": card.max_new_tokens})
+
+
+def weights_size_bytes(path: Path) -> int:
+    """Size of a checkpoint's weights on disk."""
+    return sum(file.stat().st_size for file in path.glob("*.safetensors"))
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries that decide what a training gives, Python's among them."""
+    found = {"python": python_version()}
+    for name in _LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # run from a source tree that is not installed
+            continue
+    return found

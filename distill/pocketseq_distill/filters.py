@@ -1,0 +1,115 @@
+"""Filters: which of the teacher's answers a student learns from, with a count and samples of what each filter removed."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal, TypeAlias
+
+from pocketseq.examples import Example
+from pocketseq.template import Template
+from pocketseq.tokenizer import TextTokenizer
+from pocketseq_distill.labels import Label, source_digest
+
+Removal: TypeAlias = Literal["unlabelled", "empty", "truncated", "wrong", "inexpressible", "duplicate"]
+"""Why a row is gone: the teacher was not asked, answered nothing, did not come to an end, differs from the reference, cannot
+be written in the template's output form, or the same input and answer was there before."""
+
+_SAMPLES: Final = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilterSettings:
+    """What to keep."""
+
+    wrong: Literal["keep", "drop", "reference"] = "keep"
+    """What to do with an answer that differs from the reference: learn it as the teacher's, leave the row out, or learn the
+    reference instead, which then stands in for empty and unfinished answers too."""
+    unlabelled: Literal["drop", "reference"] = "drop"
+    """What to do with a row that the teacher was not asked about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filtered:
+    """What the filters left."""
+
+    rows: list[Example]
+    """The rows to learn from; ``target`` is the answer that was chosen."""
+    removed: Mapping[Removal, int]
+    """Rows removed, by reason."""
+    samples: Mapping[Removal, list[dict[str, Any]]]
+    """A few of the removed rows, to look at."""
+    references: int
+    """Rows in which the reference stands in for the teacher's answer."""
+    agreement: float | None
+    """Share of labelled rows in which the teacher's answer is the reference; None where nothing was labelled."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Counts and samples as plain JSON values."""
+        return {
+            "kept": len(self.rows),
+            "removed": dict(self.removed),
+            "references": self.references,
+            "agreement": self.agreement,
+            "samples": dict(self.samples),
+        }
+
+
+def filter_rows(
+    examples: Iterable[Example],
+    labels: Mapping[str, Label],
+    template: Template,
+    tokenizer: TextTokenizer,
+    settings: FilterSettings,
+) -> Filtered:
+    """Choose a target for every row, and leave out rows that have none worth learning.
+
+    Args:
+        examples: The rows with their references.
+        labels: The teacher's answers by id.
+        template: The output form.
+        tokenizer: The student's tokenizer.
+        settings: What to keep.
+    """
+    kept: list[Example] = []
+    removed: Counter[Removal] = Counter()
+    samples: defaultdict[Removal, list[dict[str, Any]]] = defaultdict(list)
+    seen: set[tuple[str, str]] = set()
+    references = labelled = agreed = 0
+    for example in examples:
+        label = labels.get(example.id)
+        labelled += label is not None
+        agreed += label is not None and label.text == example.target
+        target, reason = _target(example, label, settings)
+        if target is not None and template.encode_target(tokenizer, template.encode(tokenizer, example.fields), target) is None:
+            target, reason = None, "inexpressible"
+        if target is not None:
+            key = (source_digest(example), target)
+            if key in seen:
+                target, reason = None, "duplicate"
+            seen.add(key)
+        if target is None:
+            assert reason is not None
+            removed[reason] += 1
+            if len(samples[reason]) < _SAMPLES:
+                samples[reason].append({"id": example.id, "target": example.target, "label": None if label is None else label.text})
+            continue
+        references += label is None or label.text != target
+        kept.append(replace(example, target=target))
+    return Filtered(kept, removed, samples, references, agreed / labelled if labelled else None)
+
+
+def _target(example: Example, label: Label | None, settings: FilterSettings) -> tuple[str | None, Removal | None]:
+    """The answer to learn, or why there is none."""
+    if label is None:
+        return (example.target, None) if settings.unlabelled == "reference" else (None, "unlabelled")
+    if label.text == example.target:
+        return label.text, None
+    if settings.wrong == "reference":
+        return example.target, None
+    if not label.text.strip():
+        return None, "empty"
+    if label.finish_reason == "length":
+        return None, "truncated"
+    return (label.text, None) if settings.wrong == "keep" else (None, "wrong")

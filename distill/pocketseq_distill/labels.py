@@ -1,0 +1,170 @@
+"""Labels: what the teacher answers to every row, appended to a file that survives a kill at any moment."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from tqdm import tqdm  # type: ignore[import-untyped]
+
+from pocketseq.errors import DataError
+from pocketseq.examples import Example
+from pocketseq.files import digest, write_json
+from pocketseq_distill.generation import Answer, TeacherModel
+
+_FORMAT: Final = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelSettings:
+    """How the teacher labels."""
+
+    rows: int | None = None
+    """Rows to label, from the first; None for all."""
+    beams: int = 1
+    """1 labels greedily, more by beam search."""
+    batch_size: int = 64
+    """Rows that go through the teacher together; also what a kill may cost."""
+    max_new_tokens: int | None = None
+    """Longest answer in tokens; the teacher's own if not given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """The teacher's answer to one row."""
+
+    id: str
+    """Id of the row."""
+    source: str
+    """Digest of the row's input, so that an answer can never sit beside another row's input."""
+    text: str
+    """The answer, read by the template."""
+    logprob: float
+    """Sum of the log-probabilities of the answer's tokens."""
+    finish_reason: str
+    """``stop``, or ``length`` where the budget cut the answer off."""
+
+
+def source_digest(example: Example) -> str:
+    """Digest of what the teacher is asked."""
+    return digest(dict(example.fields))
+
+
+def label_rows(examples: Sequence[Example], teacher: TeacherModel, path: Path, settings: LabelSettings, *, teacher_id: str) -> int:
+    """Append the teacher's answers to a file; rows that are in it already are not asked again.
+
+    Args:
+        examples: The rows.
+        teacher: Answers them.
+        path: A JSONL file; a sidecar beside it, ``*.meta.json``, tells whose labels these are.
+        settings: How to label.
+        teacher_id: Fingerprint of the teacher.
+
+    Returns:
+        How many rows were labelled now.
+
+    Raises:
+        DataError: the file holds another teacher's labels, or an answer to another input under a row's id.
+    """
+    wanted = examples[: settings.rows]
+    meta = {"format": _FORMAT, "teacher": teacher_id, "beams": settings.beams, "max_new_tokens": settings.max_new_tokens}
+    _claim(path, meta)
+    _drop_torn_line(path)
+    done = read_labels(path, wanted)
+    missing = [example for example in wanted if example.id not in done]
+    # Long rows with long ones wastes little padding; sorting all of them would leave the hardest for the end.
+    with path.open("a", encoding="utf-8", newline="\n") as file, _bar(len(wanted), len(wanted) - len(missing)) as bar:
+        for begin in range(0, len(missing), settings.batch_size * 8):
+            chunk = missing[begin : begin + settings.batch_size * 8]
+            answers = teacher.answer(
+                [example.fields for example in chunk],
+                max_new_tokens=settings.max_new_tokens,
+                beams=settings.beams,
+                batch_size=settings.batch_size,
+            )
+            for example, answer in zip(chunk, answers, strict=True):
+                file.write(json.dumps(asdict(_label(example, answer)), ensure_ascii=False) + "\n")
+            file.flush()
+            bar.update(len(chunk))
+    return len(missing)
+
+
+def read_labels(path: Path, examples: Sequence[Example]) -> dict[str, Label]:
+    """Read the labels of some rows.
+
+    Args:
+        path: What ``label_rows`` wrote.
+        examples: The rows; labels of others are passed over.
+
+    Returns:
+        Labels by id of the row.
+
+    Raises:
+        DataError: a malformed line, or an answer to another input than the row with its id has.
+    """
+    sources = {example.id: source_digest(example) for example in examples}
+    labels: dict[str, Label] = {}
+    for number, value in _lines(path):
+        try:
+            label = Label(**value)
+        except TypeError as error:
+            raise DataError(f"{path}:{number}: expected a label: {error}") from None
+        if label.id not in sources:
+            continue
+        if label.source != sources[label.id]:
+            raise DataError(
+                f"{path}:{number}: expected the answer to row {label.id!r} with the input {sources[label.id]}, "
+                f"found one to {label.source}; the data changed under the labels: remove the file and label again"
+            )
+        labels[label.id] = label
+    return labels
+
+
+def _lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                yield number, json.loads(line)
+            except ValueError as error:
+                raise DataError(f"{path}:{number}: expected one JSON object a line: {error}") from None
+
+
+def _claim(path: Path, meta: Mapping[str, Any]) -> None:
+    """Write down whose labels these are, or check it."""
+    sidecar = path.with_suffix(".meta.json")
+    if not path.exists():
+        write_json(sidecar, meta)
+        return
+    try:
+        found = json.loads(sidecar.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = None
+    if found != meta:
+        raise DataError(f"{path}: expected labels made with {meta}, found {found}; remove the file to label again")
+
+
+def _drop_torn_line(path: Path) -> None:
+    """Cut off what a kill left of a line."""
+    if path.exists():
+        with path.open("r+b") as file:
+            content = file.read()
+            file.truncate(content.rfind(b"\n") + 1)
+
+
+def _label(example: Example, answer: Answer) -> Label:
+    return Label(
+        id=example.id,
+        source=source_digest(example),
+        text=answer.text,
+        logprob=round(sum(answer.token_logprobs), 4),
+        finish_reason=answer.finish_reason,
+    )
+
+
+def _bar(total: int, done: int) -> Any:
+    return tqdm(total=total, initial=done, desc="label", unit="row", dynamic_ncols=True, mininterval=1.0)
