@@ -100,7 +100,7 @@ def _plain_card(path: Path, config: Mapping[str, Any]) -> CheckpointCard:
     if family in _LANGUAGE_FAMILIES:
         raise CheckpointError(
             f"{path}: expected a {CARD} with the template of this {family} model, found none; its inputs start with a "
-            "language that only you can name: write one with CheckpointCard(task=…, template=Template(…, start='eng_Latn'), …).write(path)"
+            "language that only you can name: write one with CheckpointCard(…, template=Template(…, start='eng_Latn')).write(path)"
         )
     start, end = _literals(path)
     longest = config.get("max_position_embeddings") or config.get("n_positions") or _DEFAULT_INPUT_TOKENS
