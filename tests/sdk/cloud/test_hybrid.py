@@ -1,0 +1,298 @@
+"""A hybrid: which answer is served, why, and what left the device for it."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from pocketseq.cloud import CloudEndpoint
+from pocketseq.endpoint import Completion
+from pocketseq.errors import (
+    EndpointAuthError,
+    EndpointError,
+    EndpointRateLimitError,
+    EndpointResponseError,
+    EndpointServerError,
+    EndpointTimeoutError,
+    EndpointUnavailableError,
+    InputError,
+)
+from pocketseq.hybrid import Hybrid
+from pocketseq.policy import Mode, Policy
+from pocketseq.results import Result
+from pocketseq.suggestion import Receipt
+from pocketseq.template import Field, Input, Template
+from pocketseq.testing import FakeEndpoint, FakeModel, Reply
+
+SURE = {"confidence": 0.9, "threshold": 0.8}
+UNSURE = {"confidence": 0.3, "threshold": 0.8}
+
+
+def test_a_confident_answer_stays_local() -> None:
+    """In the default mode an answer above the calibrated threshold is served and nothing leaves."""
+    cloud = FakeEndpoint("cloud")
+    suggestion = Hybrid(FakeModel("local", **SURE), cloud).suggest("text")
+    assert (suggestion.text, suggestion.source, suggestion.confidence) == ("local", "local", 0.9)
+    assert suggestion.receipt == Receipt()
+    assert cloud.calls == []
+
+
+def test_an_unsure_answer_is_replaced_by_the_clouds() -> None:
+    """Below the threshold the cloud's answer is served; the local one comes along, and the receipt says what it cost."""
+    cloud = FakeEndpoint("from the cloud")
+    suggestion = Hybrid(FakeModel("local", **UNSURE), cloud).suggest("some text")
+    assert (suggestion.text, suggestion.source, suggestion.confidence) == ("from the cloud", "cloud", 0.3)
+    assert suggestion.local is not None
+    assert suggestion.local.text == "local"
+    receipt = suggestion.receipt
+    assert (receipt.endpoint, receipt.attempts, receipt.error) == (cloud.url, 1, None)
+    assert (receipt.bytes_sent, receipt.bytes_received) == (len("some text"), len("from the cloud"))
+    assert (receipt.prompt_tokens, receipt.completion_tokens) == (2, 3)
+
+
+def test_prefer_cloud_serves_the_cloud() -> None:
+    """The mode prefer_cloud serves the cloud's answer even where the local one is sure."""
+    suggestion = Hybrid(FakeModel("local", **SURE), FakeEndpoint("cloud"), Policy(mode="prefer_cloud")).suggest("text")
+    assert (suggestion.text, suggestion.source) == ("cloud", "cloud")
+
+
+def test_only_local_never_asks() -> None:
+    """The mode only_local never asks, though an endpoint is configured."""
+    cloud = FakeEndpoint("cloud")
+    suggestion = Hybrid(FakeModel("local", **UNSURE), cloud, Policy(mode="only_local")).suggest("text")
+    assert (suggestion.text, suggestion.receipt, cloud.calls) == ("local", Receipt(), [])
+
+
+def test_only_cloud_does_not_decode_locally() -> None:
+    """The mode only_cloud leaves the local model alone."""
+    model = FakeModel("local", **SURE)
+    suggestion = Hybrid(model, FakeEndpoint("cloud"), Policy(mode="only_cloud")).suggest("text")
+    assert (suggestion.text, suggestion.source, suggestion.confidence, suggestion.local) == ("cloud", "cloud", None, None)
+    assert model.inputs == []
+
+
+FAILURES = [
+    EndpointUnavailableError("down"),
+    EndpointTimeoutError("slow"),
+    EndpointAuthError("401"),
+    EndpointRateLimitError("429"),
+    EndpointServerError("500"),
+    EndpointResponseError("garbage"),
+]
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: type(failure).__name__)
+@pytest.mark.parametrize("mode", ["prefer_local", "prefer_cloud"])
+def test_the_local_answer_stands_when_the_cloud_fails(mode: Mode, failure: EndpointError) -> None:
+    """Whatever the cloud does, the local answer is served, and reason and receipt name what happened."""
+    suggestion = Hybrid(FakeModel("local", **UNSURE), FakeEndpoint(failure), Policy(mode=mode)).suggest("text")
+    assert (suggestion.text, suggestion.source) == ("local", "local")
+    assert "the local answer stands" in suggestion.reason
+    assert str(failure) in suggestion.reason
+    assert (suggestion.receipt.attempts, suggestion.receipt.error) == (1, type(failure).__name__)
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: type(failure).__name__)
+def test_only_cloud_raises_what_went_wrong(failure: EndpointError) -> None:
+    """Where there is no local answer to stand the endpoint's own error is raised."""
+    hybrid = Hybrid(FakeModel("local"), FakeEndpoint(failure), Policy(mode="only_cloud"))
+    with pytest.raises(type(failure)):
+        hybrid.suggest("text")
+
+
+def test_an_endpoint_that_breaks_its_contract_loses_nothing() -> None:
+    """An endpoint of somebody else's that raises what it should not costs the local answer nothing."""
+
+    class Broken(FakeEndpoint):
+        def complete(self, prompt: str, **_: object) -> Completion:
+            raise ZeroDivisionError("oops")
+
+    suggestion = Hybrid(FakeModel("local", **UNSURE), Broken("")).suggest("text")
+    assert suggestion.text == "local"
+    assert "ZeroDivisionError: oops" in suggestion.reason
+    with pytest.raises(EndpointError, match="ZeroDivisionError"):
+        Hybrid(FakeModel("local"), Broken(""), Policy(mode="only_cloud")).suggest("text")
+
+
+def test_half_an_answer_is_none() -> None:
+    """An answer that a token limit cut is not served; its cost still stands in the receipt."""
+    suggestion = Hybrid(FakeModel("local", **UNSURE), FakeEndpoint(Reply("half", finish_reason="length"))).suggest("text")
+    assert (suggestion.text, suggestion.receipt.error, suggestion.receipt.bytes_received) == ("local", "EndpointResponseError", 4)
+    assert "cut at its token limit" in suggestion.reason
+
+
+def test_an_empty_answer_of_the_cloud_counts() -> None:
+    """An empty text is an answer: nothing is to be added there."""
+    suggestion = Hybrid(FakeModel("local", **UNSURE), FakeEndpoint("")).suggest("text")
+    assert (suggestion.text, suggestion.source) == ("", "cloud")
+
+
+@pytest.mark.parametrize("mode", ["prefer_local", "prefer_cloud"])
+def test_without_an_endpoint_nothing_leaves_and_the_reason_says_so(mode: Mode) -> None:
+    """A hybrid without an endpoint serves the local answer."""
+    suggestion = Hybrid(FakeModel("local", **UNSURE), policy=Policy(mode=mode)).suggest("text")
+    assert (suggestion.text, suggestion.receipt) == ("local", Receipt())
+    assert "no endpoint is configured" in suggestion.reason
+
+
+def test_only_cloud_without_an_endpoint_raises() -> None:
+    """The mode only_cloud needs an endpoint."""
+    with pytest.raises(EndpointUnavailableError, match="found none configured"):
+        Hybrid(FakeModel("local"), policy=Policy(mode="only_cloud")).suggest("text")
+
+
+def test_an_uncalibrated_model_is_served_locally() -> None:
+    """Without calibration no threshold is invented: the local answer is served and called uncalibrated."""
+    cloud = FakeEndpoint("cloud")
+    suggestion = Hybrid(FakeModel("local", confidence=0.01), cloud).suggest("text")
+    assert suggestion.text == "local"
+    assert "uncalibrated" in suggestion.reason
+    assert cloud.calls == []
+
+
+def test_the_cloud_gets_what_is_left_of_the_deadline() -> None:
+    """Local decoding is paid out of the one deadline."""
+
+    class Slow(FakeModel):
+        def generate(self, source: Input, /) -> Result:
+            time.sleep(0.05)
+            return super().generate(source)
+
+    cloud = FakeEndpoint("cloud")
+    Hybrid(Slow("local", **UNSURE), cloud, Policy(deadline_ms=60_000)).suggest("text")
+    (call,) = cloud.calls
+    assert call.deadline_s is not None
+    assert call.deadline_s <= 59.95
+
+    late = Hybrid(Slow("local", **UNSURE), cloud, Policy(deadline_ms=10)).suggest("text")
+    assert len(cloud.calls) == 1
+    assert late.text == "local"
+    assert "the local answer took the whole deadline of 10 ms; nothing was sent" in late.reason
+    assert late.receipt == Receipt(error="EndpointTimeoutError")
+
+
+def test_a_slow_cloud_is_given_up_at_the_deadline() -> None:
+    """A cloud that takes longer than the deadline is not waited for."""
+    suggestion = Hybrid(FakeModel("local", **UNSURE), FakeEndpoint(Reply("late", delay_s=60)), Policy(deadline_ms=50)).suggest(
+        "text"
+    )
+    assert (suggestion.text, suggestion.receipt.error) == ("local", "EndpointTimeoutError")
+    assert suggestion.receipt.bytes_sent == len("text")
+
+
+def test_no_deadline_is_handed_down_where_none_is_set() -> None:
+    """Without a deadline the endpoint's own bound holds."""
+    cloud = FakeEndpoint("cloud")
+    Hybrid(FakeModel("local", **UNSURE), cloud, Policy(deadline_ms=None, max_tokens=5)).suggest("text")
+    assert (cloud.calls[0].deadline_s, cloud.calls[0].max_tokens) == (None, 5)
+
+
+def test_the_cloud_is_sent_the_template_s_prompt() -> None:
+    """Fields go to the cloud as the template writes them, with its instruction."""
+    fields = (Field("before", max_tokens=8), Field("line", max_tokens=8))
+    template = Template(fields=fields, primary="line", instruction="Repair the line.")
+    cloud = FakeEndpoint("cloud")
+    source = {"before": "def f():", "line": "retrun 1"}
+    Hybrid(FakeModel("local", template=template, **UNSURE), cloud).suggest(source)
+    assert cloud.calls[0].instruction == "Repair the line."
+    assert template.parse_prompt(cloud.calls[0].prompt) == source
+
+
+@pytest.mark.parametrize("mode", ["only_local", "prefer_local", "prefer_cloud", "only_cloud"])
+@pytest.mark.parametrize("source", ["", "  ", 5, {"other": "x"}, "\ud800"])
+def test_bad_input_is_refused_before_anything_leaves(mode: Mode, source: Any) -> None:
+    """Input that the template does not take is an InputError in every mode, and the cloud does not hear of it."""
+    cloud = FakeEndpoint("cloud")
+    hybrid = Hybrid(FakeModel("local", **UNSURE), cloud, Policy(mode=mode))
+    with pytest.raises(InputError):
+        hybrid.suggest(source)
+    with pytest.raises(InputError):
+        hybrid.stream(source)
+    assert cloud.calls == []
+
+
+def test_asuggest_leaves_the_event_loop_free() -> None:
+    """The asynchronous form gives the same answer, and other tasks run meanwhile."""
+
+    async def main() -> tuple[str, list[int]]:
+        hybrid = Hybrid(FakeModel("local", **UNSURE), FakeEndpoint(Reply("cloud", delay_s=0.1)), Policy(deadline_ms=None))
+        ticks: list[int] = []
+
+        async def tick() -> None:
+            while True:
+                ticks.append(len(ticks))
+                await asyncio.sleep(0.01)
+
+        ticking = asyncio.create_task(tick())
+        suggestion = await hybrid.asuggest("text")
+        ticking.cancel()
+        return suggestion.text, ticks
+
+    text, ticks = asyncio.run(main())
+    assert text == "cloud"
+    assert len(ticks) > 1
+
+
+@pytest.mark.parametrize("hybrid", [
+    Hybrid(FakeModel("local text", **UNSURE), FakeEndpoint("cloud"), Policy(mode="only_local")),
+    Hybrid(FakeModel("local text", **UNSURE)),
+])  # fmt: skip
+def test_stream_shows_the_local_answer_as_it_comes(hybrid: Hybrid) -> None:
+    """Where nothing can replace the local answer its pieces appear one by one."""
+    pieces = list(hybrid.stream("text"))
+    assert len(pieces) > 1
+    assert "".join(pieces) == "local text"
+
+
+@pytest.mark.parametrize(("model", "text"), [(FakeModel("local", **UNSURE), "cloud text"), (FakeModel("local", **SURE), "local")])
+def test_stream_never_shows_two_answers(model: FakeModel, text: str) -> None:
+    """Where the cloud may replace the local answer only the chosen one is shown, once."""
+    assert "".join(Hybrid(model, FakeEndpoint("cloud text")).stream("text")) == text
+
+
+def test_stream_returns_the_suggestion() -> None:
+    """The generator's return value says where the text came from."""
+    stream = Hybrid(FakeModel("local", **UNSURE), FakeEndpoint("cloud")).stream("text")
+    assert next(stream) == "cloud"
+    with pytest.raises(StopIteration) as end:
+        next(stream)
+    assert end.value.value.source == "cloud"
+
+
+def test_many_threads_share_a_hybrid() -> None:
+    """Concurrent calls each get their own answer."""
+    cloud = FakeEndpoint("cloud")
+    hybrid = Hybrid(FakeModel("local", **UNSURE), cloud)
+    with ThreadPoolExecutor(8) as pool:
+        suggestions = list(pool.map(hybrid.suggest, [f"text {number}" for number in range(64)]))
+    assert {suggestion.text for suggestion in suggestions} == {"cloud"}
+    assert sorted(call.prompt for call in cloud.calls) == sorted(f"text {number}" for number in range(64))
+
+
+@pytest.mark.parametrize("behaviour", ["hang", "drip", "break_off"])
+def test_over_a_real_connection_the_local_answer_stands(server: Any, behaviour: str) -> None:
+    """A server that hangs, drips or breaks off costs its deadline and no answer."""
+    getattr(server, behaviour)()
+    with CloudEndpoint(server.url, model="m") as cloud:
+        suggestion = Hybrid(FakeModel("local", **UNSURE), cloud, Policy(deadline_ms=150)).suggest("text")
+    assert suggestion.text == "local"
+    assert suggestion.receipt.error in {"EndpointTimeoutError", "EndpointUnavailableError"}
+    assert suggestion.receipt.bytes_sent == len(server.seen[0].body)
+
+
+def test_over_a_real_connection_the_receipt_adds_up(server: Any, chat_answer: Callable[..., Any]) -> None:
+    """Receipt and wire agree on what left and what came."""
+    server.answer(chat_answer("from the cloud"))
+    with CloudEndpoint(server.url, model="m") as cloud:
+        suggestion = Hybrid(FakeModel("local", **UNSURE), cloud, Policy(deadline_ms=None)).suggest("text")
+    receipt = suggestion.receipt
+    assert (suggestion.text, suggestion.source) == ("from the cloud", "cloud")
+    assert (receipt.endpoint, receipt.bytes_sent) == (server.url, len(server.seen[0].body))
+    assert (receipt.prompt_tokens, receipt.completion_tokens) == (7, 3)
+    assert math.isfinite(receipt.latency_ms)
