@@ -1,6 +1,7 @@
 """Stand-ins for what an application's own tests should not need: no network, no model files."""
 
 from pocketseq.testing.endpoint import Call, FakeEndpoint, Reply
+from pocketseq.testing.model import FakeModel, FixedThreshold
 from pocketseq.testing.runtime import ScriptedRuntime, byte_tokenizer, scripted_model
 
-__all__ = ["Call", "FakeEndpoint", "Reply", "ScriptedRuntime", "byte_tokenizer", "scripted_model"]
+__all__ = ["Call", "FakeEndpoint", "FakeModel", "FixedThreshold", "Reply", "ScriptedRuntime", "byte_tokenizer", "scripted_model"]
