@@ -84,12 +84,12 @@ def test_a_changed_input_reruns_its_stage_and_what_comes_after(tmp_path: Path) -
     assert kitchen.run(tmp_path) == ["mix", "bake", "serve"]
 
 
-def test_a_missing_output_reruns_its_stage(tmp_path: Path) -> None:
-    """A file that somebody removed is made again."""
+def test_a_missing_output_reruns_its_stage_and_what_comes_after(tmp_path: Path) -> None:
+    """A file that somebody removed is made again, and what was read from it too: it need not be the same to the last bit."""
     kitchen = Kitchen()
     kitchen.run(tmp_path)
     (tmp_path / "bake.txt").unlink()
-    assert kitchen.run(tmp_path) == ["bake"]
+    assert kitchen.run(tmp_path) == ["bake", "serve"]
 
 
 def test_an_interrupted_stage_goes_on_with_what_it_left(tmp_path: Path) -> None:
@@ -114,6 +114,15 @@ def test_left_overs_of_other_inputs_are_removed(tmp_path: Path) -> None:
     kitchen.fail = None
     kitchen.run(tmp_path, bake={"minutes": 40})
     assert (tmp_path / "bake.txt").read_text(encoding="utf-8") == "bake"
+
+
+def test_what_builds_on_a_stage_that_ran_again_is_stale_even_after_a_kill(tmp_path: Path) -> None:
+    """A run that is killed after making a missing file again does not forget that its followers have to follow."""
+    kitchen = Kitchen()
+    kitchen.run(tmp_path)
+    (tmp_path / "bake.txt").unlink()
+    assert kitchen.run(tmp_path, until="bake") == ["bake"]
+    assert kitchen.run(tmp_path) == ["serve"]
 
 
 def test_until_and_from_narrow_and_force(tmp_path: Path) -> None:

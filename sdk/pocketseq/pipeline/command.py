@@ -15,7 +15,9 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("recipe", metavar="RECIPE", help="a .toml file, or the name of an installed recipe such as python-fix-demo")
     parser.add_argument("-o", "--output", metavar="DIR", type=Path, help="run directory (default: runs/<name of the recipe>)")
     parser.add_argument("--until", metavar="STAGE", help="stop after this stage")
-    parser.add_argument("--from", metavar="STAGE", dest="restart_at", help="run this stage and all after it again, changed or not")
+    parser.add_argument(
+        "--from", metavar="STAGE", dest="restart_at", help="run this stage again, changed or not, and all that build on it"
+    )
 
 
 def run(args: Namespace) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 from pocketseq.errors import RecipeError
 from pocketseq.files import digest, writing
 from pocketseq.pipeline.recipe import Recipe
-from pocketseq.pipeline.stage import Stage, find_stages, order, require
+from pocketseq.pipeline.stage import Stage, find_stages, followers, order, require
 from pocketseq.pipeline.state import RunState
 
 Report = Callable[[str], None]
@@ -30,13 +30,14 @@ def run_recipe(
     """Run the stages of a recipe in a run directory.
 
     A stage is skipped when it has finished with the same fingerprint: the recipe tables that it reads, what it declares as its
-    inputs, and the fingerprints of the stages before it. Killed at any moment, the same call goes on where it stopped.
+    inputs, and the fingerprints of the stages before it, none of which had to run again. Killed at any moment, the same call
+    goes on where it stopped.
 
     Args:
         recipe: What to make.
         directory: The run directory; made where there is none.
         until: Name of the last stage to run; None for all.
-        restart_at: Name of a stage to run again, with all that come after it, though nothing has changed.
+        restart_at: Name of a stage to run again, with all that build on it, though nothing has changed.
         stages: The stages; None for those that are installed.
         report: Takes one line of progress; None writes to standard error.
 
@@ -46,7 +47,8 @@ def run_recipe(
         PocketSeqError: whatever a stage raises.
     """
     report = report or _to_stderr
-    plan = _plan(recipe, order(stages) if stages is not None else find_stages(), until)
+    installed = order(stages) if stages is not None else find_stages()
+    plan = _plan(recipe, installed, until)
     names = [stage.name for stage in plan]
     if restart_at is not None and restart_at not in names:
         raise RecipeError(f"expected a stage among {names} to start from, found {restart_at!r}")
@@ -56,20 +58,22 @@ def run_recipe(
         file.write(recipe.text)
     state = RunState.read(directory)
     if restart_at is not None:
-        for name in names[names.index(restart_at) :]:
-            state.forget(name)
+        state.forget(restart_at)
     begun = time.monotonic()
     fingerprints: dict[str, str] = {}
     for number, stage in enumerate(plan, start=1):
         place = f"[{number}/{len(plan)}] {stage.name}"
         fingerprints[stage.name] = fingerprint = _fingerprint(stage, recipe, directory, fingerprints)
-        if state.is_finished(stage.name, fingerprint) and all((directory / output).exists() for output in stage.outputs):
+        whole = all((directory / output).exists() for output in stage.outputs)
+        if state.is_finished(stage.name, fingerprint) and whole:
             report(f"{place}: unchanged, skipped")
             continue
         resumed = state.is_started(stage.name, fingerprint)
         report(f"{place}: {'resumed' if resumed else 'started'}")
         if not resumed:
             _clear(stage, directory)
+        for follower in followers(stage, installed):
+            state.forget(follower)
         state.started(stage.name, fingerprint)
         started = time.monotonic()
         try:

@@ -77,6 +77,15 @@ def order(stages: Iterable[Stage]) -> list[Stage]:
     return [by_name[name] for name in names]
 
 
+def followers(stage: Stage, stages: Sequence[Stage]) -> list[str]:
+    """Names of all stages, among these in order, that build on one."""
+    reached = [stage.name]
+    for later in stages:
+        if not set(reached).isdisjoint(later.after):
+            reached.append(later.name)
+    return reached[1:]
+
+
 def require(stages: Sequence[Stage]) -> None:
     """Check that what the stages import is installed, before any of them has worked for minutes.
 
