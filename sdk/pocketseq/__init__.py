@@ -11,12 +11,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pocketseq.bundle import Bundle, open_bundle, pack, packaged_bundles, write_manifest
     from pocketseq.checkpoint import CheckpointCard
+    from pocketseq.cloud import CloudEndpoint
     from pocketseq.decoding import Sampling
+    from pocketseq.endpoint import Completion, Endpoint
     from pocketseq.errors import PocketSeqError
     from pocketseq.examples import Example, read_examples, write_examples
+    from pocketseq.hybrid import Hybrid
     from pocketseq.manifest import Calibration, Manifest, Variant
     from pocketseq.model import PocketModel
+    from pocketseq.policy import Mode, Policy
     from pocketseq.results import Result, Timing
+    from pocketseq.suggestion import Receipt, Suggestion
     from pocketseq.template import Field, Template
 
 __version__: str
@@ -24,12 +29,17 @@ __version__: str
 _HOMES = {
     "bundle": ("Bundle", "open_bundle", "pack", "packaged_bundles", "write_manifest"),
     "checkpoint": ("CheckpointCard",),
+    "cloud": ("CloudEndpoint",),
     "decoding": ("Sampling",),
+    "endpoint": ("Completion", "Endpoint"),
     "errors": ("PocketSeqError",),
     "examples": ("Example", "read_examples", "write_examples"),
+    "hybrid": ("Hybrid",),
     "manifest": ("Calibration", "Manifest", "Variant"),
     "model": ("PocketModel",),
+    "policy": ("Mode", "Policy"),
     "results": ("Result", "Timing"),
+    "suggestion": ("Receipt", "Suggestion"),
     "template": ("Field", "Template"),
 }
 _HOME_OF = {name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names}
@@ -38,13 +48,21 @@ __all__ = [
     "Bundle",
     "Calibration",
     "CheckpointCard",
+    "CloudEndpoint",
+    "Completion",
+    "Endpoint",
     "Example",
     "Field",
+    "Hybrid",
     "Manifest",
+    "Mode",
     "PocketModel",
     "PocketSeqError",
+    "Policy",
+    "Receipt",
     "Result",
     "Sampling",
+    "Suggestion",
     "Template",
     "Timing",
     "Variant",
