@@ -1,0 +1,53 @@
+"""Train a byte-level BPE tokenizer on a corpus, lexeme by lexeme."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from pocketseq.edits import LEXEME_PATTERN
+from pocketseq.template import MARK_TOKENS, Template, mark_token
+
+PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
+PAD_ID: Final = 0
+END_ID: Final = 1
+
+
+def train_tokenizer(texts: Iterable[str], *, vocab_size: int, template: Template) -> Tokenizer:
+    """Train a tokenizer whose subwords never span two lexemes.
+
+    Args:
+        texts: What to learn subwords from.
+        vocab_size: Tokens in all, special ones included.
+        template: Brings the special tokens: prefixes of its fields, and marks where it answers with edits.
+    """
+    special = [PAD, END, UNKNOWN, *(field.prefix for field in template.fields if field.prefix)]
+    if template.edits:
+        special += [mark_token(index) for index in range(MARK_TOKENS)]
+    tokenizer = Tokenizer(models.BPE(unk_token=None, byte_fallback=False))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(LEXEME_PATTERN), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer=trainer)
+    return tokenizer
+
+
+def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
+    """Write a tokenizer as a Hugging Face directory, so that ``AutoTokenizer`` reads it."""
+    from transformers import PreTrainedTokenizerFast
+
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PAD, eos_token=END, unk_token=UNKNOWN)
+    fast.save_pretrained(str(folder))

@@ -1,0 +1,151 @@
+"""Every error that pocketseq raises on purpose.
+
+PocketSeqError
+├── InputError            the text or fields given are not what the model's template takes
+│   └── InputTooLongError     longer than the template's budget, and the caller asked to refuse
+├── DataError             a row of a data file is bad; names file and line
+├── BundleError           a bundle cannot be used
+│   ├── BundleNotFoundError   no bundle of that name or at that path
+│   ├── BundleCorruptError    truncated, tampered with, or a hash that does not match
+│   ├── BundleFormatError     made by a newer pocketseq, or not a manifest at all
+│   └── VariantNotFoundError  the bundle holds no such runtime or precision
+├── CheckpointError       a directory is not a checkpoint that this project can use
+├── RecipeError           a recipe is malformed or names something unknown
+├── TrainingError         a training cannot go on: nothing to train on, or a loss that is not finite
+├── RuntimeUnavailableError   the library that a variant needs is not installed or cannot run it
+├── MissingExtraError     an optional dependency is absent; ends in the pip line that mends it
+├── CancelledError        the caller stopped a generation
+├── CalibrationError      a threshold was asked for where none can be had
+├── PolicyError           a hybrid's policy names an unknown mode or a number out of its range
+└── EndpointError         the cloud endpoint gave no usable answer
+    ├── EndpointUnavailableError  refused, unresolvable or broken connection
+    ├── EndpointTimeoutError      no answer within the deadline
+    ├── EndpointAuthError         401 or 403
+    ├── EndpointRateLimitError    429
+    ├── EndpointServerError       5xx
+    └── EndpointResponseError     an answer that is not in the expected form
+
+A message says what was expected, what was found and what to do about it.
+"""
+
+from __future__ import annotations
+
+
+class PocketSeqError(Exception):
+    """Base of every error raised on purpose."""
+
+
+class InputError(PocketSeqError):
+    """The text or fields given are not what the model's template takes."""
+
+
+class InputTooLongError(InputError):
+    """The input is over the template's budget and the caller asked to refuse such input."""
+
+
+class DataError(PocketSeqError):
+    """A row of a data file is bad."""
+
+
+class BundleError(PocketSeqError):
+    """A bundle cannot be used."""
+
+
+class BundleNotFoundError(BundleError):
+    """No bundle of that name or at that path."""
+
+
+class BundleCorruptError(BundleError):
+    """A file of the bundle is truncated, tampered with or missing."""
+
+
+class BundleFormatError(BundleError):
+    """The manifest is of a newer format, or is no manifest at all."""
+
+
+class VariantNotFoundError(BundleError):
+    """The bundle holds no variant with the runtime and precision asked for."""
+
+
+class CheckpointError(PocketSeqError):
+    """A directory is not a checkpoint that this project can use."""
+
+
+class RecipeError(PocketSeqError):
+    """A recipe is malformed or names something unknown."""
+
+
+class TrainingError(PocketSeqError):
+    """A training cannot go on: nothing to train on, or a loss that is not finite."""
+
+
+class RuntimeUnavailableError(PocketSeqError):
+    """The library that a variant needs is not installed or cannot run it."""
+
+
+class MissingExtraError(PocketSeqError):
+    """An optional dependency is absent."""
+
+    def __init__(self, extra: str, module: str) -> None:
+        """Say which extra brings the missing module.
+
+        Args:
+            extra: Name of the extra, such as ``"cloud"``.
+            module: The module that could not be imported.
+        """
+        super().__init__(
+            f"this needs the module {module!r}, which is not installed; "
+            f'mend it with: pip install "pocketseq[{extra}]"'
+        )
+
+
+class CancelledError(PocketSeqError):
+    """The caller stopped a generation."""
+
+
+class CalibrationError(PocketSeqError):
+    """A threshold was asked for where none can be had."""
+
+
+class PolicyError(PocketSeqError):
+    """A hybrid's policy names an unknown mode or a number out of its range."""
+
+
+class EndpointError(PocketSeqError):
+    """The cloud endpoint gave no usable answer."""
+
+    def __init__(self, message: str, *, request_bytes: int = 0, response_bytes: int = 0) -> None:
+        """Say what went wrong, and what had left the device by then.
+
+        Args:
+            message: Expected, found, remedy; never a key.
+            request_bytes: Bytes of request bodies handed to the network.
+            response_bytes: Bytes of response bodies that came back.
+        """
+        super().__init__(message)
+        self.request_bytes = request_bytes
+        self.response_bytes = response_bytes
+
+
+class EndpointUnavailableError(EndpointError):
+    """Refused, unresolvable or broken connection."""
+
+
+class EndpointTimeoutError(EndpointError):
+    """No answer within the deadline."""
+
+
+class EndpointAuthError(EndpointError):
+    """The endpoint answered 401 or 403."""
+
+
+class EndpointRateLimitError(EndpointError):
+    """The endpoint answered 429."""
+
+
+class EndpointServerError(EndpointError):
+    """The endpoint answered 5xx."""
+
+
+class EndpointResponseError(EndpointError):
+    """The endpoint's answer is not in the expected form."""

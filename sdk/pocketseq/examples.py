@@ -1,0 +1,76 @@
+"""Examples: the rows that pass between the stages, one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pocketseq.errors import DataError
+from pocketseq.files import writing
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One input with its true answer."""
+
+    id: str
+    """Stable name of the row: a hash of what it holds, so that a label can never sit beside another row's source."""
+    fields: Mapping[str, str]
+    """The input, by field of the template."""
+    target: str
+    """The true answer."""
+    kind: str = ""
+    """Group that reports may split by, such as the kind of slip; empty where there is none."""
+    source: str = ""
+    """Where the row comes from, as ``file:line``."""
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any], where: str) -> Example:
+        """Read one row.
+
+        Raises:
+            DataError: naming ``where``, with what was expected and found.
+        """
+        try:
+            row = cls(**value)
+        except TypeError as error:
+            raise DataError(f"{where}: not an example row: {error}") from None
+        texts = [row.id, row.target, *row.fields.values()] if isinstance(row.fields, dict) else [None]
+        if not all(isinstance(text, str) for text in texts):
+            raise DataError(f"{where}: expected 'id' and 'target' as strings and 'fields' as an object of strings, found {value!r:.200}")
+        return row
+
+
+def read_examples(path: Path) -> Iterator[Example]:
+    """Read rows from a JSONL file.
+
+    Raises:
+        DataError: a bad row, with file and line.
+    """
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            where = f"{path}:{number}"
+            try:
+                value = json.loads(line)
+            except ValueError as error:
+                raise DataError(f"{where}: expected one JSON object a line: {error}") from None
+            if not isinstance(value, dict):
+                raise DataError(f"{where}: expected a JSON object, found {type(value).__name__}")
+            yield Example.from_json(value, where)
+
+
+def write_examples(path: Path, rows: Iterable[Example]) -> int:
+    """Write rows as JSONL, aside and then renamed.
+
+    Returns:
+        How many rows were written.
+    """
+    count = 0
+    with writing(path) as file:
+        for row in rows:
+            file.write(json.dumps(asdict(row), ensure_ascii=False) + "\n")
+            count += 1
+    return count

@@ -1,0 +1,265 @@
+"""Input templates: how the named fields of an input become one token sequence, and tokens become the answer.
+
+A bundle and a checkpoint carry the same template, so that training, every runtime and the cloud read an input alike.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Literal, TypeAlias
+
+from pocketseq.edits import Edit, apply_edit, find_edit, lexemes
+from pocketseq.errors import InputError, InputTooLongError
+from pocketseq.tokenizer import TextTokenizer
+
+Input: TypeAlias = str | Mapping[str, str]
+"""What a user may give: the primary field's text, or a mapping of field names to texts."""
+
+Side: TypeAlias = Literal["left", "right"]
+Overflow: TypeAlias = Literal["truncate", "refuse"]
+
+MARK_TOKENS: Final = 64
+"""Mark tokens in a vocabulary whose model answers with edits: one before each lexeme and one at the end."""
+
+
+def mark_token(index: int) -> str:
+    """Name of the token that marks a lexeme's place."""
+    return f"<m{index}>"
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One named part of an input."""
+
+    name: str
+    """Key in the mapping that a user gives."""
+    max_tokens: int
+    """Budget in tokens, marks and prefix not counted."""
+    truncate: Side = "left"
+    """The side on which a longer text is cut: ``left`` keeps its end."""
+    prefix: str = ""
+    """Literal put before the text; may hold special tokens (it comes from the bundle, never from the user)."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedInput:
+    """An input as the model reads it."""
+
+    ids: list[int]
+    """Token ids of the whole sequence, at most ``Template.max_tokens``."""
+    truncated: tuple[str, ...]
+    """Names of the fields that were cut."""
+    head: str
+    """What was cut off the left of the edited field: it stands before the edited text again in the answer."""
+    window: str
+    """The part of the edited field that the model saw; empty where the output is plain text."""
+    tail: str
+    """What was cut off the right of the edited field."""
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """How fields become tokens and tokens an answer."""
+
+    fields: tuple[Field, ...]
+    """In the order in which the model reads them."""
+    primary: str
+    """The field that a bare string fills; the others are then empty."""
+    edits: str | None = None
+    """Name of the field of which the output is an edit; None where the output is the text itself."""
+    start: str = ""
+    """Literal before the first field, such as a language code."""
+    end: str = "</s>"
+    """Literal after the last field."""
+    instruction: str = ""
+    """One sentence that tells a general-purpose cloud model what to do with these fields."""
+
+    def __post_init__(self) -> None:
+        names = [field.name for field in self.fields]
+        if len(set(names)) != len(names) or not names:
+            raise InputError(f"a template needs one or more fields with names of their own, found {names}")
+        for role, name in (("primary", self.primary), ("edits", self.edits)):
+            if name is not None and name not in names:
+                raise InputError(f"the template's {role} field {name!r} is none of its fields {names}")
+
+    @property
+    def max_tokens(self) -> int:
+        """Upper bound of an encoded input's length, the literals counted generously."""
+        marks = MARK_TOKENS if self.edits else 0
+        return sum(field.max_tokens + 8 for field in self.fields) + marks + 16
+
+    def fields_of(self, source: Input) -> dict[str, str]:
+        """Check an input and spread it over the template's fields; absent fields are empty.
+
+        Raises:
+            InputError: not a string or mapping of strings, an unknown field, nothing in the primary field,
+                or characters that are no Unicode text (lone surrogates).
+        """
+        names = [field.name for field in self.fields]
+        if isinstance(source, str):
+            given: Mapping[str, str] = {self.primary: source}
+        elif isinstance(source, Mapping):
+            given = source
+        else:
+            raise InputError(f"expected a string or a mapping of {names}, found {type(source).__name__}")
+        unknown = sorted(str(name) for name in given if name not in names)
+        if unknown:
+            raise InputError(f"expected fields among {names}, found also {unknown}")
+        for name, text in given.items():
+            if not isinstance(text, str):
+                raise InputError(f"field {name!r}: expected a string, found {type(text).__name__}")
+            try:
+                text.encode("utf-8")
+            except UnicodeEncodeError as error:
+                raise InputError(
+                    f"field {name!r}: expected Unicode text, found a lone surrogate at character {error.start}; "
+                    "decode the source with the right encoding or errors='replace'"
+                ) from None
+        if not given.get(self.primary, "").strip():
+            raise InputError(f"expected text in the field {self.primary!r}, found none")
+        return {name: given.get(name, "") for name in names}
+
+    def encode(self, tokenizer: TextTokenizer, source: Input, *, overflow: Overflow = "truncate") -> EncodedInput:
+        """Turn an input into token ids.
+
+        Args:
+            tokenizer: The bundle's tokenizer.
+            source: A string for the primary field, or the fields.
+            overflow: ``truncate`` cuts a field that is over its budget and says so in the result; ``refuse`` raises.
+
+        Raises:
+            InputError: see ``fields_of``.
+            InputTooLongError: a field is over its budget and ``overflow`` is ``refuse``.
+        """
+        texts = self.fields_of(source)
+        ids = tokenizer.literal_ids(self.start)
+        truncated: list[str] = []
+        head = window = tail = ""
+        for field in self.fields:
+            text = texts[field.name]
+            ids += tokenizer.literal_ids(field.prefix)
+            if field.name == self.edits:
+                head, window, tail, field_ids = _encode_marked(tokenizer, text, field)
+                cut = bool(head or tail)
+            else:
+                field_ids = tokenizer.text_ids(text)
+                cut = len(field_ids) > field.max_tokens
+                if cut:
+                    field_ids = field_ids[-field.max_tokens :] if field.truncate == "left" else field_ids[: field.max_tokens]
+            if cut and overflow == "refuse":
+                raise InputTooLongError(
+                    f"field {field.name!r}: expected at most {field.max_tokens} tokens, found more in its {len(text)} characters; "
+                    "shorten it, or pass overflow='truncate'"
+                )
+            if cut:
+                truncated.append(field.name)
+            ids += field_ids
+        ids += tokenizer.literal_ids(self.end)
+        return EncodedInput(ids=ids, truncated=tuple(truncated), head=head, window=window, tail=tail)
+
+    def encode_target(self, tokenizer: TextTokenizer, encoded: EncodedInput, target: str) -> list[int] | None:
+        """Turn the wanted answer into the token ids that the model should emit, end token not included.
+
+        Returns:
+            The ids, or None where the answer cannot be expressed as an edit of what the model saw.
+        """
+        if self.edits is None:
+            return tokenizer.text_ids(target)
+        if not (target.startswith(encoded.head) and target.endswith(encoded.tail)):
+            return None
+        stop = len(target) - len(encoded.tail)
+        edit = find_edit(encoded.window, target[len(encoded.head) : stop])
+        if edit is None:
+            return []
+        first = _first_mark(tokenizer)
+        return [first + edit.start, first + edit.stop] + tokenizer.text_ids(edit.text)
+
+    def decode(self, tokenizer: TextTokenizer, ids: Sequence[int], encoded: EncodedInput) -> str:
+        """Turn the tokens that a model emitted, end token not included, into the answer.
+
+        An answer that is no well-formed edit leaves the field as it is: a repair is never worse than none for that reason.
+        """
+        if self.edits is None:
+            return tokenizer.decode(ids)
+        edit = read_edit(tokenizer, ids)
+        window = encoded.window if edit is None else apply_edit(encoded.window, edit)
+        return encoded.head + window + encoded.tail
+
+    def render_prompt(self, source: Input) -> str:
+        """Write an input as one string for a text endpoint: the primary field alone, or a JSON object of the fields."""
+        texts = self.fields_of(source)
+        used = {name: text for name, text in texts.items() if text}
+        if set(used) == {self.primary} and not texts[self.primary].lstrip().startswith("{"):
+            return texts[self.primary]
+        return json.dumps(used, ensure_ascii=False)
+
+    def parse_prompt(self, prompt: str) -> dict[str, str]:
+        """Read back what ``render_prompt`` wrote; any other string is the primary field's text."""
+        if prompt.lstrip().startswith("{"):
+            try:
+                given = json.loads(prompt)
+            except ValueError:
+                given = None
+            if isinstance(given, dict) and self.primary in given:
+                names = {field.name for field in self.fields}
+                if set(given) <= names and all(isinstance(text, str) for text in given.values()):
+                    return self.fields_of(given)
+        return self.fields_of(prompt)
+
+    def to_json(self) -> dict[str, Any]:
+        """The template as plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Template:
+        """Read a template from JSON values.
+
+        Raises:
+            InputError: an unknown or missing key.
+        """
+        try:
+            fields = tuple(Field(**field) for field in value["fields"])
+            return cls(**{**value, "fields": fields})
+        except (KeyError, TypeError) as error:
+            raise InputError(f"not an input template: {error}") from None
+
+
+def read_edit(tokenizer: TextTokenizer, ids: Sequence[int]) -> Edit | None:
+    """Read an edit out of emitted tokens: two marks, then text. None where they are no edit."""
+    if len(ids) < 2:
+        return None
+    first = _first_mark(tokenizer)
+    start, stop = ids[0] - first, ids[1] - first
+    if not 0 <= start <= stop < MARK_TOKENS:
+        return None
+    return Edit(start=start, stop=stop, text=tokenizer.decode(ids[2:]))
+
+
+def _first_mark(tokenizer: TextTokenizer) -> int:
+    number = tokenizer.special_id(mark_token(0))
+    if number is None:
+        raise InputError(f"the template asks for edits, but the tokenizer has no mark tokens such as {mark_token(0)!r}")
+    return number
+
+
+def _encode_marked(tokenizer: TextTokenizer, text: str, field: Field) -> tuple[str, str, str, list[int]]:
+    """Encode the edited field: a mark before each lexeme and one at the end, within the field's budget."""
+    parts = lexemes(text)
+    pieces = tokenizer.batch_ids(parts)
+    first, last = 0, len(parts)
+    total = sum(len(piece) for piece in pieces)
+    while last - first > 1 and (total > field.max_tokens or last - first >= MARK_TOKENS):
+        if field.truncate == "left":
+            total -= len(pieces[first])
+            first += 1
+        else:
+            last -= 1
+            total -= len(pieces[last])
+    mark = _first_mark(tokenizer)
+    ids: list[int] = []
+    for index, piece in enumerate(pieces[first:last]):
+        ids += [mark + index, *piece[: field.max_tokens]]
+    ids.append(mark + last - first)
+    return "".join(parts[:first]), "".join(parts[first:last]), "".join(parts[last:]), ids

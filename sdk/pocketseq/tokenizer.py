@@ -1,0 +1,79 @@
+"""Text to token ids and back, with a user's text and a template's literals kept apart."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+
+class TextTokenizer:
+    """A fast tokenizer in which text never turns into special tokens; safe to share between threads."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        """Wrap a tokenizer; it must not be used elsewhere afterwards, since its settings are changed.
+
+        Args:
+            tokenizer: A ``tokenizers.Tokenizer``; padding and truncation are turned off.
+        """
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        tokenizer.encode_special_tokens = True
+        self._tokenizer = tokenizer
+        self._special = {
+            token.content: number for number, token in tokenizer.get_added_tokens_decoder().items() if token.special
+        }
+        names = sorted(self._special, key=len, reverse=True)
+        self._split = re.compile("(" + "|".join(map(re.escape, names)) + ")") if names else None
+
+    @classmethod
+    def from_file(cls, path: Path) -> TextTokenizer:
+        """Read a ``tokenizer.json``."""
+        from tokenizers import Tokenizer
+
+        return cls(Tokenizer.from_file(str(path)))
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> TextTokenizer:
+        """Read the content of a ``tokenizer.json``."""
+        from tokenizers import Tokenizer
+
+        return cls(Tokenizer.from_buffer(content))
+
+    @property
+    def size(self) -> int:
+        """Number of token ids, special ones included."""
+        return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
+
+    def special_id(self, token: str) -> int | None:
+        """Id of a special token, or None where the vocabulary has none of that name."""
+        return self._special.get(token)
+
+    def text_ids(self, text: str) -> list[int]:
+        """Token ids of a user's text; special tokens spelled out in it are ordinary characters."""
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids) if text else []
+
+    def batch_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of several texts."""
+        return [list(encoding.ids) for encoding in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+
+    def literal_ids(self, literal: str) -> list[int]:
+        """Token ids of a template's literal, in which special tokens count as such."""
+        ids: list[int] = []
+        for part in self._split.split(literal) if self._split else [literal]:
+            number = self._special.get(part)
+            ids += self.text_ids(part) if number is None else [number]
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of token ids, special tokens left out."""
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    def pieces(self, ids: Sequence[int]) -> Iterator[str]:
+        """Vocabulary entries of token ids, for people who want to see the tokens."""
+        for number in ids:
+            yield str(self._tokenizer.id_to_token(number))
