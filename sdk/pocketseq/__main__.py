@@ -1,0 +1,7 @@
+"""``python -m pocketseq`` is ``pocketseq``."""
+
+import sys
+
+from pocketseq.cli import main
+
+sys.exit(main())

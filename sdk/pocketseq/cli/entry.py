@@ -1,0 +1,83 @@
+"""From the words of a command line to an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from typing import Final
+
+from pocketseq.commands import command_targets, load_command
+from pocketseq.errors import PocketSeqError
+
+FAILED: Final = 2
+"""Exit code of an error that pocketseq raised on purpose, and of a wrong command line."""
+INTERRUPTED: Final = 130
+"""Exit code after Ctrl-C."""
+
+_PROGRAM: Final = "pocketseq"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``pocketseq``.
+
+    Args:
+        argv: Words after the program's name; those of the process if not given.
+
+    Returns:
+        The exit code.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(words)
+    except PocketSeqError as error:
+        print(f"{_PROGRAM}: {' '.join(str(error).split())}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print(f"{_PROGRAM}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader, such as `head`, has seen enough; Python would complain when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(words: list[str]) -> int:
+    targets = command_targets()
+    first = words[0] if words else "--help"
+    if first in ("-h", "--help"):
+        print(_help(targets))
+        return 0
+    if first == "--version":
+        import pocketseq
+
+        print(_PROGRAM, pocketseq.__version__)
+        return 0
+    if first not in targets:
+        raise PocketSeqError(
+            f"expected a command among {', '.join(targets)}, found {first!r}; {_PROGRAM} --help tells what they do"
+        )
+    command = load_command(targets[first])
+    parser = ArgumentParser(prog=f"{_PROGRAM} {command.name}", description=f"{command.summary[0].upper()}{command.summary[1:]}.")
+    command.configure(parser)
+    code = command.run(parser.parse_args(words[1:]))
+    sys.stdout.flush()  # so that a reader that is gone is noticed here
+    return code
+
+
+def _help(targets: dict[str, str]) -> str:
+    width = max(map(len, targets))
+    commands = "\n".join(f"  {name:<{width}}  {_summary(target)}" for name, target in targets.items())
+    return (
+        f"usage: {_PROGRAM} [--help] [--version] COMMAND …\n\n"
+        "Small sequence-to-sequence models on the device, with a calibrated confidence and a cloud to ask.\n\n"
+        f"commands:\n{commands}\n\n{_PROGRAM} COMMAND --help tells more about one."
+    )
+
+
+def _summary(target: str) -> str:
+    try:
+        return load_command(target).summary
+    except PocketSeqError as error:
+        return f"(cannot be used: {error})"

@@ -1,0 +1,80 @@
+"""``pocketseq inspect``: what is in a bundle, and whether it is whole."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from pocketseq.commands import Command
+
+if TYPE_CHECKING:
+    from pocketseq.manifest import Manifest, Variant
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Declare the arguments of ``pocketseq inspect``."""
+    parser.add_argument("bundle", metavar="BUNDLE", help="a path, a packaged name such as python-fix, or hf://org/name")
+    parser.add_argument("--json", action="store_true", help="print the manifest, with each variant's hash and size")
+
+
+def run(args: Namespace) -> int:
+    """Verify every file of a bundle and print what it holds."""
+    from pocketseq.bundle import open_bundle
+
+    with open_bundle(args.bundle) as bundle:
+        manifest = bundle.manifest
+        bundle.paths([manifest.tokenizer, *(file for variant in manifest.variants for file in variant.files)])
+    if args.json:
+        values = manifest.to_json()
+        for variant, entry in zip(manifest.variants, values["variants"], strict=True):
+            entry |= {"hash": variant.hash, "size_bytes": variant.size_bytes}
+        print(json.dumps(values, ensure_ascii=False, indent=2))
+    else:
+        print("\n".join(_lines(manifest)))
+    return 0
+
+
+def _lines(manifest: Manifest) -> Iterator[str]:
+    geometry = manifest.geometry
+    yield f"{manifest.name} {manifest.version}: {manifest.task}, licence {manifest.license}; every file is as the manifest says"
+    yield "input     " + ", ".join(
+        f"{field.name} (up to {field.max_tokens} tokens, cut on the {field.truncate})" for field in manifest.template.fields
+    )
+    edited = manifest.template.edits
+    longest = manifest.generation.max_new_tokens
+    yield f"output    {'text' if edited is None else f'an edit of {edited!r}'}, up to {longest} tokens"
+    yield (
+        f"geometry  {geometry.encoder_layers} encoder and {geometry.decoder_layers} decoder layers, width {geometry.d_model}, "
+        f"vocabulary {geometry.vocab_size}"
+    )
+    for variant in manifest.variants:
+        yield from _variant_lines(variant)
+
+
+def _variant_lines(variant: Variant) -> Iterator[str]:
+    yield f"{variant.label}: {variant.size_bytes / 1e6:.1f} MB, hash {variant.hash}"
+    if variant.quality:
+        yield "  quality      " + ", ".join(f"{name} {value:.4g}" for name, value in variant.quality.items())
+    if variant.parity is not None:
+        parity = variant.parity
+        yield (
+            f"  parity       {parity.identical_generations:.1%} of {parity.inputs} generations as the checkpoint's, "
+            f"log-probabilities within {parity.max_abs_logit_difference:.2g}"
+        )
+    calibration = variant.calibration
+    if calibration is None:
+        yield "  calibration  none"
+    elif calibration.variant != variant.hash:
+        yield f"  calibration  of other files ({calibration.variant}); it does not count"
+    elif not calibration.feasible:
+        yield f"  calibration  no threshold keeps wrong answers at {calibration.risk:.0%}: nothing is served without the cloud"
+    else:
+        yield (
+            f"  calibration  confidence ({calibration.scorer}) from {calibration.threshold:.3f}: at most {calibration.risk:.0%} wrong "
+            f"with probability {1 - calibration.delta:.0%}, coverage {calibration.coverage:.1%} of {calibration.n} rows"
+        )
+
+
+COMMAND: Final = Command(name="inspect", summary="verify a bundle and show what it holds", configure=configure, run=run)
