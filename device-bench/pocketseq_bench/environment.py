@@ -8,13 +8,21 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
-import psutil
+from pocketseq.errors import MissingExtraError
 
 LIBRARIES: Final = ("pocketseq", "numpy", "onnxruntime", "tokenizers", "torch", "transformers")
 
 
 def environment() -> dict[str, Any]:
-    """Describe this machine and the libraries that took part, as JSON values; no host or user name."""
+    """Describe this machine and the libraries that took part, as JSON values; no host or user name.
+
+    Raises:
+        MissingExtraError: psutil is not installed.
+    """
+    try:
+        import psutil
+    except ImportError as error:
+        raise MissingExtraError("bench", "psutil") from error
     return {
         "os": f"{platform.system()} {platform.release()}",
         "machine": platform.machine(),

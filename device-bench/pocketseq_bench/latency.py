@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 Item = TypeVar("Item")
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,19 +36,35 @@ class Latency:
         }
 
 
-def time_calls(call: Callable[[Item], object], items: Sequence[Item], *, warmup: int) -> Latency:
+@dataclass(frozen=True, slots=True)
+class Timed(Generic[Answer]):
+    """What calls returned and how long they took."""
+
+    answers: tuple[Answer, ...]
+    """One for each item, in order."""
+    latency: Latency
+    """One sample for each item, in order."""
+
+
+def time_calls(
+    call: Callable[[Item], Answer], items: Sequence[Item], *, warmup: int, progress: Callable[[int], None] | None = None
+) -> Timed[Answer]:
     """Time one call for each item, one after another.
 
     Args:
         call: What is measured.
         items: Its arguments, at least one; the first few are used for the warm-up too.
         warmup: Calls before the first that counts.
+        progress: Called with the number of items done, outside the time that is measured.
     """
     for number in range(warmup):
         call(items[number % len(items)])
-    samples = []
-    for item in items:
+    answers, samples = [], []
+    for number, item in enumerate(items, start=1):
         started = time.perf_counter()
-        call(item)
+        answer = call(item)
         samples.append(1000 * (time.perf_counter() - started))
-    return Latency(tuple(samples), warmup)
+        answers.append(answer)
+        if progress is not None:
+            progress(number)
+    return Timed(tuple(answers), Latency(tuple(samples), warmup))

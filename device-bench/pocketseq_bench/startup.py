@@ -14,11 +14,11 @@ from pocketseq.errors import PocketSeqError
 _PROBE: Final = """
 import json, sys, time
 started = time.perf_counter()
-import pocketseq
+from pocketseq import PocketModel
 imported = time.perf_counter()
 request = json.load(sys.stdin)
 ready = time.perf_counter()
-model = pocketseq.PocketModel.load(request["bundle"], runtime=request["runtime"], precision=request["precision"])
+model = PocketModel.load(request["bundle"], runtime=request["runtime"], precision=request["precision"])
 model.warm_up()
 loaded = time.perf_counter()
 model.generate(request["fields"])
@@ -33,7 +33,7 @@ class Startup:
     """Times of a fresh process, the interpreter's own start not included."""
 
     import_ms: float
-    """``import pocketseq``."""
+    """``from pocketseq import PocketModel``, with numpy and all else that it brings."""
     load_ms: float
     """Checking hashes, opening tokenizer and runtime."""
     first_suggestion_ms: float

@@ -105,7 +105,7 @@ class Findings:
     """For each variant that was compared with PyTorch: ``runtime``, ``precision``, ``inputs``, ``identical_generations``,
     ``max_abs_logit_difference``."""
     startup_ms: Mapping[str, float]
-    """Fresh process with the variant that ships: ``import``, ``load``, ``first_suggestion``."""
+    """Fresh process with the variant that ships: ``import_ms``, ``load_ms``, ``first_suggestion_ms``."""
     environment: Mapping[str, Any]
     """Where it was measured."""
 

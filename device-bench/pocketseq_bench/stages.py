@@ -1,0 +1,113 @@
+"""The last stages of a run: ``suggest`` with the teacher as the cloud, ``bench`` on this machine, and the ``report``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pocketseq import CloudEndpoint, Hybrid, PocketModel, Policy
+from pocketseq.examples import read_examples
+from pocketseq.files import write_json, writing
+from pocketseq.pipeline import Recipe, Stage
+from pocketseq.pipeline.progress import Progress
+from pocketseq_bench.report import read_findings, report_document, report_page
+from pocketseq_bench.routed import FORMAT, measure_hybrid
+from pocketseq_bench.served import served
+from pocketseq_bench.variants import measure_bundle
+
+
+@dataclass(frozen=True, slots=True)
+class SuggestSettings:
+    """The table ``[suggest]``."""
+
+    rows: int | None = None
+    """Rows of the test split to ask about, from its start; None for all."""
+    precision: str = "int8"
+    """Of the variant that stays on the device."""
+    deadline_ms: float = 20_000
+    """From call to answer; generous, as the cloud of a run shares the machine with the device."""
+
+
+@dataclass(frozen=True, slots=True)
+class BenchSettings:
+    """The table ``[bench]``."""
+
+    rows: int | None = None
+    """Rows of the test split to measure on, from its start; None for all."""
+    warmup: int = 20
+    """Suggestions before the first that counts."""
+
+
+def suggest(recipe: Recipe, directory: Path) -> None:
+    """Answer rows of the test split on the device, with the run's teacher behind HTTP as the cloud; writes ``hybrid.json``.
+
+    Raises:
+        BundleError: the run has no usable bundle.
+        EndpointError: the teacher cannot be served.
+    """
+    settings = recipe.settings("suggest", SuggestSettings)
+    rows = list(read_examples(directory / "data" / "test.jsonl"))[: settings.rows]
+    policy = Policy(mode="prefer_local", deadline_ms=settings.deadline_ms)
+    with (
+        served(directory / "teacher", log=directory / "serve.log") as url,
+        CloudEndpoint(url, model="teacher") as endpoint,
+        PocketModel.load(directory / "bundle", precision=settings.precision) as model,
+    ):
+        measured = measure_hybrid(Hybrid(model, endpoint, policy), rows, progress=Progress("suggest", len(rows)))
+    calibration = model.calibration if model.calibration is not None and model.calibration.feasible else None
+    document = {
+        "format": FORMAT,
+        "runtime": model.variant.runtime,
+        "precision": model.variant.precision,
+        "threshold": calibration.threshold if calibration else None,
+        "risk": calibration.risk if calibration else None,
+        "delta": calibration.delta if calibration else None,
+        "scorer": calibration.scorer if calibration else None,
+        "suggestions": measured.shown(model.template.primary),
+        **measured.to_json(),
+    }
+    write_json(directory / "hybrid.json", document)
+
+
+def bench(recipe: Recipe, directory: Path) -> None:
+    """Measure every variant of the run's bundle on rows of the test split; writes ``bench.json``.
+
+    Raises:
+        BundleError: the run has no usable bundle.
+    """
+    settings = recipe.settings("bench", BenchSettings)
+    rows = list(read_examples(directory / "data" / "test.jsonl"))[: settings.rows]
+    write_json(directory / "bench.json", measure_bundle(directory / "bundle", rows, warmup=settings.warmup))
+
+
+def report(recipe: Recipe, directory: Path) -> None:
+    """Put together what the run found; writes ``report.json`` and ``report.html``.
+
+    Raises:
+        DataError: a result is missing.
+    """
+    findings = read_findings(directory, recipe=recipe.name, task=recipe.task)
+    write_json(directory / "report.json", report_document(findings))
+    with writing(directory / "report.html") as file:
+        file.write(report_page(findings))
+
+
+SUGGEST: Final = Stage(
+    name="suggest",
+    after=("corpus", "teacher", "calibrate"),
+    run=suggest,
+    sections=("suggest",),
+    outputs=("hybrid.json",),
+    needs=("openai", "torch", "transformers", "uvicorn"),
+)
+BENCH: Final = Stage(
+    name="bench", after=("corpus", "calibrate"), run=bench, sections=("bench",), outputs=("bench.json",), needs=("psutil",)
+)
+REPORT: Final = Stage(
+    name="report",
+    after=("evaluate", "suggest", "bench"),
+    run=report,
+    inputs=lambda recipe, _: recipe.name,
+    outputs=("report.json", "report.html"),
+)
