@@ -53,9 +53,6 @@ def bart_spec(config: Any, weights: Mapping[str, Tensor]) -> GraphSpec:
         shared_embedding=same(weights, "model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight"),
         tied_output=same(weights, "model.decoder.embed_tokens.weight", "lm_head.weight"),
         output_bias=bool(weights["final_logits_bias"].any()),
-        start_id=config.decoder_start_token_id,
-        end_id=config.eos_token_id,
-        pad_id=config.pad_token_id,
     )
 
 

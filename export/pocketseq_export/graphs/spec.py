@@ -80,12 +80,6 @@ class GraphSpec:
     """Whether the output projection is the decoder's token table."""
     output_bias: bool
     """Whether the logits have a bias."""
-    start_id: int
-    """Token that the decoder starts from."""
-    end_id: int
-    """Token that ends an answer."""
-    pad_id: int
-    """Token that fills up shorter rows of a batch."""
 
     def attention_scale(self, stack: StackSpec) -> float:
         """Factor of attention scores in a stack."""

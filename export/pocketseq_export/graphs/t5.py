@@ -41,9 +41,6 @@ def t5_spec(config: Any, weights: Mapping[str, Tensor]) -> GraphSpec:
         shared_embedding=same(weights, "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"),
         tied_output=same(weights, "decoder.embed_tokens.weight", "lm_head.weight"),
         output_bias=False,
-        start_id=config.decoder_start_token_id if config.decoder_start_token_id is not None else config.pad_token_id,
-        end_id=config.eos_token_id,
-        pad_id=config.pad_token_id,
     )
 
 

@@ -33,11 +33,11 @@ def write_relative_bias(graph: GraphBuilder, name: str, bias: RelativeBias, *, q
 
 
 def write_self_attention(
-    writer: LayerWriter,
     x: str,
+    *,
+    writer: LayerWriter,
     name: str,
     module: SelfAttention,
-    *,
     mask: str | None = None,
     bias: str | None = None,
     past: tuple[str, str] | None = None,
@@ -46,8 +46,8 @@ def write_self_attention(
     """Write attention of a sequence over itself.
 
     Args:
-        writer: Of the graph.
         x: float32 [batch, query, d_model].
+        writer: Of the graph.
         name: Prefix of the weights' names.
         module: The attention.
         mask: int32 [batch, key], in the encoder.
@@ -74,7 +74,7 @@ def write_self_attention(
 
 
 def write_cross_attention(
-    writer: LayerWriter, x: str, name: str, module: CrossAttention, *, mask: str, memory: tuple[str, str]
+    x: str, *, writer: LayerWriter, name: str, module: CrossAttention, mask: str, memory: tuple[str, str]
 ) -> str:
     """Write attention over the source, whose keys and values are [batch, heads, source, head_dim]."""
     query = writer.linear(x, f"{name}.query", module.query)

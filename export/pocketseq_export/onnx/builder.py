@@ -105,7 +105,9 @@ class GraphBuilder:
 
     def split(self, value: str, count: int, *, axis: int, names: Sequence[str] | None = None) -> Sequence[str]:
         """Cut a value into equal parts."""
-        return self.ops("Split", value, names=names or [self._fresh(f"Split_{part}") for part in range(count)], axis=axis, num_outputs=count)
+        return self.ops(
+            "Split", value, names=names or [self._fresh(f"Split_{part}") for part in range(count)], axis=axis, num_outputs=count
+        )
 
     def weight(self, name: str, array: Array) -> str:
         """A tensor of the weight file."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 from onnx import TensorProto
+from torch import nn
 
 from pocketseq_export.graphs.model import EncoderDecoder
 from pocketseq_export.graphs.stacks import DecoderLayer, EncoderLayer
@@ -53,24 +54,23 @@ def write_encode(writer: LayerWriter, model: EncoderDecoder) -> None:
     attention_mask = graph.input("attention_mask", np.int64, ["B", "S"])
     mask = graph.op("Cast", attention_mask, to=TensorProto.INT32)
     positions = write_positions(graph, graph.scalar(0, np.int64), graph.length(ids, 1))
-    bias = encoder.bias and write_relative_bias(graph, "encoder.bias", encoder.bias, queries=positions, keys=positions)
+    bias = None
+    if encoder.bias is not None:
+        bias = write_relative_bias(graph, "encoder.bias", encoder.bias, queries=positions, keys=positions)
     x = writer.embed(ids, positions, "encoder.embedding", encoder.embedding)
-
-    def sublayers() -> Iterator[Sublayer]:
-        for index, layer in enumerate(encoder.layers):
-            assert isinstance(layer, EncoderLayer)
-            name = f"encoder.layers.{index}"
-
-            def attention(x: str, name: str = name, layer: EncoderLayer = layer) -> str:
-                return write_self_attention(writer, x, f"{name}.attention", layer.attention, mask=mask, bias=bias)
-
-            def feed_forward(x: str, name: str = name, layer: EncoderLayer = layer) -> str:
-                return writer.feed_forward(x, f"{name}.ffn", layer.ffn)
-
-            yield Sublayer(NormPart(f"{name}.attention_norm", layer.attention_norm), attention)
-            yield Sublayer(NormPart(f"{name}.ffn_norm", layer.ffn_norm), feed_forward)
-
-    states = writer.residual(x, list(sublayers()), encoder.norm and NormPart("encoder.norm", encoder.norm))
+    sublayers: list[Sublayer] = []
+    for index, layer in enumerate(encoder.layers):
+        assert isinstance(layer, EncoderLayer)
+        name = f"encoder.layers.{index}"
+        attention = partial(
+            write_self_attention, writer=writer, name=f"{name}.attention", module=layer.attention, mask=mask, bias=bias
+        )
+        feed_forward = partial(writer.feed_forward, name=f"{name}.ffn", module=layer.ffn)
+        sublayers += [
+            Sublayer(NormPart(f"{name}.attention_norm", layer.attention_norm), attention),
+            Sublayer(NormPart(f"{name}.ffn_norm", layer.ffn_norm), feed_forward),
+        ]
+    states = writer.residual(x, sublayers, final_norm("encoder.norm", encoder.norm))
     cross = writer.linear(states, "encoder.cross_key_value", encoder.cross_key_value)
     heads = graph.op("Reshape", cross, graph.constant(0, 0, -1, decoder.head_dim))
     names = [name for layer in range(decoder.layers) for name in cross_names(layer)]
@@ -95,10 +95,10 @@ def write_step(writer: LayerWriter, model: EncoderDecoder) -> None:
     ids = graph.input("token_ids", np.int64, ["B", "Q"])
     position = graph.input("position", np.int64, [1])
     mask = graph.op("Cast", graph.input("attention_mask", np.int64, ["B", "S"]), to=TensorProto.INT32)
-    for layer in range(stack.layers):
-        for name in cross_names(layer):
+    for number in range(stack.layers):
+        for name in cross_names(number):
             graph.input(name, np.float32, ["B", stack.heads, "S", stack.head_dim])
-        for name in self_names(layer):
+        for name in self_names(number):
             graph.input(name, np.float32, ["B", stack.heads, "P", stack.head_dim])
     start = graph.op("Squeeze", position, graph.constant(0))
     end = graph.op("Add", start, graph.length(ids, 1))
@@ -108,33 +108,39 @@ def write_step(writer: LayerWriter, model: EncoderDecoder) -> None:
         keys = write_positions(graph, graph.scalar(0, np.int64), end)
         bias = write_relative_bias(graph, "decoder.bias", decoder.bias, queries=queries, keys=keys)
     x = writer.embed(ids, queries, "decoder.embedding", decoder.embedding)
-
-    def sublayers() -> Iterator[Sublayer]:
-        for index, layer in enumerate(decoder.layers):
-            assert isinstance(layer, DecoderLayer)
-            name = f"decoder.layers.{index}"
-
-            def attention(x: str, index: int = index, name: str = name, layer: DecoderLayer = layer) -> str:
-                past, new = self_names(index), new_names(index)
-                return write_self_attention(writer, x, f"{name}.attention", layer.attention, bias=bias, past=past, new=new)
-
-            def cross(x: str, index: int = index, name: str = name, layer: DecoderLayer = layer) -> str:
-                return write_cross_attention(writer, x, f"{name}.cross", layer.cross, mask=mask, memory=cross_names(index))
-
-            def feed_forward(x: str, name: str = name, layer: DecoderLayer = layer) -> str:
-                return writer.feed_forward(x, f"{name}.ffn", layer.ffn)
-
-            yield Sublayer(NormPart(f"{name}.attention_norm", layer.attention_norm), attention)
-            yield Sublayer(NormPart(f"{name}.cross_norm", layer.cross_norm), cross)
-            yield Sublayer(NormPart(f"{name}.ffn_norm", layer.ffn_norm), feed_forward)
-
-    final = decoder.norm and NormPart("decoder.norm", decoder.norm)
-    states = writer.residual(x, list(sublayers()), final, model.spec.logit_scale)
+    sublayers: list[Sublayer] = []
+    for index, layer in enumerate(decoder.layers):
+        assert isinstance(layer, DecoderLayer)
+        name = f"decoder.layers.{index}"
+        attention = partial(
+            write_self_attention,
+            writer=writer,
+            name=f"{name}.attention",
+            module=layer.attention,
+            bias=bias,
+            past=self_names(index),
+            new=new_names(index),
+        )
+        cross = partial(
+            write_cross_attention, writer=writer, name=f"{name}.cross", module=layer.cross, mask=mask, memory=cross_names(index)
+        )
+        feed_forward = partial(writer.feed_forward, name=f"{name}.ffn", module=layer.ffn)
+        sublayers += [
+            Sublayer(NormPart(f"{name}.attention_norm", layer.attention_norm), attention),
+            Sublayer(NormPart(f"{name}.cross_norm", layer.cross_norm), cross),
+            Sublayer(NormPart(f"{name}.ffn_norm", layer.ffn_norm), feed_forward),
+        ]
+    states = writer.residual(x, sublayers, final_norm("decoder.norm", decoder.norm), model.spec.logit_scale)
     graph.op("LogSoftmax", writer.linear(states, "output", model.output), name="logprobs", axis=-1)
     graph.output("logprobs", ["B", "Q", model.spec.vocab_size])
-    for layer in range(stack.layers):
-        for name in new_names(layer):
+    for number in range(stack.layers):
+        for name in new_names(number):
             graph.output(name, ["B", stack.heads, "Q", stack.head_dim])
+
+
+def final_norm(name: str, module: nn.Module | None) -> NormPart | None:
+    """The norm after the last layer, where there is one."""
+    return None if module is None else NormPart(name, module)
 
 
 def cross_names(layer: int) -> tuple[str, str]:

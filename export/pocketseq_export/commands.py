@@ -1,0 +1,87 @@
+"""The sub-commands ``pocketseq export`` and ``pocketseq verify``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import ArgumentParser, Namespace
+from importlib.util import find_spec
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+from pocketseq.commands import Command
+from pocketseq.errors import DataError, MissingExtraError
+
+NEEDS: Final = ("torch", "transformers", "onnx")
+
+
+def configure_export(parser: ArgumentParser) -> None:
+    """Declare the arguments of ``export``."""
+    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a Hugging Face encoder-decoder directory")
+    parser.add_argument("-o", "--output", type=Path, metavar="BUNDLE", required=True, help="directory to write")
+    parser.add_argument("--to", default="onnx", metavar="RUNTIME[,…]", help="runtimes to write programs for (default: onnx)")
+    parser.add_argument("--precision", default="fp32,int8", metavar="P[,…]", help="precisions (default: fp32,int8)")
+    parser.add_argument("--name", help="name of the bundle (default: that of the directory)")
+
+
+def run_export(args: Namespace) -> int:
+    """Write a bundle and say what is in it."""
+    _require()
+    from pocketseq_export.packing import export_checkpoint
+
+    manifest = export_checkpoint(
+        args.checkpoint, args.output, runtimes=args.to.split(","), precisions=args.precision.split(","), name=args.name
+    )
+    for variant in manifest.variants:
+        print(f"{variant.label}: {variant.size_bytes / 1e6:.1f} MB")
+    return 0
+
+
+def configure_verify(parser: ArgumentParser) -> None:
+    """Declare the arguments of ``verify``."""
+    parser.add_argument("bundle", metavar="BUNDLE", help="a bundle; with --checkpoint a directory, whose manifest is rewritten")
+    parser.add_argument("--checkpoint", type=Path, help="what it was exported from: its generations are compared too")
+    parser.add_argument("--data", type=Path, metavar="ROWS.jsonl", help="held-out rows to compare on")
+    parser.add_argument("--rows", type=int, default=200, help="how many of them (default: 200)")
+    parser.add_argument("--tolerance", type=float, default=0.01, help="exact match that a variant may lose (default: 0.01)")
+    parser.add_argument("--json", action="store_true", help="print the whole report as JSON")
+
+
+def run_verify(args: Namespace) -> int:
+    """Check hashes and, given the checkpoint and rows, generations."""
+    from pocketseq.bundle import open_bundle
+    from pocketseq_export.verification import check_files, verify_bundle
+
+    if (args.checkpoint is None) != (args.data is None):
+        raise DataError("expected --checkpoint and --data together, found one of them; generations need both")
+    if args.checkpoint is None:
+        with open_bundle(args.bundle) as bundle:
+            check_files(bundle)
+            labels = [variant.label for variant in bundle.manifest.variants]
+        print(json.dumps({"files": "as the manifest says", "variants": labels}) if args.json else _files_line(labels))
+        return 0
+    _require()
+    from pocketseq.examples import read_examples
+
+    rows = list(islice(read_examples(args.data), max(args.rows, 0)))
+    progress = None if args.json else print
+    found = verify_bundle(Path(args.bundle), args.checkpoint, rows, tolerance=args.tolerance, report=progress)
+    if args.json:
+        json.dump(found.to_json(), sys.stdout, ensure_ascii=False, indent=2)
+        print()
+    return 0 if all(verdict.kept for verdict in found.variants) else 1
+
+
+def _files_line(labels: list[str]) -> str:
+    return f"files are as the manifest says: {', '.join(labels)}"
+
+
+def _require() -> None:
+    for module in NEEDS:
+        if find_spec(module) is None:
+            raise MissingExtraError("export", module)
+
+
+EXPORT: Final = Command("export", "write a checkpoint as a bundle for devices", configure_export, run_export)
+VERIFY: Final = Command("verify", "check a bundle's files and, given its checkpoint, its answers", configure_verify, run_verify)

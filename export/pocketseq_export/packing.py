@@ -1,0 +1,172 @@
+"""From a checkpoint to a bundle: programs, tokenizer and manifest in one directory that appears whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from pocketseq.bundle import write_manifest
+from pocketseq.errors import BundleError, CheckpointError
+from pocketseq.manifest import BundleFile, Generation, Geometry, Manifest, Variant
+from pocketseq.storage import MANIFEST
+from pocketseq.template import MARK_TOKENS, Template
+from pocketseq.tokenizer import TextTokenizer
+
+if TYPE_CHECKING:
+    from pocketseq_export.graphs import GraphSpec
+    from pocketseq_export.reference import Reference
+
+RUNTIMES: Final = ("onnx",)
+"""Runtimes that programs are written for."""
+UNBOUNDED_TARGET_TOKENS: Final = 4096
+"""Longest answer where relative positions set no limit: a bound all the same, so that no request runs for ever."""
+
+
+def export_checkpoint(
+    checkpoint: Path,
+    bundle: Path,
+    *,
+    runtimes: Sequence[str] = RUNTIMES,
+    precisions: Sequence[str] = ("fp32", "int8"),
+    name: str | None = None,
+    version: str = "1",
+) -> Manifest:
+    """Write a checkpoint as a bundle, without judging it; see ``verify_bundle`` for that.
+
+    Args:
+        checkpoint: A Hugging Face directory of a supported architecture.
+        bundle: Directory to write; a bundle that is there already is replaced once the new one is whole.
+        runtimes: Some of ``RUNTIMES``.
+        precisions: Some of ``fp32`` and ``int8``.
+        name: Name of the bundle; None takes that of the directory.
+        version: Version of the bundle.
+
+    Returns:
+        What was written; the smallest variant comes first.
+
+    Raises:
+        CheckpointError: not a checkpoint that can be exported.
+        BundleError: an unknown runtime or precision, or the directory holds something else.
+    """
+    _check_names("runtime", runtimes, RUNTIMES)
+    from pocketseq_export.graphs import author
+    from pocketseq_export.onnx import PRECISIONS, write_programs
+    from pocketseq_export.reference import Reference
+    from pocketseq_export.tokenizer import write_tokenizer
+
+    _check_names("precision", precisions, tuple(PRECISIONS))
+    reference = Reference.load(checkpoint)
+    model = author(reference.model)
+    with _replacing(bundle) as directory:
+        write_tokenizer(checkpoint, directory / "tokenizer.json")
+        tokenizer = TextTokenizer.from_file(directory / "tokenizer.json")
+        _check_fit(checkpoint, tokenizer, reference.card.template, model.spec)
+        variants = []
+        for precision in dict.fromkeys(precisions):
+            folder = directory / "onnx" / precision
+            folder.mkdir(parents=True)
+            files = [path.relative_to(directory).as_posix() for path in write_programs(model, folder, precision=precision)]
+            variants.append(
+                Variant(runtime="onnx", precision=precision, files=tuple(BundleFile.describe(directory, file) for file in files))
+            )
+        manifest = Manifest(
+            name=name or bundle.resolve().name,
+            version=version,
+            task=reference.card.task,
+            license=reference.card.license,
+            template=reference.card.template,
+            tokenizer=BundleFile.describe(directory, "tokenizer.json"),
+            geometry=_geometry(model.spec, reference),
+            generation=Generation(max_new_tokens=min(reference.card.max_new_tokens, _longest_target(model.spec))),
+            variants=tuple(sorted(variants, key=lambda variant: variant.size_bytes)),
+            provenance=_provenance(reference, sum(parameter.numel() for parameter in model.parameters())),
+        )
+        write_manifest(directory, manifest)
+    return manifest
+
+
+@contextmanager
+def _replacing(bundle: Path) -> Iterator[Path]:
+    """Give a directory to write into, beside the bundle, that takes the bundle's name when the block ends without an error."""
+    if bundle.exists() and not (bundle / MANIFEST).is_file() and (not bundle.is_dir() or any(bundle.iterdir())):
+        raise BundleError(
+            f"{bundle}: expected no such path, or a bundle to replace, found something else; choose another directory"
+        )
+    bundle.parent.mkdir(parents=True, exist_ok=True)
+    aside = bundle.with_name(f".{bundle.name}.{os.getpid()}.part")
+    old = bundle.with_name(f".{bundle.name}.{os.getpid()}.old")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir()
+    try:
+        yield aside
+        if bundle.exists():
+            bundle.rename(old)
+        aside.rename(bundle)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _check_names(kind: str, asked: Sequence[str], known: Sequence[str]) -> None:
+    unknown = [name for name in asked if name not in known]
+    if unknown or not asked:
+        raise BundleError(f"expected each {kind} to be one of {', '.join(known)}, found {', '.join(unknown) or 'none'}")
+
+
+def _check_fit(checkpoint: Path, tokenizer: TextTokenizer, template: Template, spec: GraphSpec) -> None:
+    """Check that every token has a row and every input fits the positions."""
+    rows = min(spec.source_vocab_size, spec.vocab_size)
+    if tokenizer.size > rows:
+        raise CheckpointError(
+            f"{checkpoint}: expected a tokenizer of at most {rows} tokens, as many as the model has, found {tokenizer.size}; "
+            "take the tokenizer that the model was trained with"
+        )
+    if spec.max_positions is None:
+        return
+    literals = [template.start, template.end, *(field.prefix for field in template.fields)]
+    longest = sum(field.max_tokens for field in template.fields) + sum(len(tokenizer.literal_ids(text)) for text in literals)
+    longest += MARK_TOKENS if template.edits else 0
+    if longest > spec.max_positions:
+        raise CheckpointError(
+            f"{checkpoint}: expected a template of at most {spec.max_positions} tokens, as many as the model has positions, "
+            f"found {longest}; lower max_tokens of its fields"
+        )
+
+
+def _geometry(spec: GraphSpec, reference: Reference) -> Geometry:
+    return Geometry(
+        vocab_size=spec.vocab_size,
+        d_model=spec.d_model,
+        encoder_layers=spec.encoder.layers,
+        decoder_layers=spec.decoder.layers,
+        heads=spec.decoder.heads,
+        head_dim=spec.decoder.head_dim,
+        start_id=reference.special.start_id,
+        end_id=reference.special.end_id,
+        pad_id=reference.special.pad_id,
+        max_target_tokens=_longest_target(spec),
+    )
+
+
+def _longest_target(spec: GraphSpec) -> int:
+    return spec.max_positions or UNBOUNDED_TARGET_TOKENS
+
+
+def _provenance(reference: Reference, parameters: int) -> dict[str, Any]:
+    card = reference.card
+    libraries = {library: installed(library) for library in ("onnx", "torch", "transformers")}
+    return {
+        "architecture": reference.model.config.model_type,
+        "parameters": parameters,
+        "teacher": card.teacher,
+        "data": dict(card.data),
+        "recipe": dict(card.recipe),
+        "training": dict(card.training),
+        "metrics": dict(card.metrics),
+        "versions": dict(card.versions) | {"export": libraries},
+    }

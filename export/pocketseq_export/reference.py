@@ -1,0 +1,148 @@
+"""The checkpoint itself in PyTorch: what every exported variant is held to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from pocketseq.checkpoint import CheckpointCard
+from pocketseq.errors import CheckpointError
+from pocketseq_export.graphs.families import NEVER, banned_tokens, family_of
+
+BATCH: Final = 16
+"""Rows that PyTorch answers at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpecialTokens:
+    """Tokens that generating needs."""
+
+    start_id: int
+    """Token that the decoder is given first."""
+    end_id: int
+    """Token that ends an answer."""
+    pad_id: int
+    """Token that fills the shorter inputs of a batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A checkpoint that is ready to answer in PyTorch."""
+
+    model: Any
+    """The transformers model, float32."""
+    card: CheckpointCard
+    """Template and budget."""
+    special: SpecialTokens
+    """From the model's configuration."""
+
+    @classmethod
+    def load(cls, checkpoint: Path) -> Reference:
+        """Load a checkpoint; no code of it is executed.
+
+        Raises:
+            CheckpointError: not an encoder-decoder of a supported architecture with safetensors weights.
+        """
+        from transformers import AutoModelForSeq2SeqLM
+
+        card = CheckpointCard.read(checkpoint)
+        family_of(json.loads((checkpoint / "config.json").read_text(encoding="utf-8")).get("model_type", ""))
+        with quiet_transformers():
+            try:
+                model = AutoModelForSeq2SeqLM.from_pretrained(
+                    checkpoint, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, local_files_only=True
+                )
+            except Exception as error:  # transformers, safetensors and torch share no base of errors
+                raise CheckpointError(f"{checkpoint}: expected a checkpoint that transformers loads, found: {error}") from error
+        return cls(model=model.eval(), card=card, special=special_tokens(model))
+
+    def generate(self, inputs: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
+        """Answer inputs greedily.
+
+        Args:
+            inputs: Token ids as the template made them.
+
+        Returns:
+            Emitted tokens, the end token included where it came, in the order of the inputs.
+        """
+        from transformers import GenerationConfig
+
+        settings = GenerationConfig(
+            max_new_tokens=self.card.max_new_tokens,
+            do_sample=False,
+            num_beams=1,
+            decoder_start_token_id=self.special.start_id,
+            eos_token_id=self.special.end_id,
+            pad_token_id=self.special.pad_id,
+            forced_bos_token_id=self.model.generation_config.forced_bos_token_id,
+            bad_words_ids=self.model.generation_config.bad_words_ids,
+        )
+        order = sorted(range(len(inputs)), key=lambda row: len(inputs[row]))
+        answers: dict[int, tuple[int, ...]] = {}
+        for first in range(0, len(order), BATCH):
+            rows = order[first : first + BATCH]
+            ids, mask = self._pad([inputs[row] for row in rows])
+            with torch.inference_mode():
+                found = self.model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
+            for row, tokens in zip(rows, found[:, 1:].tolist(), strict=True):
+                stop = tokens.index(self.special.end_id) + 1 if self.special.end_id in tokens else len(tokens)
+                answers[row] = tuple(tokens[:stop])
+        return [answers[row] for row in range(len(inputs))]
+
+    def logprobs(self, source: Sequence[int], target: Sequence[int]) -> Tensor:
+        """Log-probabilities after the start token and after each token of a target but the last, float32 [target, vocab].
+
+        Tokens that must never be said count as such, as in the exported graph.
+        """
+        ids = torch.tensor([source])
+        given = torch.tensor([[self.special.start_id, *target[:-1]]])
+        with torch.inference_mode():
+            logits: Tensor = self.model(input_ids=ids, decoder_input_ids=given, use_cache=False).logits[0]
+        banned = torch.tensor(banned_tokens(self.model.generation_config), dtype=torch.long)
+        return logits.index_fill(-1, banned, NEVER).log_softmax(dim=-1)
+
+    def _pad(self, inputs: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        longest = max(map(len, inputs))
+        ids = torch.tensor([[*row, *[self.special.pad_id] * (longest - len(row))] for row in inputs])
+        mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in inputs])
+        return ids, mask
+
+
+def special_tokens(model: Any) -> SpecialTokens:
+    """Read the special tokens of a transformers model: its generation configuration goes before its configuration.
+
+    Raises:
+        CheckpointError: one of them is in neither.
+    """
+    found = {}
+    for name in ("decoder_start_token_id", "eos_token_id", "pad_token_id"):
+        value = getattr(model.generation_config, name, None)
+        value = getattr(model.config, name, None) if value is None else value
+        value = value[0] if isinstance(value, list) else value
+        if value is None:
+            raise CheckpointError(f"expected {name} in config.json or generation_config.json, found none; add it there")
+        found[name] = int(value)
+    return SpecialTokens(start_id=found["decoder_start_token_id"], end_id=found["eos_token_id"], pad_id=found["pad_token_id"])
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keep transformers from drawing progress bars of its own and from warning of what it mends itself."""
+    from transformers.utils import logging
+
+    drawing, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if drawing:
+            logging.enable_progress_bar()

@@ -1,0 +1,95 @@
+"""The stages ``export`` and ``verify`` of a run."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+from pocketseq.errors import RecipeError
+from pocketseq.examples import read_examples
+from pocketseq.files import write_json
+from pocketseq.pipeline import Recipe, Stage
+
+NEEDS: Final = ("torch", "transformers", "onnx")
+"""Modules beyond the base install."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportSettings:
+    """The recipe's ``[export]``."""
+
+    runtimes: tuple[str, ...] = ("onnx",)
+    """Runtimes to write programs for."""
+    precisions: tuple[str, ...] = ("fp32", "int8")
+    """Precisions to write them in."""
+
+
+@dataclass(frozen=True, slots=True)
+class VerifySettings:
+    """The recipe's ``[verify]``."""
+
+    rows: int = 200
+    """Held-out rows to ask, taken from the head of the validation split."""
+    tolerance: float = 0.01
+    """Exact match that a variant may lose against the checkpoint, as a fraction."""
+
+
+def export_stage(recipe: Recipe, directory: Path) -> None:
+    """``student`` → ``bundle``."""
+    from pocketseq_export.packing import export_checkpoint
+
+    settings = recipe.settings("export", ExportSettings)
+    export_checkpoint(
+        directory / "student",
+        directory / "bundle",
+        runtimes=settings.runtimes,
+        precisions=settings.precisions,
+        name=recipe.name,
+    )
+
+
+def verify_stage(recipe: Recipe, directory: Path) -> None:
+    """``bundle``, ``student`` and the validation split → ``verification.json``, and what it found in the bundle's manifest."""
+    from pocketseq.bundle import open_bundle
+    from pocketseq_export.verification import verify_bundle
+
+    settings = recipe.settings("verify", VerifySettings)
+    if settings.rows < 1:
+        raise RecipeError(f"recipe {recipe.name!r}: [verify]: rows: expected at least 1, found {settings.rows}")
+    with open_bundle(directory / "bundle") as bundle:
+        there = {variant.precision for variant in bundle.manifest.variants}
+    if there != set(recipe.settings("export", ExportSettings).precisions):
+        # An earlier verification with other settings has dropped a variant, which deserves a new trial.
+        export_stage(recipe, directory)
+    rows = list(islice(read_examples(directory / "data" / "validation.jsonl"), settings.rows))
+    found = verify_bundle(
+        directory / "bundle",
+        directory / "student",
+        rows,
+        tolerance=settings.tolerance,
+        report=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    write_json(directory / "verification.json", found.to_json())
+
+
+EXPORT: Final = Stage(
+    name="export",
+    after=("train",),
+    run=export_stage,
+    sections=("export",),
+    outputs=("bundle",),
+    needs=NEEDS,
+    extra="export",
+)
+VERIFY: Final = Stage(
+    name="verify",
+    after=("corpus", "train", "export"),
+    run=verify_stage,
+    sections=("export", "verify"),
+    outputs=("verification.json",),
+    needs=NEEDS,
+    extra="export",
+)
