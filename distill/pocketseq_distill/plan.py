@@ -51,6 +51,8 @@ class TrainingPlan:
     """Wall-clock budget, interrupted runs counted together; None trains all steps."""
     validate_every: int | None = None
     """Updates between validations; None validates never."""
+    validation_rows: int = 500
+    """Held-out rows that a validation answers."""
     patience: int | None = None
     """Validations without a better result after which training stops; None never stops early."""
     save_every_minutes: float = 5.0
@@ -85,6 +87,6 @@ class TrainingPlan:
     def course(self) -> dict[str, Any]:
         """What decides the course of the weights, without how long it is followed: a longer plan goes on from a shorter one."""
         whole = self.to_json()
-        for name in ("steps", "max_minutes", "validate_every", "patience", "save_every_minutes"):
+        for name in ("steps", "max_minutes", "validate_every", "validation_rows", "patience", "save_every_minutes"):
             del whole[name]
         return whole

@@ -85,6 +85,11 @@ class Tokenized:
     too_long: int
     """Examples left out since their target is over the budget."""
 
+    @property
+    def left_out(self) -> dict[str, int]:
+        """Examples left out, by reason."""
+        return {"inexpressible": self.inexpressible, "too_long": self.too_long}
+
 
 def tokenize(
     examples: Iterable[Example], template: Template, tokenizer: TextTokenizer, *, end_id: int, max_target_tokens: int

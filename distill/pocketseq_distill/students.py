@@ -17,6 +17,22 @@ Selection: TypeAlias = Literal["spaced", "alternating"]
 ``alternating`` takes every n-th from the first."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudentSettings:
+    """Which of the teacher's layers a student has."""
+
+    encoder_layers: int | None = None
+    """Layers of its encoder; None for all of the teacher's."""
+    decoder_layers: int = 1
+    """Layers of its decoder; a shallow one makes every token cheap."""
+    selection: Selection = "spaced"
+    """How the layers are chosen."""
+    encoder_indices: tuple[int, ...] | None = None
+    """The encoder layers themselves, instead of their number."""
+    decoder_indices: tuple[int, ...] | None = None
+    """The decoder layers themselves, instead of their number."""
+
+
 @dataclass(frozen=True, slots=True)
 class Family:
     """Where a model family keeps its layers, and what its configuration calls their number."""
@@ -68,6 +84,27 @@ def select_layers(total: int, keep: int, selection: Selection) -> tuple[int, ...
     return tuple(round(index * (total - 1) / (keep - 1)) for index in range(keep))
 
 
+def student_of(teacher: PreTrainedModel, settings: StudentSettings) -> PreTrainedModel:
+    """Make the student that the settings ask for.
+
+    Args:
+        teacher: An encoder-decoder of a family in ``FAMILIES``; it stays as it is.
+        settings: Which layers to take.
+
+    Raises:
+        CheckpointError: a family whose layers cannot be chosen.
+        RecipeError: layers that the teacher does not have.
+    """
+    family = _family(teacher)
+    encoder_total, decoder_total = (len(getattr(_stack(teacher, name), family.layers)) for name in ("encoder", "decoder"))
+    keep = encoder_total if settings.encoder_layers is None else settings.encoder_layers
+    return make_student(
+        teacher,
+        encoder_layers=settings.encoder_indices or select_layers(encoder_total, keep, settings.selection),
+        decoder_layers=settings.decoder_indices or select_layers(decoder_total, settings.decoder_layers, settings.selection),
+    )
+
+
 def make_student(teacher: PreTrainedModel, *, encoder_layers: Sequence[int], decoder_layers: Sequence[int]) -> PreTrainedModel:
     """Build a student out of some of a teacher's layers, with copies of its weights; the teacher stays as it is.
 
@@ -82,9 +119,7 @@ def make_student(teacher: PreTrainedModel, *, encoder_layers: Sequence[int], dec
         CheckpointError: a family whose layers cannot be chosen.
         RecipeError: no layers, or indices that the teacher does not have.
     """
-    family = FAMILIES.get(teacher.config.model_type)
-    if family is None:
-        raise CheckpointError(f"expected a teacher of one of the families {sorted(FAMILIES)}, found {teacher.config.model_type!r}")
+    family = _family(teacher)
     chosen = {"encoder": tuple(encoder_layers), "decoder": tuple(decoder_layers)}
     stacks = {name: getattr(_stack(teacher, name), family.layers) for name in chosen}
     for name, indices in chosen.items():
@@ -101,6 +136,13 @@ def make_student(teacher: PreTrainedModel, *, encoder_layers: Sequence[int], dec
         _copy_relative_positions(stacks[name][0], layers[0])
     student.tie_weights()
     return student
+
+
+def _family(model: PreTrainedModel) -> Family:
+    family = FAMILIES.get(model.config.model_type)
+    if family is None:
+        raise CheckpointError(f"expected a teacher of one of the families {sorted(FAMILIES)}, found {model.config.model_type!r}")
+    return family
 
 
 def _stack(model: PreTrainedModel, name: str) -> nn.Module:

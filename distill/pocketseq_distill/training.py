@@ -46,6 +46,7 @@ def train(
     state_dir: Path,
     teacher: PreTrainedModel | None = None,
     validation: Validation | None = None,
+    origin: str = "",
 ) -> Trained:
     """Train a model in place, resuming what an earlier call with the same arguments left in ``state_dir``.
 
@@ -58,6 +59,7 @@ def train(
         state_dir: Where checkpoints go; the caller removes it when the trained model is safely written.
         teacher: Model of the same vocabulary for the KL term; None for plain training.
         validation: Measures the student as it trains.
+        origin: Fingerprint of what the student was cut out of; from another one a training starts over.
 
     Raises:
         CheckpointError: teacher and student differ in vocabulary.
@@ -68,7 +70,7 @@ def train(
         "plan": plan.course,
         "rows": rows.fingerprint,
         "model": json.loads(model.config.to_json_string()),
-        "teacher": None if teacher is None else json.loads(teacher.config.to_json_string()),
+        "origin": origin,
     }
     checkpoint = _resumable(state_dir, digest(course))
     with quiet_transformers():

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 
 from pocketseq.checkpoint import CheckpointCard
 from pocketseq.examples import Example
+from pocketseq.metrics import exact_match
 from pocketseq.tokenizer import TextTokenizer
 from pocketseq_distill.generation import TeacherModel
 
@@ -22,7 +23,7 @@ class ExactMatch:
         """Choose what to validate on.
 
         Args:
-            examples: Held-out rows with their references.
+            examples: Held-out rows with their references, at least one.
             tokenizer: The model's tokenizer.
             card: Template and longest answer of the checkpoint to be.
             batch_size: Rows decoded together.
@@ -43,5 +44,4 @@ class ExactMatch:
             answers = TeacherModel(model, self._tokenizer, self._card).answer(
                 [example.fields for example in self._examples], batch_size=self._batch_size
             )
-        right = sum(answer.text == example.target for answer, example in zip(answers, self._examples, strict=True))
-        return {"exact_match": right / max(len(self._examples), 1)}
+        return {"exact_match": exact_match([answer.text for answer in answers], [example.target for example in self._examples])}

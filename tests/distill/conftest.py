@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 
-from .models import FAMILIES, MakeModel
+from .models import FAMILIES, MakeModel, make_checkpoint
 
 
 @pytest.fixture(autouse=True)
@@ -23,3 +24,9 @@ def one_thread() -> Iterator[None]:
 def make_model(request: pytest.FixtureRequest) -> MakeModel:
     """Each family in turn."""
     return FAMILIES[request.param]
+
+
+@pytest.fixture(scope="session")
+def teacher_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A teacher on disk; nobody writes into it."""
+    return make_checkpoint(tmp_path_factory.mktemp("checkpoints") / "teacher")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from random import Random
 from typing import TypeAlias
 
 import numpy as np
@@ -17,6 +19,11 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
+from pocketseq.checkpoint import CheckpointCard
+from pocketseq.examples import Example
+from pocketseq.template import Field, Template
+from pocketseq_distill.checkpoints import save_checkpoint
+from pocketseq_distill.corpus.vocabulary import save_tokenizer, train_tokenizer
 from pocketseq_distill.rows import TokenRows
 
 VOCAB = 48
@@ -83,3 +90,41 @@ def copy_rows(count: int = 64, *, seed: int = 0, shortest: int = 3, longest: int
     random = np.random.default_rng(seed)
     sources = [random.integers(3, VOCAB, size=random.integers(shortest, longest + 1)).tolist() for _ in range(count)]
     return TokenRows.of(sources, [[*source[:2], 1] for source in sources])
+
+
+TEMPLATE = Template(
+    fields=(Field(name="line", max_tokens=24), Field(name="after", max_tokens=8, truncate="right", prefix="<after>")),
+    primary="line",
+    edits="line",
+)
+WORDS = ("for", "while", "return", "value", "name", "index", "range", "self", "print", "total")
+
+
+def repair_examples(count: int, *, seed: int = 0) -> list[Example]:
+    """Lines in which one word lost its last letter, and every fourth line in which nothing is wrong."""
+    random = Random(seed)
+    examples = []
+    for number in range(count):
+        words = random.choices(WORDS, k=random.randint(2, 5))
+        target = " ".join(words)
+        if clean := number % 4 == 3:
+            line = target
+        else:
+            place = random.randrange(len(words))
+            line = " ".join([*words[:place], words[place][:-1], *words[place + 1 :]])
+        fields = {"line": line, "after": random.choice(WORDS)}
+        examples.append(
+            Example(id=f"{seed}-{number}", fields=fields, target=target, kind="clean" if clean else "cut", source=f"{number}")
+        )
+    return examples
+
+
+def make_checkpoint(path: Path, *, template: Template = TEMPLATE, decoder_layers: int = 2, task: str = "repair") -> Path:
+    """A T5 with random weights, a tokenizer trained here and a card."""
+    texts = [example.target for example in repair_examples(50)]
+    tokenizer = train_tokenizer(texts, vocab_size=360, template=template)
+    save_tokenizer(tokenizer, path.with_name("tokenizer"))
+    model = make_t5(decoder_layers=decoder_layers, vocab=tokenizer.get_vocab_size())
+    card = CheckpointCard(task=task, template=template, max_new_tokens=8, license="Apache-2.0")
+    save_checkpoint(model, path, card=card, tokenizer=path.with_name("tokenizer"))
+    return path

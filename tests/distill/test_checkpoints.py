@@ -1,0 +1,67 @@
+"""Checkpoints are ordinary Hugging Face directories, written whole."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+from pocketseq.checkpoint import CheckpointCard
+from pocketseq.errors import CheckpointError
+from pocketseq_distill.checkpoints import checkpoint_fingerprint, save_checkpoint, weights_size_bytes
+from pocketseq_distill.generation import TeacherModel
+
+from .models import make_checkpoint, make_t5
+
+
+def test_transformers_loads_a_checkpoint_without_code_of_ours(teacher_path: Path) -> None:
+    """Model and tokenizer, by the Auto classes."""
+    model = AutoModelForSeq2SeqLM.from_pretrained(teacher_path)
+    ids = AutoTokenizer.from_pretrained(teacher_path)("for value", return_tensors="pt").input_ids
+    ours = TeacherModel.load(teacher_path).model
+    with torch.no_grad():
+        assert torch.equal(model(ids, decoder_input_ids=ids).logits, ours(ids, decoder_input_ids=ids).logits)
+
+
+def test_weights_are_safetensors_and_nothing_else(teacher_path: Path) -> None:
+    """No pickles, so that loading a checkpoint cannot run code."""
+    assert not [path for path in teacher_path.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".pkl")]
+    assert weights_size_bytes(teacher_path) == (teacher_path / "model.safetensors").stat().st_size
+
+
+def test_the_card_names_the_versions(teacher_path: Path) -> None:
+    """Of Python and of the libraries that decide what a training gives."""
+    versions = CheckpointCard.read(teacher_path).versions
+    assert versions["torch"].startswith(torch.__version__.partition("+")[0])
+    assert {"python", "transformers", "tokenizers"} <= set(versions)
+
+
+def test_the_fingerprint_is_of_what_decides_the_answers(teacher_path: Path, tmp_path: Path) -> None:
+    """A twin has the same, whatever its metrics; other weights have another."""
+    twin = make_checkpoint(tmp_path / "twin")
+    card = CheckpointCard.read(twin)
+    replace(card, metrics={"exact_match": 0.5}).write(twin)
+    assert checkpoint_fingerprint(twin) == checkpoint_fingerprint(teacher_path)
+    replace(card, max_new_tokens=5).write(twin)
+    assert checkpoint_fingerprint(twin) != checkpoint_fingerprint(teacher_path)
+    other = make_checkpoint(tmp_path / "other", decoder_layers=1)
+    assert checkpoint_fingerprint(other) != checkpoint_fingerprint(teacher_path)
+
+
+def test_a_checkpoint_replaces_an_older_one_whole(teacher_path: Path, tmp_path: Path) -> None:
+    """Files of the older one do not linger, and nothing is left beside it."""
+    path = make_checkpoint(tmp_path / "model")
+    (path / "model.safetensors.index.json").write_text("{}")
+    save_checkpoint(make_t5(vocab=360), path, card=CheckpointCard.read(teacher_path), tokenizer=teacher_path)
+    assert not (path / "model.safetensors.index.json").exists()
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["model", "tokenizer"]
+
+
+def test_a_model_without_its_tokenizer_is_refused(teacher_path: Path, tmp_path: Path) -> None:
+    """A checkpoint that nobody could use is not written."""
+    with pytest.raises(CheckpointError, match="expected the tokenizer of the model, found none of"):
+        save_checkpoint(make_t5(), tmp_path / "model", card=CheckpointCard.read(teacher_path), tokenizer=tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,64 @@
+"""From a teacher and rows to a student on disk."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pocketseq.checkpoint import CheckpointCard
+from pocketseq.errors import RecipeError, TrainingError
+from pocketseq_distill.checkpoints import checkpoint_fingerprint
+from pocketseq_distill.distil import Data, distil
+from pocketseq_distill.generation import TeacherModel
+from pocketseq_distill.plan import TrainingPlan
+from pocketseq_distill.students import StudentSettings
+
+from .models import repair_examples
+
+DATA = Data(train=repair_examples(64), validation=repair_examples(8, seed=1), fingerprint="f")
+PLAN = TrainingPlan(steps=6, batch_size=16, divergence=1.0, validate_every=3, warmup_steps=2)
+STUDENT = StudentSettings(encoder_layers=1, decoder_layers=1)
+
+
+def test_a_student_is_an_ordinary_checkpoint_with_its_story(teacher_path: Path, tmp_path: Path) -> None:
+    """Smaller than its teacher, of the same template, with teacher, data, recipe and training on the card."""
+    distil(teacher_path, DATA, tmp_path / "student", student=STUDENT, plan=PLAN, recipe_name="tiny")
+    student, teacher = TeacherModel.load(tmp_path / "student"), TeacherModel.load(teacher_path)
+    card = student.card
+    assert card.template == teacher.card.template
+    assert card.license == "Apache-2.0"
+    assert card.teacher == checkpoint_fingerprint(teacher_path)
+    assert card.data == {"fingerprint": "f", "rows": 64, "inexpressible": 0, "too_long": 0}
+    assert card.recipe["name"] == "tiny"
+    assert card.recipe["train"]["divergence"] == 1.0
+    assert card.training["steps"] == 6
+    assert 0 <= card.training["best_validation_exact_match"] <= 1
+    assert student.model.config.num_layers == student.model.config.num_decoder_layers == 1
+    assert sum(p.numel() for p in student.model.parameters()) < sum(p.numel() for p in teacher.model.parameters())
+    assert isinstance(student.answer(["for valu"])[0].text, str)
+
+
+def test_nothing_but_the_student_is_left(teacher_path: Path, tmp_path: Path) -> None:
+    """What a killed training would have needed is removed, unless a longer one is to go on from it."""
+    distil(teacher_path, DATA, tmp_path / "student", student=STUDENT, plan=PLAN)
+    assert [path.name for path in tmp_path.iterdir()] == ["student"]
+    distil(teacher_path, DATA, tmp_path / "student", student=STUDENT, plan=PLAN, keep_state=True)
+    longer = replace(PLAN, steps=9)
+    card = distil(teacher_path, DATA, tmp_path / "student", student=STUDENT, plan=longer)
+    assert card.training["steps"] == 9
+    assert CheckpointCard.read(tmp_path / "student").training["steps"] == 9
+
+
+def test_a_student_cannot_have_more_layers_than_its_teacher(teacher_path: Path, tmp_path: Path) -> None:
+    """Refused before any work."""
+    with pytest.raises(RecipeError, match="expected 1 to 2 layers"):
+        distil(teacher_path, DATA, tmp_path / "student", student=StudentSettings(encoder_layers=3), plan=PLAN)
+
+
+def test_no_rows_are_refused(teacher_path: Path, tmp_path: Path) -> None:
+    """And no student is written."""
+    with pytest.raises(TrainingError, match="expected rows to train on"):
+        distil(teacher_path, replace(DATA, train=[]), tmp_path / "student", student=STUDENT, plan=PLAN)
+    assert not (tmp_path / "student").exists()

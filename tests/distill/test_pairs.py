@@ -1,0 +1,119 @@
+"""Pairs from the files that people have; a bad row is an error with file and line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pocketseq.errors import DataError
+from pocketseq_distill.pairs import Columns, read_pairs
+
+PAIRS = [("ein Haus", "a house"), ("zwei\tHäuser, „alt“", "two houses"), ('er sagt "ja"', "he says yes")]
+
+
+def found(source: object, **settings: object) -> list[tuple[str, str]]:
+    return [(row.fields["text"], row.target) for row in read_pairs(source, **settings)]  # type: ignore[arg-type]
+
+
+def write(path: Path, text: str | bytes) -> Path:
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def test_jsonl(tmp_path: Path) -> None:
+    """One object a line, under the column names given."""
+    path = write(tmp_path / "a.jsonl", '{"de": "ein Haus", "en": "a house", "more": 1}\n')
+    assert found(path, columns=Columns(fields={"text": "de"}, target="en")) == PAIRS[:1]
+
+
+def test_nested_columns(tmp_path: Path) -> None:
+    """Translation data sets keep languages one level down."""
+    path = write(tmp_path / "a.jsonl", '{"translation": {"de": "ein Haus", "en": "a house"}}\n')
+    assert found(path, columns=Columns(fields={"text": "translation.de"}, target="translation.en")) == PAIRS[:1]
+
+
+def test_csv_with_a_mark_quotes_and_line_ends_of_windows(tmp_path: Path) -> None:
+    """As spreadsheets write it."""
+    text = '\ufeffsource,target\r\nein Haus,a house\r\n"zwei\tHäuser, „alt“",two houses\r\n"er sagt ""ja""",he says yes\r\n'
+    assert found(write(tmp_path / "a.csv", text)) == PAIRS
+
+
+def test_tsv(tmp_path: Path) -> None:
+    """Tabs between the values."""
+    assert found(write(tmp_path / "a.tsv", "source\ttarget\nein Haus\ta house\n")) == PAIRS[:1]
+
+
+def test_parquet(tmp_path: Path) -> None:
+    """Rows are numbered from 1."""
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    table = pyarrow.table({"source": [pair[0] for pair in PAIRS], "target": [pair[1] for pair in PAIRS]})
+    parquet.write_table(table, tmp_path / "a.parquet")
+    assert found(tmp_path / "a.parquet") == PAIRS
+    parquet.write_table(pyarrow.table({"source": ["a", None], "target": ["b", "c"]}), tmp_path / "b.parquet")
+    with pytest.raises(DataError, match=r"b\.parquet: row 2: expected text in column 'source', found NoneType"):
+        found(tmp_path / "b.parquet")
+
+
+def test_two_text_files(tmp_path: Path) -> None:
+    """A line of one belongs to the same line of the other; odd separators inside a line are part of it."""
+    sources = write(tmp_path / "de", "ein\u2028Haus\nzwei\x0cHäuser\r\n")
+    targets = write(tmp_path / "en", "a house\ntwo houses")
+    assert found([sources, targets]) == [("ein\u2028Haus", "a house"), ("zwei\x0cHäuser", "two houses")]
+
+
+def test_two_files_of_different_length(tmp_path: Path) -> None:
+    """Both counts are in the message, and no pair is given."""
+    sources, targets = write(tmp_path / "de", "a\nb\nc\n"), write(tmp_path / "en", "a\nb\n")
+    with pytest.raises(DataError, match=r"expected as many lines in .*de as in .*en, found 3 and 2"):
+        next(read_pairs([sources, targets]))
+
+
+def test_a_data_set_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its folder here; a name on the hub goes the same way."""
+    pytest.importorskip("datasets")
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "set").mkdir()
+    write(tmp_path / "set" / "train.jsonl", '{"source": "ein Haus", "target": "a house"}\n')
+    assert found(f"datasets:{tmp_path / 'set'}") == PAIRS[:1]
+    with pytest.raises(DataError, match="expected a data set with a split 'dev'"):
+        found(f"datasets:{tmp_path / 'set'}", split="dev")
+
+
+def test_a_row_has_an_id_of_what_it_holds(tmp_path: Path) -> None:
+    """The same pair has the same id wherever it stands, another pair another."""
+    path = write(tmp_path / "a.tsv", "source\ttarget\na\tb\na\tc\na\tb\n")
+    first, second, third = read_pairs(path)
+    assert first.id == third.id != second.id
+    assert first.source.endswith("a.tsv:2")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.jsonl", '{"source": "a", "target": "b"}\n{"source": "a"\n', r"a\.jsonl:2: expected one JSON object a line"),
+        ("a.jsonl", "[1]\n", r"a\.jsonl:1: expected a JSON object, found list"),
+        ("a.jsonl", '{"source": "a"}\n', r"a\.jsonl:1: expected a column 'target', found only \['source'\]"),
+        ("a.jsonl", '{"source": 3, "target": "b"}\n', r"a\.jsonl:1: expected text in column 'source', found int: 3"),
+        ("a.jsonl", '{"source": " ", "target": "b"}\n', r"a\.jsonl:1: expected text in \['source'\], found none"),
+        ("a.jsonl", '{"source": "\\ud800", "target": "b"}\n', r"a\.jsonl:1: expected Unicode text.* lone surrogate at character 0"),
+        ("a.jsonl", b'{"source": "a", "target": "b"}\n"\xff"\n', r"a\.jsonl:2: expected UTF-8, found the byte 0xff"),
+        ("a.csv", "source,target\na,b\na,b,c\n", r"a\.csv:3: expected 2 values, one for each of .*, found 3"),
+        ("a.csv", 'source,target\n"a" x,b\n', r"a\.csv:2: expected well-formed CSV"),
+        ("a.csv", "", r"a\.csv:1: expected a header"),
+        ("a.parquet", "no", r"a\.parquet: expected a Parquet file"),
+        ("a.xlsx", "", r"a\.xlsx: expected a file of the kinds"),
+    ],
+)
+def test_a_bad_row_is_named(tmp_path: Path, name: str, content: str | bytes, message: str) -> None:
+    """File and line, what was expected and what was found."""
+    with pytest.raises(DataError, match=message):
+        found(write(tmp_path / name, content))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    """Before anything is read."""
+    with pytest.raises(DataError, match=r"no\.csv: expected a data file, found none that can be read"):
+        found(tmp_path / "no.csv")

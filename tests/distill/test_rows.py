@@ -1,0 +1,64 @@
+"""Rows are tokenised once; what cannot become a row is counted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pocketseq.errors import DataError
+from pocketseq_distill.generation import read_tokenizer
+from pocketseq_distill.rows import TokenRows, tokenize
+
+from .models import TEMPLATE, repair_examples
+
+
+def test_rows_come_back_as_they_went_in() -> None:
+    """Flat arrays hold sequences of any length, empty ones included."""
+    rows = TokenRows.of([[3, 4, 5], [6], []], [[1], [7, 1], [8, 9, 1]])
+    assert len(rows) == 3
+    assert [row["input_ids"].tolist() for row in (rows[0], rows[1], rows[2])] == [[3, 4, 5], [6], []]
+    assert [row["labels"].tolist() for row in (rows[0], rows[1], rows[2])] == [[1], [7, 1], [8, 9, 1]]
+    assert rows.lengths.tolist() == [4, 3, 3]
+
+
+def test_every_source_needs_its_labels() -> None:
+    """Two lists of different length name both counts."""
+    with pytest.raises(DataError, match="expected as many label sequences as sources, found 1 and 2"):
+        TokenRows.of([[3], [4]], [[1]])
+
+
+def test_the_fingerprint_sees_every_token_and_every_border() -> None:
+    """The same tokens cut otherwise are other rows."""
+    one = TokenRows.of([[3, 4], [5]], [[1], [1]])
+    assert one.fingerprint == TokenRows.of([[3, 4], [5]], [[1], [1]]).fingerprint
+    assert one.fingerprint != TokenRows.of([[3], [4, 5]], [[1], [1]]).fingerprint
+    assert one.fingerprint != TokenRows.of([[3, 4], [6]], [[1], [1]]).fingerprint
+
+
+def test_examples_become_what_the_template_says(teacher_path: Path) -> None:
+    """Inputs are the template's encoding, labels its target with the end token; a right line is the end token alone."""
+    tokenizer = read_tokenizer(teacher_path)
+    examples = repair_examples(8)
+    tokenized = tokenize(examples, TEMPLATE, tokenizer, end_id=1, max_target_tokens=16)
+    assert tokenized.left_out == {"inexpressible": 0, "too_long": 0}
+    for index, example in enumerate(examples):
+        encoded = TEMPLATE.encode(tokenizer, example.fields)
+        row = tokenized.rows[index]
+        assert row["input_ids"].tolist() == encoded.ids
+        assert row["labels"][-1] == 1
+        assert TEMPLATE.decode(tokenizer, row["labels"][:-1].tolist(), encoded) == example.target
+    assert tokenized.rows[3]["labels"].tolist() == [1]
+
+
+def test_targets_that_do_not_fit_are_left_out_and_counted(teacher_path: Path) -> None:
+    """Over the budget, or outside of what the model sees of a long line."""
+    tokenizer = read_tokenizer(teacher_path)
+    short, outside = repair_examples(2)
+    line = " ".join(["value"] * 40)
+    outside = replace(outside, fields={"line": line, "after": ""}, target="other" + line)
+    tokenized = tokenize([short, outside], TEMPLATE, tokenizer, end_id=1, max_target_tokens=16)
+    assert (len(tokenized.rows), tokenized.inexpressible, tokenized.too_long) == (1, 1, 0)
+    tokenized = tokenize([short], TEMPLATE, tokenizer, end_id=1, max_target_tokens=2)
+    assert (len(tokenized.rows), tokenized.inexpressible, tokenized.too_long) == (0, 0, 1)
