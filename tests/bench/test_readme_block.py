@@ -1,0 +1,49 @@
+"""The README's measured block, from a result file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pocketseq.errors import DataError
+from pocketseq_bench.readme import read_results, results_block, with_block, write_results
+from pocketseq_bench.report import Findings
+
+
+def test_results_are_read_back_as_they_were_found(findings: Findings, tmp_path: Path) -> None:
+    """The result file holds everything that a report is made of."""
+    path = tmp_path / "tiny.json"
+    write_results(path, findings)
+    assert read_results(path) == findings
+
+
+def test_the_block_is_a_table_and_where_it_was_measured(findings: Findings) -> None:
+    """A row for each model, one for both together, and the machine."""
+    lines = results_block(findings).splitlines()
+    assert lines[5] == "| student-int8 (onnx, int8) | 6.0M | 6.5 | 71.0% | 68.0% | 4.0% | 20.0 | 30.0 |"
+    assert lines[6] == "| hybrid, 50.0% from the cloud | | | 100.0% | | | 25.0 | 300 |"
+    assert "4 held-out rows, one thread of A <fast> processor with 2 logical cores" in lines[8]
+
+
+def test_only_the_block_of_a_readme_changes(findings: Findings) -> None:
+    """What people wrote around it stays, and a second time changes nothing."""
+    readme = "# Title\n<!-- results:begin -->old<!-- results:end -->\nmore\n"
+    once = with_block(readme, results_block(findings))
+    assert once.startswith("# Title\n<!-- results:begin -->\n|")
+    assert once.endswith("<!-- results:end -->\nmore\n")
+    assert with_block(once, results_block(findings)) == once
+
+
+def test_a_readme_without_a_block_is_refused() -> None:
+    """The marks say where numbers belong."""
+    with pytest.raises(DataError, match="expected a block between"):
+        with_block("# Title\n", "block")
+
+
+def test_a_result_file_of_another_format_is_refused(tmp_path: Path) -> None:
+    """Numbers are never guessed out of an old file."""
+    path = tmp_path / "old.json"
+    path.write_text('{"format": 0}', encoding="utf-8")
+    with pytest.raises(DataError, match="expected format 1"):
+        read_results(path)

@@ -1,0 +1,138 @@
+"""Reports: the document for programs, the page and the tables for people."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from pocketseq.errors import DataError
+from pocketseq_bench.report import Findings, bench_table, read_findings, report_document, report_page, terminal_report
+from pocketseq_bench.report.plots import latency_plot, risk_coverage_plot
+
+
+def test_the_document_has_the_promised_form(findings: Findings) -> None:
+    """Programs may rely on every key, and on fractions in 0 to 1."""
+    document = report_document(findings)
+    assert list(document) == ["format", "task", "rows", "hybrid", "parity", "environment"]
+    assert [row["name"] for row in document["rows"]] == ["teacher", "student", "student-int8"]
+    assert document["rows"][2] == {
+        "name": "student-int8",
+        "runtime": "onnx",
+        "precision": "int8",
+        "parameters": 6_000_000,
+        "size_bytes": 6_500_000,
+        "exact_match": 0.71,
+        "edit_similarity": 0.95,
+        "parses": 0.98,
+        "latency_ms": {"p50": 20.0, "p95": 30.0},
+        "n": 4,
+    }
+    assert document["hybrid"] == {"coverage": 0.5, "exact_match": 1.0, "cloud_fraction": 0.5, "threshold": 0.7}
+    assert document["parity"][0] == {
+        "runtime": "onnx",
+        "precision": "fp32",
+        "inputs": 200,
+        "identical_generations": 0.995,
+        "max_abs_logit_difference": 1e-4,
+    }
+    json.dumps(document, allow_nan=False)
+
+
+class Page(HTMLParser):
+    """Notes what a page would load and whether its tags close."""
+
+    VOID = frozenset({"meta", "link", "img", "br", "circle", "line", "path"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.loads: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.loads += [str(value) for name, value in attrs if name in {"src", "href", "srcset"}]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+
+def test_the_page_needs_nothing_else(findings: Findings) -> None:
+    """It loads nothing, its tags close, and it follows light and dark."""
+    text = report_page(findings)
+    page = Page()
+    page.feed(text)
+    assert page.open == []
+    assert page.loads == []
+    assert not re.search(r"url\(|@import|https?://", text)
+    assert "prefers-color-scheme: dark" in text
+
+
+def test_what_comes_from_data_is_escaped(findings: Findings) -> None:
+    """A line of code with angle brackets is shown, not interpreted."""
+    text = report_page(findings)
+    assert "A &lt;fast&gt; processor" in text
+    assert "x = &lt;1" in text.replace("<del>", "").replace("</del>", "")
+    assert "x = <1" not in text
+
+
+def test_the_page_shows_both_sources_and_an_answer_that_changed_nothing(findings: Findings) -> None:
+    """A suggestion is read at a glance: where from, what changed, right or not."""
+    text = report_page(findings)
+    assert 'class="pill local"' in text
+    assert 'class="pill cloud"' in text
+    assert "<em>no change</em>" in text
+
+
+def test_plots_are_well_formed_pictures_with_a_title(findings: Findings) -> None:
+    """Each is one SVG that says in words what it shows."""
+    for plot in (risk_coverage_plot(findings.hybrid), latency_plot(findings)):
+        assert ET.fromstring(plot).get("aria-label")
+
+
+def test_plots_stand_the_edges(findings: Findings) -> None:
+    """Nothing served, everything right, a teacher that was not timed, one row."""
+    hybrid = replace(findings.hybrid, coverage=0.0, threshold=None, risk=None, delta=None, correct=(True,), confidences=(0.5,))
+    models = (replace(findings.models[0], p50_ms=None, p95_ms=None), *findings.models[1:])
+    edge = replace(findings, hybrid=hybrid, models=models)
+    ET.fromstring(risk_coverage_plot(hybrid))
+    ET.fromstring(latency_plot(edge))
+    assert "every suggestion asks the cloud" in report_page(edge)
+    assert "–" in terminal_report(edge)
+
+
+def test_the_terminal_shows_the_table_the_routes_and_the_suggestions(findings: Findings) -> None:
+    """A person sees the whole result without leaving the terminal."""
+    lines = terminal_report(findings).splitlines()
+    assert lines[2].split() == ["teacher", "(pytorch)", "19.0M", "38.0", "74.0%", "97.0%", "99.0%", "150", "400"]
+    assert lines[5].split() == ["hybrid", "100.0%", "25.0", "300"]
+    assert "50.0% of 4 rows answered on the device, 50.0% from the cloud" in lines[6]
+    assert lines[8].split() == ["local", "0.90", "x", "=", "<1"]
+    assert lines[-1].strip() == "-> no change   (wrong, should be: x = 1)"
+
+
+def test_the_bench_table_has_a_row_for_each_variant(run_directory: Path) -> None:
+    """Size, quality, latency and start side by side."""
+    table = bench_table(json.loads((run_directory / "bench.json").read_text(encoding="utf-8")))
+    assert table.splitlines()[-1].split() == ["onnx/int8", "6.5", "71.0%", "20.0", "30.0", "100", "50.0", "25.0"]
+
+
+def test_a_missing_result_names_the_file(run_directory: Path) -> None:
+    """Whoever runs the report too early learns what is not there yet."""
+    (run_directory / "hybrid.json").unlink()
+    with pytest.raises(DataError, match=r"hybrid\.json: expected the results of a stage, found none"):
+        read_findings(run_directory, recipe="tiny", task="python-fix")
+
+
+def test_a_result_without_a_value_is_refused(run_directory: Path) -> None:
+    """Better an error than a report with holes."""
+    (run_directory / "hybrid.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(DataError, match=r"expected the results of a finished run, found no 'rows'"):
+        read_findings(run_directory, recipe="tiny", task="python-fix")
