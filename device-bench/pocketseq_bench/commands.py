@@ -34,9 +34,7 @@ def _configure_bench(parser: ArgumentParser) -> None:
     parser.add_argument("rows", metavar="ROWS", type=Path, help="labelled rows, one JSON object a line")
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="write the measurement as JSON, raw samples included")
     parser.add_argument("--limit", metavar="N", type=int, help="use the first N rows only")
-    parser.add_argument(
-        "--warmup", metavar="N", type=int, default=20, help="suggestions that do not count (default: 20)"
-    )
+    parser.add_argument("--warmup", metavar="N", type=int, default=20, help="suggestions that do not count (default: 20)")
 
 
 def _bench(args: Namespace) -> int:

@@ -7,8 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from tests.distill.models import make_checkpoint, repair_examples
 
+from pocketseq import write_examples
 from pocketseq_bench.report import Findings, read_findings
+from pocketseq_export.packing import export_checkpoint
 
 ENVIRONMENT = {
     "os": "Linux 6",
@@ -95,3 +99,15 @@ def run_directory(tmp_path: Path) -> Path:
 def findings(run_directory: Path) -> Findings:
     """The same, read."""
     return read_findings(run_directory, recipe="tiny", task="python-fix")
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run directory with a teacher of random weights, its bundle, and rows: what the stages of this room start from."""
+    directory = tmp_path_factory.mktemp("run")
+    torch.set_num_threads(1)
+    make_checkpoint(directory / "teacher")
+    export_checkpoint(directory / "teacher", directory / "bundle", name="tiny")
+    for split, seed in (("calibration", 1), ("test", 2)):
+        write_examples(directory / "data" / f"{split}.jsonl", repair_examples(12, seed=seed))
+    return directory
