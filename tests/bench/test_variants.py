@@ -43,17 +43,7 @@ def test_the_command_prints_a_table_and_writes_raw_samples(
 ) -> None:
     """``pocketseq bench`` is for people and for programs."""
     output = tmp_path / "bench.json"
-    words = [
-        "bench",
-        str(exported / "bundle"),
-        str(exported / "data/test.jsonl"),
-        "-o",
-        str(output),
-        "--limit",
-        "2",
-        "--warmup",
-        "0",
-    ]
+    options = ["-o", str(output), "--limit", "2", "--warmup", "0"]
     assert main(["bench", str(exported / "bundle"), str(exported / "data/test.jsonl"), *options]) == 0
     assert "onnx/int8" in capsys.readouterr().out
     assert '"samples"' in output.read_text(encoding="utf-8")
