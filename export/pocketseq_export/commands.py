@@ -64,6 +64,8 @@ def run_verify(args: Namespace) -> int:
     _require()
     from pocketseq.examples import read_examples
 
+    if not args.data.is_file():
+        raise DataError(f"{args.data}: expected a file of rows, found none")
     rows = list(islice(read_examples(args.data), max(args.rows, 0)))
     progress = None if args.json else print
     found = verify_bundle(Path(args.bundle), args.checkpoint, rows, tolerance=args.tolerance, report=progress)

@@ -63,8 +63,7 @@ def export_checkpoint(
     reference = Reference.load(checkpoint)
     model = author(reference.model)
     with _replacing(bundle) as directory:
-        write_tokenizer(checkpoint, directory / "tokenizer.json")
-        tokenizer = TextTokenizer.from_file(directory / "tokenizer.json")
+        tokenizer = write_tokenizer(checkpoint, directory / "tokenizer.json")
         _check_fit(checkpoint, tokenizer, reference.card.template, model.spec)
         variants = []
         for precision in dict.fromkeys(precisions):
@@ -84,7 +83,7 @@ def export_checkpoint(
             geometry=_geometry(model.spec, reference),
             generation=Generation(max_new_tokens=min(reference.card.max_new_tokens, _longest_target(model.spec))),
             variants=tuple(sorted(variants, key=lambda variant: variant.size_bytes)),
-            provenance=_provenance(reference, sum(parameter.numel() for parameter in model.parameters())),
+            provenance=_provenance(reference),
         )
         write_manifest(directory, manifest)
     return manifest
@@ -157,12 +156,12 @@ def _longest_target(spec: GraphSpec) -> int:
     return spec.max_positions or UNBOUNDED_TARGET_TOKENS
 
 
-def _provenance(reference: Reference, parameters: int) -> dict[str, Any]:
+def _provenance(reference: Reference) -> dict[str, Any]:
     card = reference.card
     libraries = {library: installed(library) for library in ("onnx", "torch", "transformers")}
     return {
         "architecture": reference.model.config.model_type,
-        "parameters": parameters,
+        "parameters": sum(parameter.numel() for parameter in reference.model.parameters()),
         "teacher": card.teacher,
         "data": dict(card.data),
         "recipe": dict(card.recipe),

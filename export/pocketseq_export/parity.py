@@ -10,7 +10,7 @@ import numpy as np
 from pocketseq.bundle import Bundle
 from pocketseq.manifest import Parity, Variant
 from pocketseq.model import PocketModel
-from pocketseq.runtimes import AnyRuntime, open_runtime
+from pocketseq.runtimes import AnyRuntime, Floats, open_runtime
 from pocketseq.template import EncodedInput, Input
 from pocketseq.tokenizer import TextTokenizer
 from pocketseq_export.reference import Reference
@@ -84,8 +84,9 @@ def compare(reference: Reference, bundle: Bundle, variant: Variant, questions: S
     return Comparison(parity=parity, mean_abs_logit_difference=total / numbers, answers=tuple(answers))
 
 
-def _logprobs(runtime: AnyRuntime, reference: Reference, question: Question) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+def _logprobs(runtime: AnyRuntime, reference: Reference, question: Question) -> Floats:
     """The variant's log-probabilities along the checkpoint's answer, float32 [target, vocab]."""
     ids = np.array([question.encoded.ids], dtype=np.int64)
     given = np.array([[reference.special.start_id, *question.tokens[:-1]]], dtype=np.int64)
-    return runtime.step(given, runtime.encode(ids, np.ones_like(ids)), runtime.start(1)).logprobs[0]
+    logprobs: Floats = runtime.step(given, runtime.encode(ids, np.ones_like(ids)), runtime.start(1)).logprobs[0]
+    return logprobs

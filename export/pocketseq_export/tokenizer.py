@@ -4,43 +4,51 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 from pocketseq.errors import CheckpointError
+from pocketseq.tokenizer import TextTokenizer
 from pocketseq_export.reference import quiet_transformers
 
 
-def write_tokenizer(checkpoint: Path, path: Path) -> None:
+def write_tokenizer(checkpoint: Path, path: Path) -> TextTokenizer:
     """Copy a checkpoint's fast tokenizer, or convert its slow one.
 
     Args:
         checkpoint: A Hugging Face directory.
         path: Where ``tokenizer.json`` goes.
 
+    Returns:
+        The tokenizer, as a device reads it.
+
     Raises:
         CheckpointError: the directory holds no tokenizer that can be made fast; says what is missing.
     """
     if (checkpoint / "tokenizer.json").is_file():
         shutil.copyfile(checkpoint / "tokenizer.json", path)
-        return
-    backend = _converted(checkpoint)
-    backend.save(str(path))
+    else:
+        _convert(checkpoint, path)
+    try:
+        return TextTokenizer.from_file(path)
+    except Exception as error:  # the tokenizers library raises nothing more special
+        raise CheckpointError(f"{checkpoint}: expected a tokenizer.json of the tokenizers library, found: {error}") from error
 
 
-def _converted(checkpoint: Path) -> Any:
+def _convert(checkpoint: Path, path: Path) -> None:
     from transformers import AutoTokenizer
 
-    there = sorted(file.name for file in checkpoint.iterdir() if file.suffix in (".model", ".spm", ".txt") or "vocab" in file.name)
-    problem = "a tokenizer that exists in slow form only"
-    try:
-        with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False, local_files_only=True)
-        backend = getattr(tokenizer, "backend_tokenizer", None)
-    except Exception as error:  # whatever a converter meets in a vocabulary that is not its own
-        backend, problem = None, str(error).strip().partition("\n")[0]
+    # Without a vocabulary transformers would make up an empty tokenizer.
+    there = sorted(file.name for file in checkpoint.iterdir() if file.suffix in (".model", ".spm") or "vocab" in file.name)
+    backend, problem = None, "no vocabulary"
+    if there:
+        try:
+            with quiet_transformers():
+                tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False, local_files_only=True)
+            backend, problem = getattr(tokenizer, "backend_tokenizer", None), "its tokenizer has no fast form"
+        except Exception as error:  # whatever a converter meets in a vocabulary that is not its own
+            problem = str(error).strip().partition("\n")[0]
     if backend is None:
         raise CheckpointError(
             f"{checkpoint}: expected tokenizer.json, or a vocabulary that transformers converts to one; found "
             f"{', '.join(there) or 'neither'} ({problem}); put a tokenizer.json of the same vocabulary beside config.json"
         )
-    return backend
+    backend.save(str(path))

@@ -110,10 +110,12 @@ def verify_bundle(
         manifest = opened.manifest
         tokenizer = TextTokenizer.from_file(opened.path(manifest.tokenizer))
         questions = ask_checkpoint(reference, tokenizer, [row.fields for row in examples])
-        truth = evaluate_rows(examples, [question.text for question in questions], primary=manifest.template.primary)
+        primary = manifest.template.primary
+        truth = evaluate_rows(examples, [question.text for question in questions], primary=primary)
         verdicts = []
         for variant in manifest.variants:
-            verdict = _judge(variant, compare(reference, opened, variant, questions), examples, manifest, truth, tolerance)
+            found = compare(reference, opened, variant, questions)
+            verdict = _judge(variant, found, examples, primary=primary, truth=truth, tolerance=tolerance)
             verdicts.append(verdict)
             if report is not None:
                 report(describe(verdict))
@@ -143,14 +145,9 @@ def describe(verdict: Verdict) -> str:
 
 
 def _judge(
-    variant: Variant,
-    found: Comparison,
-    examples: Sequence[Example],
-    manifest: Manifest,
-    truth: RowMetrics,
-    tolerance: float,
+    variant: Variant, found: Comparison, examples: Sequence[Example], *, primary: str, truth: RowMetrics, tolerance: float
 ) -> Verdict:
-    metrics = evaluate_rows(examples, found.answers, primary=manifest.template.primary)
+    metrics = evaluate_rows(examples, found.answers, primary=primary)
     reason = ""
     # The difference of a single row cannot be told from chance.
     if truth.exact_match - metrics.exact_match > max(tolerance, 1 / metrics.n) + 1e-9:
@@ -172,7 +169,8 @@ def _judge(
 
 def _apply(bundle: Path, manifest: Manifest, verdicts: Sequence[Verdict]) -> None:
     """Write quality and parity of the variants that hold, and remove the files of the others."""
-    kept, dropped = [], []
+    kept: list[Variant] = []
+    dropped: list[Variant] = []
     for variant, verdict in zip(manifest.variants, verdicts, strict=True):
         quality = {name: value for name in QUALITY if (value := getattr(verdict.metrics, name)) is not None}
         (kept if verdict.kept else dropped).append(replace(variant, quality=quality, parity=verdict.parity))

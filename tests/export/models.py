@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import string
+from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import BartConfig, MarianConfig, MBartConfig, MT5Config, T5Config
 
-VOCAB = 96
+from pocketseq.checkpoint import CheckpointCard
+from pocketseq.template import Field, Template
+
+VOCAB = 112
+"""A number that is the size of nothing else, so that tests can tell token tables from other weights."""
+MAX_NEW_TOKENS = 12
 
 
 def t5(**changes: Any) -> Any:
@@ -63,7 +71,30 @@ FAMILIES = {
     "t5-gated-untied": untied_t5,
     "mt5": mt5,
     "bart": bart,
-    "mbart": lambda: bart("MBart", scale_embedding=True),
+    "mbart": lambda: bart("MBart", scale_embedding=True, decoder_start_token_id=2),
     "marian": marian,
-    "marian-two-vocabularies": lambda: marian(share_encoder_decoder_embeddings=False, decoder_vocab_size=80, pad_token_id=79, decoder_start_token_id=79),
+    "marian-two-vocabularies": lambda: marian(
+        share_encoder_decoder_embeddings=False, decoder_vocab_size=80, pad_token_id=79, decoder_start_token_id=79
+    ),
 }
+
+
+def write_checkpoint(directory: Path, model: Any, *, template: Template | None = None) -> Path:
+    """A checkpoint with a tokenizer of single characters."""
+    model.save_pretrained(directory)
+    character_tokenizer(model).save(str(directory / "tokenizer.json"))
+    if template is None:
+        template = Template(fields=(Field(name="text", max_tokens=24),), primary="text")
+    CheckpointCard(task="noise", template=template, max_new_tokens=MAX_NEW_TOKENS, license="CC0-1.0").write(directory)
+    return directory
+
+
+def character_tokenizer(model: Any) -> Tokenizer:
+    special = {model.config.pad_token_id: "<pad>", model.config.eos_token_id: "</s>"}
+    characters = iter("\ufffd" + string.ascii_letters + string.digits + " " + string.punctuation)
+    vocabulary = {special.get(number) or next(characters): number for number in range(80)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="\ufffd"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    tokenizer.add_special_tokens(sorted(special.values()))
+    return tokenizer

@@ -1,0 +1,130 @@
+"""ONNX programs say what the original model says, run by the SDK's own runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from tests.export.models import VOCAB, bart, t5, untied_t5
+
+from pocketseq.manifest import Geometry
+from pocketseq.runtimes.onnx import OnnxRuntime
+from pocketseq_export.graphs import EncoderDecoder, author
+from pocketseq_export.onnx import write_programs
+
+RANDOM = np.random.default_rng(0)
+SOURCE = RANDOM.integers(2, 79, (2, 13))
+MASK = (np.arange(13) < np.array([[13], [3]])).astype(np.int64)
+TARGET = RANDOM.integers(2, 79, (2, 9))
+
+
+def open_programs(graph: EncoderDecoder, directory: Path, precision: str) -> OnnxRuntime:
+    spec, stack = graph.spec, graph.spec.decoder
+    geometry = Geometry(
+        vocab_size=spec.vocab_size,
+        d_model=spec.d_model,
+        encoder_layers=spec.encoder.layers,
+        decoder_layers=stack.layers,
+        heads=stack.heads,
+        head_dim=stack.head_dim,
+        start_id=0,
+        end_id=1,
+        pad_id=0,
+        max_target_tokens=40,
+    )
+    files = write_programs(graph, directory, precision=precision)
+    return OnnxRuntime({file.name: file for file in files}, geometry)
+
+
+def decode(runtime: OnnxRuntime, chunks: list[int], rows: slice = slice(None)) -> np.ndarray:
+    memory = runtime.encode(SOURCE[rows], MASK[rows])
+    cache, position, found = runtime.start(len(SOURCE[rows])), 0, []
+    for size in chunks:
+        step = runtime.step(TARGET[rows, position : position + size], memory, cache)
+        found.append(step.logprobs)
+        cache, position = step.cache, position + size
+    return np.concatenate(found, axis=1)
+
+
+def original(model: Any) -> np.ndarray:
+    source, mask, target = torch.tensor(SOURCE), torch.tensor(MASK), torch.tensor(TARGET)
+    with torch.no_grad():
+        logits = model(input_ids=source, attention_mask=mask, decoder_input_ids=target, use_cache=False).logits
+    return logits.log_softmax(-1).numpy()
+
+
+@pytest.mark.parametrize("chunks", [[9], [1] * 9, [2, 1, 6]], ids=["at once", "one by one", "in chunks"])
+def test_fp32_log_probabilities_are_those_of_the_original(model: Any, chunks: list[int], tmp_path: Path) -> None:
+    """Every family, a padded batch, an empty cache at first, and chunks of several tokens."""
+    runtime = open_programs(author(model), tmp_path, "fp32")
+    np.testing.assert_allclose(decode(runtime, chunks), original(model), atol=1e-4)
+
+
+def test_pooled_state_is_that_of_the_graph(model: Any, tmp_path: Path) -> None:
+    """The mean over the tokens that are not padding."""
+    graph = author(model)
+    pooled = open_programs(graph, tmp_path, "fp32").encode(SOURCE, MASK).pooled
+    np.testing.assert_allclose(pooled, graph.encode(torch.tensor(SOURCE), torch.tensor(MASK)).pooled.numpy(), atol=1e-5)
+
+
+def test_int8_is_close_to_the_original(model: Any, tmp_path: Path) -> None:
+    """As a distribution: a fiftieth of a nat of divergence at most, in models whose weights are noise."""
+    found, expected = decode(open_programs(author(model), tmp_path, "int8"), [9]), original(model)
+    divergence = (np.exp(expected) * (expected - found)).sum(axis=-1)
+    assert divergence.mean() < 0.02
+    assert np.abs(np.exp(found).sum(axis=-1) - 1).max() < 1e-4
+
+
+def test_an_int8_decoder_does_not_depend_on_the_size_of_a_step(tmp_path: Path) -> None:
+    """Activations are quantized row by row, so that a draft verified at once gives what one token at a time gives."""
+    runtime = open_programs(author(t5()), tmp_path, "int8")
+    np.testing.assert_allclose(decode(runtime, [9]), decode(runtime, [1] * 9), atol=1e-4)
+
+
+def test_positions_beyond_the_largest_distance_are_read(tmp_path: Path) -> None:
+    """Relative positions set no limit to the length of source or target."""
+    model = t5()
+    runtime = open_programs(author(model), tmp_path, "fp32")
+    ids = RANDOM.integers(2, 79, (1, 50))
+    with torch.no_grad():
+        expected = model(input_ids=torch.tensor(ids), decoder_input_ids=torch.tensor(ids[:, :30])).logits.log_softmax(-1)
+    memory, cache = runtime.encode(ids, np.ones_like(ids)), runtime.start(1)
+    for position in range(30):
+        step = runtime.step(ids[:, position : position + 1], memory, cache)
+        cache = step.cache
+        np.testing.assert_allclose(step.logprobs[0, 0], expected[0, position].numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("build", [t5, bart, untied_t5], ids=["tied t5", "tied bart", "untied t5"])
+def test_no_weight_is_stored_twice(build: Any, precision: str, tmp_path: Path) -> None:
+    """Neither a table that encoder, decoder and output share, nor any weight in both graphs."""
+    graph = author(build())
+    open_programs(graph, tmp_path, precision)
+    stored = (tmp_path / "weights.bin").stat().st_size
+    weights = sum(parameter.numel() for parameter in graph.parameters())
+    if precision == "fp32":
+        assert stored <= 4 * weights * 1.05
+    else:
+        scales_and_norms = 0.6  # widths of 32 make blocks of 32, and biases and norms stay as they are
+        assert stored <= weights * (1 + scales_and_norms)
+    places = {
+        tuple(sorted((entry.key, entry.value) for entry in tensor.external_data))
+        for name in ("encode.onnx", "step.onnx")
+        for tensor in onnx.load(tmp_path / name, load_external_data=False).graph.initializer
+        if tensor.dims[:1] == [VOCAB] and np.prod(tensor.dims) == VOCAB * graph.spec.d_model
+    }
+    assert len(places) == (1 if graph.spec.tied_output else 2)
+
+
+def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
+    """So that a bundle's hashes tell whether anything has changed."""
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        write_programs(author(t5()), tmp_path / name, precision="int8")
+    for file in ("encode.onnx", "step.onnx", "weights.bin"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "other" / file).read_bytes()

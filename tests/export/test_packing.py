@@ -1,0 +1,134 @@
+"""From a checkpoint to a bundle that the SDK loads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.export.models import bart, t5, write_checkpoint
+
+from pocketseq.bundle import open_bundle
+from pocketseq.errors import BundleError, CheckpointError
+from pocketseq.model import PocketModel
+from pocketseq.template import Field, Template
+from pocketseq.tokenizer import TextTokenizer
+from pocketseq_export import export_checkpoint
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """A T5 of noise that reads and writes single characters."""
+    return write_checkpoint(tmp_path / "checkpoint", t5())
+
+
+def test_a_bundle_answers(model: Any, tmp_path: Path) -> None:
+    """Every family, in every precision, through the SDK."""
+    written = export_checkpoint(write_checkpoint(tmp_path / "checkpoint", model), tmp_path / "bundle")
+    assert {variant.label for variant in written.variants} == {"onnx/fp32", "onnx/int8"}
+    for variant in written.variants:
+        with PocketModel.load(tmp_path / "bundle", precision=variant.precision) as loaded:
+            result = loaded.generate("hello")
+            assert result.tokens
+            assert result.confidence is not None
+
+
+def test_the_manifest_says_what_the_checkpoint_is(checkpoint: Path, tmp_path: Path) -> None:
+    """And what is read back is what was returned; the smallest variant comes first."""
+    written = export_checkpoint(checkpoint, tmp_path / "noise")
+    with open_bundle(tmp_path / "noise") as bundle:
+        assert bundle.manifest.to_json() == written.to_json()
+    assert (written.name, written.task, written.license) == ("noise", "noise", "CC0-1.0")
+    assert [variant.precision for variant in written.variants] == ["int8", "fp32"]
+    assert written.generation.max_new_tokens == 12
+    geometry = written.geometry
+    assert (geometry.heads, geometry.head_dim, geometry.start_id, geometry.end_id, geometry.pad_id) == (4, 8, 0, 1, 0)
+    assert written.provenance["architecture"] == "t5"
+    assert written.provenance["parameters"] == 40896
+
+
+def test_a_bundle_is_replaced_by_a_whole_one_only(checkpoint: Path, tmp_path: Path) -> None:
+    """An export that fails leaves the bundle before it as it was, and nothing beside it."""
+    before = export_checkpoint(checkpoint, tmp_path / "bundle", precisions=["int8"])
+    (checkpoint / "tokenizer.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="expected a tokenizer.json of the tokenizers library"):
+        export_checkpoint(checkpoint, tmp_path / "bundle")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "checkpoint"]
+    with open_bundle(tmp_path / "bundle") as bundle:
+        assert bundle.manifest.variants == before.variants
+
+
+def test_only_a_bundle_is_replaced(checkpoint: Path, tmp_path: Path) -> None:
+    """A directory of something else stays as it is."""
+    (tmp_path / "photographs").mkdir()
+    (tmp_path / "photographs" / "cat.png").write_bytes(b"cat")
+    with pytest.raises(BundleError, match="photographs: expected no such path, or a bundle to replace"):
+        export_checkpoint(checkpoint, tmp_path / "photographs")
+    assert (tmp_path / "photographs" / "cat.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"precisions": ["int3"]}, "expected each precision to be one of fp32, int8, found int3"),
+        ({"precisions": []}, "found none"),
+        ({"runtimes": ["onnx", "abacus"]}, "expected each runtime to be one of onnx, found abacus"),
+    ],
+)
+def test_unknown_runtimes_and_precisions_are_refused(
+    asked: dict[str, list[str]], message: str, checkpoint: Path, tmp_path: Path
+) -> None:
+    """By name, with those that there are."""
+    with pytest.raises(BundleError, match=message):
+        export_checkpoint(checkpoint, tmp_path / "bundle", **asked)
+
+
+def test_an_unsupported_architecture_is_refused_before_its_weights_are_read(checkpoint: Path, tmp_path: Path) -> None:
+    """By name, with the list of those supported."""
+    config = json.loads((checkpoint / "config.json").read_text())
+    (checkpoint / "config.json").write_text(json.dumps(config | {"model_type": "pegasus"}))
+    with pytest.raises(CheckpointError, match="among bart, marian, mbart, mt5, t5, found 'pegasus'"):
+        export_checkpoint(checkpoint, tmp_path / "bundle")
+
+
+def test_damaged_weights_are_a_checkpoint_error(checkpoint: Path, tmp_path: Path) -> None:
+    """Not whatever the reader of the weights raises."""
+    weights = checkpoint / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="expected a checkpoint that transformers loads"):
+        export_checkpoint(checkpoint, tmp_path / "bundle")
+
+
+def test_a_tokenizer_that_is_missing_is_named(checkpoint: Path, tmp_path: Path) -> None:
+    """With what to put beside the configuration."""
+    (checkpoint / "tokenizer.json").unlink()
+    message = r"expected tokenizer\.json, .* found neither \(no vocabulary\); put a tokenizer\.json of the same vocabulary"
+    with pytest.raises(CheckpointError, match=message):
+        export_checkpoint(checkpoint, tmp_path / "bundle")
+
+
+def test_a_vocabulary_is_converted(checkpoint: Path, tmp_path: Path) -> None:
+    """Byte-pair files as GPT-2, RoBERTa and CodeT5 have them become the one file that a device reads."""
+    (checkpoint / "tokenizer.json").unlink()
+    pieces = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", "l", "o", "w", "\u0120", "lo", "low"]
+    (checkpoint / "vocab.json").write_text(json.dumps({piece: number for number, piece in enumerate(pieces)}))
+    (checkpoint / "merges.txt").write_text("#version: 0.2\nl o\nlo w\n")
+    (checkpoint / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "RobertaTokenizer"}))
+    export_checkpoint(checkpoint, tmp_path / "bundle", precisions=["fp32"])
+    assert TextTokenizer.from_file(tmp_path / "bundle" / "tokenizer.json").text_ids("low lo") == [10, 8, 9]
+
+
+def test_a_tokenizer_larger_than_the_model_is_refused(tmp_path: Path) -> None:
+    """Its last tokens would have no row in the table."""
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", t5(vocab_size=64))
+    with pytest.raises(CheckpointError, match="at most 64 tokens, as many as the model has, found 80"):
+        export_checkpoint(checkpoint, tmp_path / "bundle")
+
+
+def test_a_template_longer_than_the_positions_is_refused(tmp_path: Path) -> None:
+    """Learned positions end somewhere: 40 of them here."""
+    template = Template(fields=(Field("text", max_tokens=40),), primary="text")
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", bart(), template=template)
+    with pytest.raises(CheckpointError, match="at most 40 tokens, as many as the model has positions, found 41"):
+        export_checkpoint(checkpoint, tmp_path / "bundle")
