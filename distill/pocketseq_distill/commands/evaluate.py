@@ -1,0 +1,54 @@
+"""``pocketseq evaluate``: how good a checkpoint's answers to held-out rows are."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pocketseq.commands import Command
+from pocketseq_distill.commands.data import add_data_arguments, read_data
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Declare the arguments of ``pocketseq evaluate``."""
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a directory, the name of a shipped teacher, or a hub id")
+    add_data_arguments(parser)
+    parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="write the evaluation with all answers as JSON")
+    parser.add_argument("--rows", metavar="N", type=int, help="evaluate on the first N rows only")
+    parser.add_argument("--latency-rows", metavar="N", type=int, default=0, help="time N single answers on one thread (default: 0)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def run(args: Namespace) -> int:
+    """Evaluate and print."""
+    from pocketseq.checkpoint import CheckpointCard
+    from pocketseq.files import write_json
+    from pocketseq_distill.evaluation import EvaluationSettings, evaluate_checkpoint
+    from pocketseq_distill.teaching import find_teacher
+
+    path = find_teacher(args.checkpoint)
+    rows = read_data(args, CheckpointCard.read(path).template)
+    settings = EvaluationSettings(rows=args.rows, latency_rows=args.latency_rows)
+    found = evaluate_checkpoint(path, rows, settings, name=path.name).to_json()
+    if args.output:
+        write_json(args.output, found)
+    shown = {key: value for key, value in found.items() if key != "predictions"}
+    print(json.dumps(shown, ensure_ascii=False, indent=2) if args.json else "\n".join(_lines(shown)))
+    return 0
+
+
+def _lines(found: Mapping[str, Any]) -> Iterator[str]:
+    yield f"{found['name']}: {found['parameters'] / 1e6:.1f} M parameters, {found['size_bytes'] / 1e6:.1f} MB, {found['n']} rows"
+    for name in ("exact_match", "edit_similarity", "chrf", "parses", "repaired", "false_alarms"):
+        if found[name] is not None:
+            yield f"  {name.replace('_', ' '):<16} {100 * found[name]:5.1f}%"
+    for kind, metrics in found["by_kind"].items():
+        yield f"    {kind:<14} {100 * metrics['exact_match']:5.1f}% of {metrics['n']}"
+    if found["latency_ms"] is not None:
+        yield f"  latency          p50 {found['latency_ms']['p50']:.1f} ms, p95 {found['latency_ms']['p95']:.1f} ms, one thread"
+
+
+COMMAND = Command(name="evaluate", summary="measure a checkpoint on held-out rows", configure=configure, run=run)

@@ -1,0 +1,94 @@
+"""``pocketseq train``: a student out of a teacher and rows."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pocketseq.commands import Command
+from pocketseq.examples import Example
+from pocketseq_distill.commands.data import add_data_arguments, read_data
+
+if TYPE_CHECKING:
+    from pocketseq.pipeline import Recipe
+    from pocketseq.template import Template
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Declare the arguments of ``pocketseq train``."""
+    parser.add_argument("teacher", metavar="TEACHER", help="a directory, the name of a shipped teacher, or a hub id")
+    add_data_arguments(parser)
+    parser.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="the student; a killed training goes on")
+    parser.add_argument("--recipe", metavar="RECIPE", help="a recipe whose tables [filter], [student] and [train] hold")
+    parser.add_argument("--labels", metavar="FILE", type=Path, help="answers from 'pocketseq label' (default: references)")
+    parser.add_argument("--validation", metavar="FILE", type=Path, help="held-out example rows (.jsonl)")
+    parser.add_argument("--steps", metavar="N", type=int, help="updates of the weights, instead of the recipe's")
+    parser.add_argument("--max-minutes", metavar="N", type=float, help="wall-clock budget, instead of the recipe's")
+    parser.add_argument("--encoder-layers", metavar="N", type=int, help="layers of the student's encoder, instead of the recipe's")
+    parser.add_argument("--decoder-layers", metavar="N", type=int, help="layers of the student's decoder, instead of the recipe's")
+    parser.add_argument("--keep-state", action="store_true", help="keep what a longer training would go on from")
+
+
+def run(args: Namespace) -> int:
+    """Train the student."""
+    from pocketseq.checkpoint import CheckpointCard
+    from pocketseq.examples import read_examples
+    from pocketseq.files import digest
+    from pocketseq_distill.distil import Data, distil
+    from pocketseq_distill.plan import TrainingPlan
+    from pocketseq_distill.students import StudentSettings
+    from pocketseq_distill.teaching import find_teacher
+
+    recipe = _recipe(args)
+    teacher = find_teacher(args.teacher)
+    rows = read_data(args, CheckpointCard.read(teacher).template)
+    data = Data(
+        train=_labelled(rows, args.labels, recipe, teacher) if args.labels else rows,
+        validation=list(read_examples(args.validation)) if args.validation else [],
+        fingerprint=digest([row.id for row in rows]),
+    )
+    card = distil(
+        teacher,
+        data,
+        args.output,
+        student=recipe.settings("student", StudentSettings),
+        plan=recipe.settings("train", TrainingPlan),
+        recipe_name=recipe.name,
+        keep_state=args.keep_state,
+    )
+    print(f"{args.output}: {card.training['steps']} updates in {card.training['minutes']:.1f} minutes")
+    return 0
+
+
+def _recipe(args: Namespace) -> Recipe:
+    from pocketseq.pipeline import Recipe
+
+    recipe = Recipe.read(args.recipe) if args.recipe else Recipe(name="", task="", description="", tables={}, text="")
+    given = {
+        "train": {"steps": args.steps, "max_minutes": args.max_minutes},
+        "student": {"encoder_layers": args.encoder_layers, "decoder_layers": args.decoder_layers},
+    }
+    tables = dict(recipe.tables)
+    for name, values in given.items():
+        tables[name] = {**recipe.table(name), **{key: value for key, value in values.items() if value is not None}}
+    return replace(recipe, tables=tables)
+
+
+def _labelled(rows: list[Example], labels: Path, recipe: Recipe, teacher: Path) -> list[Example]:
+    from pocketseq.checkpoint import CheckpointCard
+    from pocketseq_distill.filters import FilterSettings, filter_rows
+    from pocketseq_distill.generation import read_tokenizer
+    from pocketseq_distill.labels import read_labels
+
+    template: Template = CheckpointCard.read(teacher).template
+    filtered = filter_rows(
+        rows, read_labels(labels, rows), template, read_tokenizer(teacher), recipe.settings("filter", FilterSettings)
+    )
+    removed = ", ".join(f"{count} {reason}" for reason, count in filtered.removed.items()) or "none"
+    print(f"{len(filtered.rows)} of {len(rows)} rows to learn from; removed: {removed}")
+    return filtered.rows
+
+
+COMMAND = Command(name="train", summary="train a student on a teacher's answers", configure=configure, run=run)

@@ -1,0 +1,93 @@
+"""The commands: the way from pairs to a student, as one types it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pocketseq.cli import main
+from pocketseq.examples import write_examples
+
+from .models import repair_examples
+
+RECIPE = """
+[recipe]
+name = "tiny"
+task = "repair"
+format = 1
+[filter]
+wrong = "reference"
+[student]
+encoder_layers = 1
+[train]
+steps = 4
+batch_size = 16
+divergence = 1.0
+validate_every = 2
+"""
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    write_examples(tmp_path / "rows.jsonl", repair_examples(24))
+    return tmp_path / "rows.jsonl"
+
+
+def test_label_train_and_evaluate(teacher_path: Path, rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each command reads what the one before has written."""
+    labels, student, recipe = tmp_path / "labels.jsonl", tmp_path / "student", tmp_path / "tiny.toml"
+    recipe.write_text(RECIPE)
+    assert main(["label", str(teacher_path), str(rows), "-o", str(labels), "--rows", "20"]) == 0
+    assert "20 rows labelled now, 20 in all" in capsys.readouterr().out
+    train = ["train", str(teacher_path), str(rows), "-o", str(student), "--recipe", str(recipe), "--labels", str(labels)]
+    assert main([*train, "--validation", str(rows), "--steps", "3"]) == 0
+    output = capsys.readouterr().out
+    assert "20 of 24 rows to learn from; removed: 4 unlabelled" in output
+    assert f"{student}: 3 updates" in output
+    assert main(["evaluate", str(student), str(rows), "-o", str(tmp_path / "student.json"), "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    written = json.loads((tmp_path / "student.json").read_text())
+    assert len(written.pop("predictions")) == printed["n"] == 24
+    assert written == printed
+
+
+def test_ordinary_pairs_fill_the_primary_field(teacher_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A table or two text files, with the columns named; the table of results is for people."""
+    (tmp_path / "pairs.csv").write_text("wrong,right\nfor valu,for value\n")
+    columns = ["--source-column", "wrong", "--target-column", "right"]
+    assert main(["evaluate", str(teacher_path), str(tmp_path / "pairs.csv"), *columns, "--latency-rows", "1"]) == 0
+    output = capsys.readouterr().out
+    assert "1 rows" in output
+    assert "exact match" in output
+    assert "p50" in output
+    (tmp_path / "wrong.txt").write_text("for valu\n")
+    (tmp_path / "right.txt").write_text("for value\n")
+    assert main(["evaluate", str(teacher_path), str(tmp_path / "wrong.txt"), "--targets", str(tmp_path / "right.txt")]) == 0
+
+
+@pytest.mark.parametrize("command", ["label", "train", "evaluate"])
+def test_an_error_is_one_line(command: str, tmp_path: Path, rows: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A directory that is no encoder-decoder: no traceback, exit code 2."""
+    (tmp_path / "gpt").mkdir()
+    (tmp_path / "gpt" / "config.json").write_text('{"model_type": "gpt2"}')
+    output = [] if command == "evaluate" else ["-o", str(tmp_path / "out")]
+    assert main([command, str(tmp_path / "gpt"), str(rows), *output]) == 2
+    error = capsys.readouterr().err
+    assert "expected an encoder-decoder, found a model of type 'gpt2'" in error
+    assert "Traceback" not in error
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """The modules of the commands load without torch and transformers."""
+    code = (
+        "import sys\n"
+        "from pocketseq_distill.commands import evaluate, label, train\n"
+        "import pocketseq_distill.stages\n"
+        "print({'torch', 'transformers', 'numpy'} & set(sys.modules))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "set()"
