@@ -91,12 +91,15 @@ class TeacherModel:
         import torch
         from transformers import AutoModelForSeq2SeqLM
 
+        from pocketseq_distill.console import quiet_transformers
+
         path = Path(path)
         card = CheckpointCard.read(path)
         try:
-            model = AutoModelForSeq2SeqLM.from_pretrained(
-                path, use_safetensors=True, trust_remote_code=False, local_files_only=True, dtype=torch.float32
-            )
+            with quiet_transformers():
+                model = AutoModelForSeq2SeqLM.from_pretrained(
+                    path, use_safetensors=True, trust_remote_code=False, local_files_only=True, dtype=torch.float32
+                )
         except Exception as error:  # a broken checkpoint fails in as many ways as there are libraries below
             raise CheckpointError(f"{path}: expected weights that transformers can load, found: {error}") from error
         return cls(model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")), read_tokenizer(path), card)
@@ -153,13 +156,14 @@ class TeacherModel:
             on_token: Told of every token as it is emitted, and asked whether its row goes on.
         """
         emissions = self.decoder.decode([request.prompt for request in requests], on_token)
-        return [self._read(request, emission) for request, emission in zip(requests, emissions, strict=True)]
+        return [self.read(request, emission) for request, emission in zip(requests, emissions, strict=True)]
 
     def _search(self, requests: Sequence[Request], beams: int) -> list[Answer]:
         emissions = self.decoder.search([request.prompt for request in requests], beams=beams)
-        return [self._read(request, emission) for request, emission in zip(requests, emissions, strict=True)]
+        return [self.read(request, emission) for request, emission in zip(requests, emissions, strict=True)]
 
-    def _read(self, request: Request, emission: Emission) -> Answer:
+    def read(self, request: Request, emission: Emission) -> Answer:
+        """Turn the tokens that were emitted for a request into its answer."""
         ended = bool(emission.tokens) and emission.tokens[-1] in self.decoder.end_ids
         content = emission.tokens[:-1] if ended else emission.tokens
         return Answer(

@@ -1,0 +1,1 @@
+"""A checkpoint behind HTTP, with the API of OpenAI's models."""

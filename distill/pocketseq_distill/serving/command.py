@@ -1,0 +1,81 @@
+"""``pocketseq serve``: a checkpoint behind an OpenAI-compatible API."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from pathlib import Path
+
+from pocketseq.commands import Command
+from pocketseq.errors import MissingExtraError, PocketSeqError
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a Hugging Face directory with an encoder-decoder")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine alone)")
+    parser.add_argument("--port", type=_port, default=8000, help="port to listen on; 0 takes a free one (default: %(default)s)")
+    parser.add_argument("--api-key-env", metavar="VAR", help="require the key in this environment variable of every request")
+    parser.add_argument(
+        "--max-batch", type=_batch, default=16, metavar="N", help="requests decoded together at most (default: %(default)s)"
+    )
+
+
+def run(arguments: Namespace) -> int:
+    """Serve until told to end."""
+    api_key = _api_key(arguments.api_key_env)
+    try:
+        from pocketseq_distill.serving.server import is_loopback, serve
+    except ImportError as error:
+        raise MissingExtraError("distill", error.name or "starlette") from error
+    if api_key is None and not is_loopback(arguments.host):
+        print(
+            f"pocketseq: everybody who reaches {arguments.host} can use this model; --api-key-env requires a key", file=sys.stderr
+        )
+    serve(
+        arguments.checkpoint,
+        host=arguments.host,
+        port=arguments.port,
+        api_key=api_key,
+        max_batch=arguments.max_batch,
+        ready=_announce,
+    )
+    return 0
+
+
+def _announce(name: str, url: str) -> None:
+    print(f"ready: model {name} at {url} (Ctrl-C ends it)", flush=True)
+
+
+def _api_key(variable: str | None) -> str | None:
+    if variable is None:
+        return None
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise PocketSeqError(
+            f"expected a key in the environment variable {variable}, found none; set it or leave out --api-key-env"
+        )
+    return key
+
+
+def _port(text: str) -> int:
+    return _whole(text, 0, 65535)
+
+
+def _batch(text: str) -> int:
+    return _whole(text, 1, 1024)
+
+
+def _whole(text: str, least: int, most: int) -> int:
+    if not (text.isdecimal() and least <= int(text) <= most):
+        raise ArgumentTypeError(f"expected a whole number from {least} to {most}, found {text!r}")
+    return int(text)
+
+
+COMMAND = Command(
+    name="serve",
+    summary="serve a checkpoint over an OpenAI-compatible HTTP API",
+    configure=configure,
+    run=run,
+)

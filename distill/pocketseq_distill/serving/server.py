@@ -1,0 +1,114 @@
+"""The server process: a socket, a model behind it, and a clean end."""
+
+from __future__ import annotations
+
+import ipaddress
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvicorn
+
+from pocketseq.errors import PocketSeqError
+from pocketseq_distill.generation import TeacherModel
+from pocketseq_distill.serving.app import Api
+from pocketseq_distill.serving.batcher import Batcher
+
+_GRACE_S = 10
+"""How long requests under way may take to end once the server is told to."""
+
+
+class _Server(uvicorn.Server):
+    """A server that says when it is ready."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._ready()
+
+
+def serve(
+    checkpoint: Path,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    api_key: str | None = None,
+    max_batch: int = 16,
+    ready: Callable[[str, str], None],
+) -> None:
+    """Serve a checkpoint until the process is told to end (SIGTERM or Ctrl-C); requests under way are answered first.
+
+    Args:
+        checkpoint: A Hugging Face directory.
+        host: Address to listen on; loopback unless told otherwise.
+        port: 0 takes a free one.
+        api_key: Bearer key that requests must carry, if any.
+        max_batch: Requests decoded together at most.
+        ready: Called with the model's name and the API's URL once requests are taken.
+
+    Raises:
+        CheckpointError: the directory holds no usable encoder-decoder.
+        PocketSeqError: the address cannot be listened on.
+    """
+    name = checkpoint.resolve().name
+    with _listening(host, port) as listener:
+        model = TeacherModel.load(checkpoint)
+        with Batcher(model, max_batch=max_batch) as batcher:
+            config = uvicorn.Config(
+                Api(model, batcher, name=name, api_key=api_key).app(),
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=_GRACE_S,
+            )
+            server = _Server(config, lambda: ready(name, url_of(listener)))
+            with _ending_quietly():
+                server.run(sockets=[listener])
+
+
+def url_of(listener: socket.socket) -> str:
+    """Root of the API behind a listening socket."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}/v1" if ":" in host else f"http://{host}:{port}/v1"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+@contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    """Take the address before the model is loaded: a port that is in use is said at once."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise PocketSeqError(f"expected an address of this machine as host, found {host!r}: {error}") from None
+    with listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(address)
+        except OSError as error:
+            raise PocketSeqError(
+                f"expected to listen on {host} port {port}, found: {error.strerror}; choose another --port"
+            ) from None
+        yield listener
+
+
+@contextmanager
+def _ending_quietly() -> Iterator[None]:
+    """Let SIGTERM end the server without ending the process: uvicorn raises it once more when it is done."""
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
