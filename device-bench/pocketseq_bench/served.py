@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-import http.client
-import socket
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from pocketseq.errors import EndpointUnavailableError
 
-HOST = "127.0.0.1"
+_READY: Final = re.compile(r"^ready: model (?P<model>.+) at (?P<url>http://\S+)", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A model that answers on loopback."""
+
+    url: str
+    """Root of its API."""
+    model: str
+    """The name that it is asked for by."""
 
 
 @contextmanager
-def served(checkpoint: Path, *, log: Path, patience_s: float = 120.0) -> Iterator[str]:
-    """Serve a checkpoint on a free port of loopback.
+def served(checkpoint: Path, *, log: Path, patience_s: float = 120.0) -> Iterator[Server]:
+    """Serve a checkpoint on a port of loopback that the system chooses.
 
     Args:
         checkpoint: The directory to serve.
@@ -26,18 +37,16 @@ def served(checkpoint: Path, *, log: Path, patience_s: float = 120.0) -> Iterato
         patience_s: How long it may take to load.
 
     Yields:
-        Root of the API, such as ``http://127.0.0.1:49152/v1``.
+        Where it answers.
 
     Raises:
-        EndpointUnavailableError: it ended or did not answer in time; carries the end of its log.
+        EndpointUnavailableError: it ended or was not ready in time; carries the end of its log.
     """
-    port = _free_port()
-    command = [sys.executable, "-m", "pocketseq", "serve", str(checkpoint), "--host", HOST, "--port", str(port)]
-    with log.open("w", encoding="utf-8") as output:
+    command = [sys.executable, "-m", "pocketseq", "serve", str(checkpoint), "--port", "0"]
+    with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)  # noqa: S603
         try:
-            _wait(process, port, log, patience_s)
-            yield f"http://{HOST}:{port}/v1"
+            yield _ready(process, log, patience_s)
         finally:
             process.terminate()
             try:
@@ -47,32 +56,15 @@ def served(checkpoint: Path, *, log: Path, patience_s: float = 120.0) -> Iterato
                 process.wait()
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
-def _wait(process: subprocess.Popen[bytes], port: int, log: Path, patience_s: float) -> None:
+def _ready(process: subprocess.Popen[bytes], log: Path, patience_s: float) -> Server:
     deadline = time.monotonic() + patience_s
     while time.monotonic() < deadline:
+        said = log.read_text(encoding="utf-8", errors="replace")
+        if found := _READY.search(said):
+            return Server(url=found["url"], model=found["model"])
         if process.poll() is not None:
-            break
-        if _answers(port):
-            return
-        time.sleep(0.1)
-    state = f"exit code {process.returncode}" if process.poll() is not None else f"no answer within {patience_s:.0f} s"
-    tail = log.read_text(encoding="utf-8", errors="replace")[-600:]
-    raise EndpointUnavailableError(f"expected a server on {HOST}:{port}, found {state}; its log {log} ends in: {tail}")
-
-
-def _answers(port: int) -> bool:
-    connection = http.client.HTTPConnection(HOST, port, timeout=2)
-    try:
-        connection.request("GET", "/v1/models")
-        return connection.getresponse().status == 200
-    except OSError:
-        return False
-    finally:
-        connection.close()
+            raise EndpointUnavailableError(
+                f"expected a server that is ready, found it ended with exit code {process.returncode}: {said[-600:]}"
+            )
+        time.sleep(0.05)
+    raise EndpointUnavailableError(f"expected a server within {patience_s:.0f} s, found none ready; {log} holds what it said")

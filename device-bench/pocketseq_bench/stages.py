@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pocketseq import CloudEndpoint, Hybrid, PocketModel, Policy, open_bundle
+from pocketseq import CloudEndpoint, Hybrid, PocketModel, Policy
 from pocketseq.examples import read_examples
 from pocketseq.files import write_json, writing
 from pocketseq.pipeline import Recipe, Stage
@@ -24,7 +24,7 @@ class SuggestSettings:
     rows: int | None = None
     """Rows of the test split to ask about, from its start; None for all."""
     precision: str | None = None
-    """Of the variant that stays on the device; None takes the smallest."""
+    """Of the variant that stays on the device; None takes the one that the bundle prefers."""
     deadline_ms: float = 20_000
     """From call to answer; generous, as the cloud of a run shares the machine with the device."""
 
@@ -50,9 +50,9 @@ def suggest(recipe: Recipe, directory: Path) -> None:
     rows = list(read_examples(directory / "data" / "test.jsonl"))[: settings.rows]
     policy = Policy(mode="prefer_local", deadline_ms=settings.deadline_ms)
     with (
-        served(directory / "teacher", log=directory / "serve.log") as url,
-        CloudEndpoint(url, model="teacher") as endpoint,
-        _local_model(directory / "bundle", settings.precision) as model,
+        served(directory / "teacher", log=directory / "serve.log") as server,
+        CloudEndpoint(server.url, model=server.model) as endpoint,
+        PocketModel.load(directory / "bundle", precision=settings.precision) as model,
     ):
         measured = measure_hybrid(Hybrid(model, endpoint, policy), rows, progress=Progress("suggest", len(rows)))
     calibration = model.calibration if model.calibration is not None and model.calibration.feasible else None
@@ -68,13 +68,6 @@ def suggest(recipe: Recipe, directory: Path) -> None:
         **measured.to_json(),
     }
     write_json(directory / "hybrid.json", document)
-
-
-def _local_model(bundle: Path, precision: str | None) -> PocketModel:
-    if precision is None:
-        with open_bundle(bundle) as opened:
-            precision = min(opened.manifest.variants, key=lambda variant: variant.size_bytes).precision
-    return PocketModel.load(bundle, precision=precision)
 
 
 def bench(recipe: Recipe, directory: Path) -> None:

@@ -1,0 +1,76 @@
+"""The last stages of a run, on a real bundle with a real teacher behind HTTP."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pocketseq import PocketModel, read_examples
+from pocketseq.pipeline import Recipe
+from pocketseq.pipeline.calibrate import CALIBRATE
+from pocketseq.records import plain
+from pocketseq_bench.stages import BENCH, REPORT, SUGGEST
+from pocketseq_distill.evaluation import EvaluationSettings, evaluate_checkpoint
+
+RECIPE = """
+[recipe]
+name = "tiny"
+task = "repair"
+format = 1
+
+[calibrate]
+risk = 0.5
+delta = 0.5
+
+[suggest]
+rows = 6
+
+[bench]
+rows = 5
+warmup = 1
+"""
+
+
+@pytest.fixture
+def run_directory(exported: Path, tmp_path: Path) -> Path:
+    """A copy of a run that has come as far as its bundle."""
+    directory = tmp_path / "run"
+    shutil.copytree(exported, directory)
+    return directory
+
+
+def test_calibrate_binds_a_threshold_to_every_variant(run_directory: Path) -> None:
+    """The bundle holds it afterwards, and so does a file beside it."""
+    CALIBRATE.run(Recipe.parse(RECIPE, where="tiny"), run_directory)
+    written = json.loads((run_directory / "calibration.json").read_text(encoding="utf-8"))
+    assert [variant["precision"] for variant in written["variants"]] == ["int8", "fp32"]
+    for precision in ("fp32", "int8"):
+        with PocketModel.load(run_directory / "bundle", precision=precision) as model:
+            assert model.calibration is not None
+            assert model.calibration.risk == 0.5
+
+
+def test_a_run_ends_in_its_report(run_directory: Path) -> None:
+    """Calibrate, suggest, bench and report, as ``pocketseq run`` calls them."""
+    recipe = Recipe.parse(RECIPE, where="tiny")
+    rows = list(read_examples(run_directory / "data/test.jsonl"))
+    (run_directory / "evaluation").mkdir()
+    for name in ("teacher", "student"):
+        evaluation = evaluate_checkpoint(run_directory / "teacher", rows, EvaluationSettings(latency_rows=2), name=name)
+        (run_directory / f"evaluation/{name}.json").write_text(json.dumps(plain(evaluation.to_json())), encoding="utf-8")
+    for stage in (CALIBRATE, SUGGEST, BENCH, REPORT):
+        stage.run(recipe, run_directory)
+        assert all((run_directory / output).exists() for output in stage.outputs)
+    report = json.loads((run_directory / "report.json").read_text(encoding="utf-8"))
+    assert [row["name"] for row in report["rows"]] == ["teacher", "student", "student-int8"]
+    hybrid = json.loads((run_directory / "hybrid.json").read_text(encoding="utf-8"))
+    assert hybrid["n"] == 6
+    # Random weights never end an answer, and half an answer is none: what matters is that the cloud was really asked.
+    assert {row["error"] for row in hybrid["rows"]} <= {None, "EndpointResponseError"}
+    assert hybrid["coverage"] + hybrid["cloud_fraction"] + hybrid["cloud_failures"] / 6 == 1
+    assert (hybrid["bytes_sent"] > 0) == (hybrid["coverage"] < 1)
+    assert len(hybrid["suggestions"]) == 6
+    assert "<svg" in (run_directory / "report.html").read_text(encoding="utf-8")
