@@ -1,0 +1,67 @@
+"""The stages of this room: files in, files out."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pocketseq.errors import RecipeError
+from pocketseq.examples import read_examples, write_examples
+from pocketseq.files import write_json
+from pocketseq.pipeline import Recipe
+from pocketseq_distill import stages
+from pocketseq_distill.generation import TeacherModel
+
+from .models import repair_examples
+
+RECIPE = Recipe(
+    name="tiny",
+    task="repair",
+    description="",
+    text="",
+    tables={
+        "label": {"rows": 16},
+        "filter": {"wrong": "reference", "unlabelled": "reference"},
+        "student": {"encoder_layers": 1, "decoder_layers": 1},
+        "train": {"steps": 4, "batch_size": 8, "divergence": 1.0, "validate_every": 2, "validation_rows": 4},
+        "evaluate": {"rows": 6, "latency_rows": 2},
+    },
+)
+
+
+@pytest.fixture
+def run(teacher_path: Path, tmp_path: Path) -> Path:
+    """A run directory after the stages ``corpus`` and ``teacher``."""
+    for seed, split in enumerate(("train", "validation", "test")):
+        write_examples(tmp_path / f"data/{split}.jsonl", repair_examples(24, seed=seed))
+    write_json(tmp_path / "data/corpus.json", {"fingerprint": "abc"})
+    shutil.copytree(teacher_path, tmp_path / "teacher")
+    return tmp_path
+
+
+def test_label_filter_train_and_evaluate(run: Path) -> None:
+    """Each writes exactly what it declares as its outputs, and the next reads it."""
+    for stage in (stages.LABEL, stages.FILTER, stages.TRAIN, stages.EVALUATE):
+        before = set(run.iterdir())
+        stage.run(RECIPE, run)
+        assert {path.name for path in set(run.iterdir()) - before} <= set(stage.outputs)
+    assert len((run / "labels/train.jsonl").read_text().splitlines()) == 16
+    assert len(list(read_examples(run / "filtered/train.jsonl"))) == 24
+    assert json.loads((run / "filtered/counts.json").read_text())["kept"] == 24
+    card = TeacherModel.load(run / "student").card
+    assert card.data["fingerprint"] == "abc"
+    assert card.recipe["name"] == "tiny"
+    for name in ("teacher", "student"):
+        evaluation = json.loads((run / f"evaluation/{name}.json").read_text())
+        assert evaluation["n"] == 6
+        assert evaluation["latency_ms"]["p50"] > 0
+
+
+def test_a_stage_refuses_a_key_that_it_does_not_know(run: Path) -> None:
+    """The error names recipe, table and key."""
+    recipe = Recipe(name="tiny", task="repair", description="", text="", tables={"label": {"beam": 4}})
+    with pytest.raises(RecipeError, match=r"recipe 'tiny': \[label\].*'beam'"):
+        stages.LABEL.run(recipe, run)
