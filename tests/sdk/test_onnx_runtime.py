@@ -1,0 +1,123 @@
+"""The ONNX runtime: held to the same model in plain numpy."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pocketseq.bundle import open_bundle
+from pocketseq.errors import BundleFormatError, RuntimeUnavailableError
+from pocketseq.runtimes import AnyRuntime, open_runtime
+from pocketseq.runtimes.onnx import OnnxRuntime
+
+from .tiny import HEAD_DIM, HEADS, WIDTH, NumpyRuntime, make_weights
+
+IDS = np.array([[70, 71, 72, 73], [80, 81, 0, 0]], dtype=np.int64)
+MASK = np.array([[1, 1, 1, 1], [1, 1, 0, 0]], dtype=np.int64)
+
+
+@pytest.fixture(scope="module")
+def runtime(pristine_bundle: Path) -> AnyRuntime:
+    with open_bundle(pristine_bundle) as bundle:
+        return open_runtime(bundle, bundle.manifest.variant(precision="fp32"))
+
+
+@pytest.fixture(scope="module")
+def reference(pristine_bundle: Path) -> NumpyRuntime:
+    with open_bundle(pristine_bundle) as bundle:
+        return NumpyRuntime(make_weights(bundle.manifest.geometry.vocab_size))
+
+
+def test_steps_agree_with_the_reference(runtime: AnyRuntime, reference: NumpyRuntime) -> None:
+    """Pooled state and log-probabilities, over several steps of a padded batch."""
+    ours, theirs = runtime.encode(IDS, MASK), reference.encode(IDS, MASK)
+    np.testing.assert_allclose(ours.pooled, theirs.pooled, atol=1e-5)
+    assert ours.pooled.shape == (2, WIDTH)
+    cache, expected_cache = runtime.start(2), reference.start(2)
+    for column in ([[0], [0]], [[75], [76]], [[77], [78]]):
+        tokens = np.array(column, dtype=np.int64)
+        step, expected = runtime.step(tokens, ours, cache), reference.step(tokens, theirs, expected_cache)
+        np.testing.assert_allclose(step.logprobs, expected.logprobs, rtol=1e-5, atol=1e-4)
+        cache, expected_cache = step.cache, expected.cache
+
+
+def test_a_chunk_is_its_tokens_one_by_one(runtime: AnyRuntime) -> None:
+    """Several tokens in one step are causal among themselves."""
+    memory = runtime.encode(IDS, MASK)
+    tokens = np.array([[0, 75, 77], [0, 76, 78]], dtype=np.int64)
+    chunk = runtime.step(tokens, memory, runtime.start(2))
+    cache = runtime.start(2)
+    for place in range(3):
+        step = runtime.step(tokens[:, place : place + 1], memory, cache)
+        cache = step.cache
+        np.testing.assert_allclose(chunk.logprobs[:, place], step.logprobs[:, 0], rtol=1e-5, atol=1e-4)
+    assert chunk.cache.length == cache.length == 3
+    for name, value in chunk.cache.feeds.items():
+        assert value.shape == (2, HEADS, 3, HEAD_DIM)
+        np.testing.assert_allclose(value, cache.feeds[name], atol=1e-5)
+
+
+def test_padding_changes_nothing(runtime: AnyRuntime) -> None:
+    """A short row answers in a batch as it does alone."""
+    tokens = np.array([[0], [0]], dtype=np.int64)
+    both = runtime.step(tokens, runtime.encode(IDS, MASK), runtime.start(2))
+    alone = runtime.step(tokens[:1], runtime.encode(IDS[1:, :2], MASK[1:, :2]), runtime.start(1))
+    np.testing.assert_allclose(both.logprobs[1], alone.logprobs[0], atol=1e-5)
+
+
+def test_selected_rows_go_on_as_they_were(runtime: AnyRuntime) -> None:
+    """Rows can be dropped, reordered and repeated, and what they came from stays as it was."""
+    memory = runtime.encode(IDS, MASK)
+    first = runtime.step(np.array([[0], [0]], dtype=np.int64), memory, runtime.start(2))
+    kept, cache = runtime.select(memory, first.cache, np.array([1, 0, 1]))
+    after = runtime.step(np.array([[76], [75], [76]], dtype=np.int64), kept, cache)
+    whole = runtime.step(np.array([[75], [76]], dtype=np.int64), memory, first.cache)
+    np.testing.assert_allclose(after.logprobs, whole.logprobs[[1, 0, 1]], atol=1e-5)
+    assert first.cache.length == 1
+
+
+def test_a_step_does_not_change_its_cache(runtime: AnyRuntime) -> None:
+    """The same cache can be continued twice: beams and threads share it."""
+    memory = runtime.encode(IDS, MASK)
+    cache = runtime.step(np.array([[0], [0]], dtype=np.int64), memory, runtime.start(2)).cache
+    before = {name: value.copy() for name, value in cache.feeds.items()}
+    runtime.step(np.array([[75], [76]], dtype=np.int64), memory, cache)
+    for name, value in cache.feeds.items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+def test_a_graph_without_the_contract_is_refused(pristine_bundle: Path) -> None:
+    """A geometry with another number of layers does not fit the graphs."""
+    with open_bundle(pristine_bundle) as bundle:
+        files = bundle.paths(bundle.manifest.variants[0].files)
+        geometry = replace(bundle.manifest.geometry, decoder_layers=3)
+        with pytest.raises(BundleFormatError, match="encode.onnx: expected inputs .* and outputs .*cross_key_2"):
+            OnnxRuntime(files, geometry)
+
+
+def test_a_variant_without_a_graph_is_refused(pristine_bundle: Path) -> None:
+    """The graphs are found by their names."""
+    with open_bundle(pristine_bundle) as bundle:
+        files = bundle.paths(file for file in bundle.manifest.variants[0].files if not file.path.endswith("step.onnx"))
+        with pytest.raises(BundleFormatError, match="expected the graph 'step.onnx'"):
+            OnnxRuntime(files, bundle.manifest.geometry)
+
+
+def test_a_graph_that_onnxruntime_refuses_is_a_typed_error(pristine_bundle: Path, tmp_path: Path) -> None:
+    """A hash can be right and the graph wrong."""
+    (tmp_path / "encode.onnx").write_bytes(b"no graph")
+    with open_bundle(pristine_bundle) as bundle:
+        files = {"encode.onnx": tmp_path / "encode.onnx"}
+        with pytest.raises(RuntimeUnavailableError, match="expected a graph that onnxruntime .* runs"):
+            OnnxRuntime(files, bundle.manifest.geometry)
+
+
+def test_a_runtime_of_the_future_is_refused(pristine_bundle: Path) -> None:
+    """A bundle may hold variants that this version cannot run."""
+    with open_bundle(pristine_bundle) as bundle:
+        variant = replace(bundle.manifest.variants[0], runtime="abacus")
+        with pytest.raises(RuntimeUnavailableError, match=r"expected a runtime among \['onnx'\], found 'abacus'"):
+            open_runtime(bundle, variant)
