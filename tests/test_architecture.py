@@ -101,12 +101,12 @@ def test_commands_carry_their_names(name: str) -> None:
 
 
 def test_stages_carry_their_names() -> None:
-    """Entry points and stages agree, and the order is that of the work."""
+    """Entry points and stages agree, and each comes after those that it reads from."""
     names = [stage.name for stage in find_stages()]
     assert sorted(names) == sorted(entry.name for entry in entry_points(group="pocketseq.stages"))
-    assert names == [
-        "corpus", "teacher", "label", "filter", "train", "evaluate", "export", "verify", "calibrate", "suggest", "bench", "report",
-    ]  # fmt: skip
+    assert names[:9] == ["corpus", "teacher", "label", "filter", "train", "evaluate", "export", "verify", "calibrate"]
+    assert set(names[9:11]) == {"suggest", "bench"}
+    assert names[11:] == ["report"]
 
 
 @pytest.mark.parametrize("name", sorted(packaged_recipes()))

@@ -7,7 +7,9 @@ import socket
 from pathlib import Path
 
 import pytest
+from tests.distill.models import make_checkpoint, repair_examples
 
+from pocketseq import write_examples
 from pocketseq_bench.readme import read_results, results_block
 
 ROOT = Path(__file__).parent.parent
@@ -43,6 +45,9 @@ def test_the_code_in_a_readme_runs_without_a_network(
     """Whoever pastes a block gets an answer, block after block in one directory."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LLM_API_KEY", "not-a-key")
+    if path.parent.name == "export":
+        make_checkpoint(tmp_path / "student")
+        write_examples(tmp_path / "data/validation.jsonl", repair_examples(8))
     for number, block in enumerate(python_blocks(path), start=1):
         exec(compile(block, f"{path.name}, block {number}", "exec"), {"__name__": "__main__"})
     capsys.readouterr()
