@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import torch
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from pocketseq.errors import DataError
@@ -16,6 +17,7 @@ from pocketseq.files import digest, write_json
 from pocketseq_distill.generation import Answer, TeacherModel
 
 _FORMAT: Final = 1
+_BATCHES_A_CHUNK: Final = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,9 +29,11 @@ class LabelSettings:
     beams: int = 1
     """1 labels greedily, more by beam search."""
     batch_size: int = 64
-    """Rows that go through the teacher together; also what a kill may cost."""
+    """Rows that go through the teacher together; a kill costs at most eight times as many."""
     max_new_tokens: int | None = None
     """Longest answer in tokens; the teacher's own if not given."""
+    bf16: bool = True
+    """Compute in bfloat16: twice the rows in the same time on a CPU, and another answer only where two were as good as equal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,21 +74,28 @@ def label_rows(examples: Sequence[Example], teacher: TeacherModel, path: Path, s
         DataError: the file holds another teacher's labels, or an answer to another input under a row's id.
     """
     wanted = examples[: settings.rows]
-    meta = {"format": _FORMAT, "teacher": teacher_id, "beams": settings.beams, "max_new_tokens": settings.max_new_tokens}
+    meta = {
+        "format": _FORMAT,
+        "teacher": teacher_id,
+        "beams": settings.beams,
+        "max_new_tokens": settings.max_new_tokens,
+        "bf16": settings.bf16,
+    }
     _claim(path, meta)
     _drop_torn_line(path)
     done = read_labels(path, wanted)
     missing = [example for example in wanted if example.id not in done]
-    # Long rows with long ones wastes little padding; sorting all of them would leave the hardest for the end.
+    # The teacher sorts what it is given by length: eight batches at a time pad little, and a kill costs little.
     with path.open("a", encoding="utf-8", newline="\n") as file, _bar(len(wanted), len(wanted) - len(missing)) as bar:
-        for begin in range(0, len(missing), settings.batch_size * 8):
-            chunk = missing[begin : begin + settings.batch_size * 8]
-            answers = teacher.answer(
-                [example.fields for example in chunk],
-                max_new_tokens=settings.max_new_tokens,
-                beams=settings.beams,
-                batch_size=settings.batch_size,
-            )
+        for begin in range(0, len(missing), settings.batch_size * _BATCHES_A_CHUNK):
+            chunk = missing[begin : begin + settings.batch_size * _BATCHES_A_CHUNK]
+            with torch.autocast(teacher.model.device.type, dtype=torch.bfloat16, enabled=settings.bf16):
+                answers = teacher.answer(
+                    [example.fields for example in chunk],
+                    max_new_tokens=settings.max_new_tokens,
+                    beams=settings.beams,
+                    batch_size=settings.batch_size,
+                )
             for example, answer in zip(chunk, answers, strict=True):
                 file.write(json.dumps(asdict(_label(example, answer)), ensure_ascii=False) + "\n")
             file.flush()

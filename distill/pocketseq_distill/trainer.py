@@ -158,7 +158,8 @@ class DistillationTrainer(Seq2SeqTrainer):
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Validate the student and tell the callbacks."""
         assert self._validation is not None
-        metrics = {f"eval_{name}": float(value) for name, value in self._validation(self.model).items()}
+        with self._precision():
+            metrics = {f"eval_{name}": float(value) for name, value in self._validation(self.model).items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics

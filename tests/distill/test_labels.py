@@ -18,7 +18,7 @@ from pocketseq_distill.labels import LabelSettings, label_rows, read_labels
 from .models import repair_examples
 
 EXAMPLES = repair_examples(10)
-SETTINGS = LabelSettings(batch_size=1)
+SETTINGS = LabelSettings(batch_size=1, bf16=False)
 
 
 class Power(TeacherModel):
