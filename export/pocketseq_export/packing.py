@@ -105,10 +105,15 @@ def _replacing(bundle: Path) -> Iterator[Path]:
         yield aside
         if bundle.exists():
             bundle.rename(old)
-        aside.rename(bundle)
+        try:
+            aside.rename(bundle)
+        except OSError:
+            if old.exists():
+                old.rename(bundle)
+            raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _check_names(kind: str, asked: Sequence[str], known: Sequence[str]) -> None:
