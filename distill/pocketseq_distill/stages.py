@@ -4,16 +4,55 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from platform import python_version
+from typing import TYPE_CHECKING, Any
 
+from pocketseq.checkpoint import CheckpointCard
 from pocketseq.examples import read_examples, write_examples
-from pocketseq.files import write_json
+from pocketseq.files import sha256, write_json
 from pocketseq.pipeline import Recipe, Stage
+from pocketseq.template import Template
 
 if TYPE_CHECKING:
     from pocketseq_distill.distil import Data
 
 _NEEDS = ("torch", "transformers", "accelerate")
+
+
+def _corpus(recipe: Recipe, run: Path) -> None:
+    from pocketseq_distill.corpus import LibrarySettings, PairsSettings, build_library_corpus, build_pairs_corpus
+
+    if recipe.table("pairs"):
+        build_pairs_corpus(run / "data", recipe.settings("pairs", PairsSettings), task=recipe.task)
+    else:
+        build_library_corpus(run / "data", recipe.settings("corpus", LibrarySettings), task=recipe.task)
+
+
+def _corpus_inputs(recipe: Recipe, run: Path) -> Any:
+    """Files of pairs may change under their name; the library belongs to the interpreter."""
+    del run
+    names = [name for split in ("train", "validation", "calibration", "test") for name in recipe.table("pairs").get(split, ())]
+    return [python_version(), {name: sha256(Path(name)) for name in names if Path(name).is_file()}]
+
+
+def _teacher(recipe: Recipe, run: Path) -> None:
+    from pocketseq_distill.corpus import TASKS
+    from pocketseq_distill.plan import TrainingPlan
+    from pocketseq_distill.teaching import TeacherSettings, copy_teacher, find_teacher, train_teacher
+
+    settings = recipe.settings("teacher", TeacherSettings)
+    if settings.checkpoint:
+        copy_teacher(find_teacher(settings.checkpoint), run / "teacher")
+        return
+    corpus = json.loads((run / "data/corpus.json").read_text(encoding="utf-8"))
+    card = CheckpointCard(
+        task=recipe.task,
+        template=Template.from_json(corpus["template"]),
+        max_new_tokens=int(corpus["max_new_tokens"]),
+        license="Apache-2.0" if recipe.task in TASKS else "",
+    )
+    plan = recipe.settings("teacher_train", TrainingPlan)
+    train_teacher(_data(run, "data"), run / "teacher", card=card, settings=settings, plan=plan, recipe_name=recipe.name)
 
 
 def _label(recipe: Recipe, run: Path) -> None:
@@ -31,7 +70,6 @@ def _label(recipe: Recipe, run: Path) -> None:
 
 
 def _filter(recipe: Recipe, run: Path) -> None:
-    from pocketseq.checkpoint import CheckpointCard
     from pocketseq_distill.filters import FilterSettings, filter_rows
     from pocketseq_distill.generation import read_tokenizer
     from pocketseq_distill.labels import read_labels
@@ -55,7 +93,7 @@ def _train(recipe: Recipe, run: Path) -> None:
 
     distil(
         run / "teacher",
-        _data(run),
+        _data(run, "filtered"),
         run / "student",
         student=recipe.settings("student", StudentSettings),
         plan=recipe.settings("train", TrainingPlan),
@@ -63,12 +101,12 @@ def _train(recipe: Recipe, run: Path) -> None:
     )
 
 
-def _data(run: Path) -> Data:
+def _data(run: Path, rows: str) -> Data:
     from pocketseq_distill.distil import Data
 
     corpus = json.loads((run / "data/corpus.json").read_text(encoding="utf-8"))
     return Data(
-        train=list(read_examples(run / "filtered/train.jsonl")),
+        train=list(read_examples(run / rows / "train.jsonl")),
         validation=list(read_examples(run / "data/validation.jsonl")),
         fingerprint=str(corpus["fingerprint"]),
     )
@@ -83,6 +121,25 @@ def _evaluate(recipe: Recipe, run: Path) -> None:
         write_json(run / f"evaluation/{name}.json", evaluate_checkpoint(run / name, examples, settings, name=name).to_json())
 
 
+CORPUS = Stage(
+    name="corpus",
+    after=(),
+    run=_corpus,
+    sections=("corpus", "pairs"),
+    inputs=_corpus_inputs,
+    outputs=("data",),
+    needs=_NEEDS,
+    extra="distill",
+)
+TEACHER = Stage(
+    name="teacher",
+    after=("corpus",),
+    run=_teacher,
+    sections=("teacher", "teacher_train"),
+    outputs=("teacher", "teacher.tokenizer", "teacher.training"),
+    needs=_NEEDS,
+    extra="distill",
+)
 LABEL = Stage(
     name="label", after=("corpus", "teacher"), run=_label, sections=("label",), outputs=("labels",), needs=_NEEDS, extra="distill"
 )

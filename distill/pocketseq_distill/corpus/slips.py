@@ -15,8 +15,8 @@ from typing import Final, TypeAlias
 from pocketseq_distill.corpus.lines import CodeLine, Token
 from pocketseq_distill.corpus.typos import FOREIGN, half_remember, mistype
 
-Slip: TypeAlias = Callable[[CodeLine, frozenset[str], Random], str | None]
-"""(line, names that a reader knows, random source) → the line with the slip."""
+Slip: TypeAlias = Callable[[CodeLine, Random], str | None]
+"""(line, random source) → the line with the slip."""
 
 _BUILTINS: Final = frozenset(name for name in dir(builtins) if not name.startswith("_")) | {"self", "cls"}
 _OPEN, _CLOSE = "([{", ")]}"
@@ -51,7 +51,7 @@ def _pick(tokens: Sequence[Token], rng: Random) -> Token | None:
     return rng.choice(tokens) if tokens else None
 
 
-def mistyped_keyword(line: CodeLine, known: frozenset[str], rng: Random) -> str | None:
+def mistyped_keyword(line: CodeLine, rng: Random) -> str | None:
     """``retrun x``; also a keyword as another language has it."""
     token = _pick([t for t in line.tokens if keyword.iskeyword(t.text)], rng)
     if token is None:
@@ -61,15 +61,15 @@ def mistyped_keyword(line: CodeLine, known: frozenset[str], rng: Random) -> str 
     return _replace(line, token, mistype(token.text, rng))
 
 
-def mistyped_name(line: CodeLine, known: frozenset[str], rng: Random) -> str | None:
+def mistyped_name(line: CodeLine, rng: Random) -> str | None:
     """``lenght = 3`` where the lines around say ``length``."""
-    token = _pick([t for t in line.tokens if t.name and len(t.text) > 2 and _revealed(line, t, known)], rng)
+    token = _pick([t for t in _revealed(line) if len(t.text) > 2], rng)
     return None if token is None else _replace(line, token, mistype(token.text, rng))
 
 
-def half_remembered_name(line: CodeLine, known: frozenset[str], rng: Random) -> str | None:
+def half_remembered_name(line: CodeLine, rng: Random) -> str | None:
     """``self.handler`` where the class has ``self.handlers``; ``items.push(x)``."""
-    names = [t for t in line.tokens if t.name and _revealed(line, t, known)]
+    names = _revealed(line)
     foreign = [t for t in names if t.text in FOREIGN]
     if foreign and rng.random() < 0.5:
         token = rng.choice(foreign)
@@ -82,7 +82,7 @@ def half_remembered_name(line: CodeLine, known: frozenset[str], rng: Random) -> 
     return None if wrong in shown or keyword.iskeyword(wrong) or wrong in _BUILTINS else _replace(line, token, wrong)
 
 
-def bracket(line: CodeLine, known: frozenset[str], rng: Random) -> str | None:
+def bracket(line: CodeLine, rng: Random) -> str | None:
     """A bracket missing, doubled or of the wrong kind."""
     if not line.whole:
         return None
@@ -98,7 +98,7 @@ def bracket(line: CodeLine, known: frozenset[str], rng: Random) -> str | None:
     return _replace(line, token, rng.choice([kind for kind in kinds if kind != token.text]))
 
 
-def quote(line: CodeLine, known: frozenset[str], rng: Random) -> str | None:
+def quote(line: CodeLine, rng: Random) -> str | None:
     """A quote missing, doubled or of the wrong kind at one end of a string."""
     token = _pick([t for t in line.tokens if t.text[-1] in "'\"" and not t.text.endswith(('"""', "'''"))], rng)
     if token is None:
@@ -116,7 +116,7 @@ def quote(line: CodeLine, known: frozenset[str], rng: Random) -> str | None:
     return line.text[:at] + wrong + line.text[at + 1 :]
 
 
-def colon(line: CodeLine, known: frozenset[str], rng: Random) -> str | None:
+def colon(line: CodeLine, rng: Random) -> str | None:
     """The colon of a header, an annotation or a dictionary missing, doubled or mistyped."""
     colons = [t for t in line.tokens if t.text == ":"]
     if not colons:
@@ -128,7 +128,7 @@ def colon(line: CodeLine, known: frozenset[str], rng: Random) -> str | None:
     return _replace(line, token, rng.choices(("", ";", "::", "=", "."), (70, 14, 8, 4, 4))[0])
 
 
-def comma(line: CodeLine, known: frozenset[str], rng: Random) -> str | None:
+def comma(line: CodeLine, rng: Random) -> str | None:
     """A comma between two things missing, doubled or mistyped."""
     token = _pick([t for t in line.tokens if t.text == "," and t.stop < len(line.text)], rng)
     if token is None:
@@ -136,7 +136,7 @@ def comma(line: CodeLine, known: frozenset[str], rng: Random) -> str | None:
     return _replace(line, token, rng.choices(("", ",,", ".", ";"), (65, 15, 12, 8))[0])
 
 
-def operator(line: CodeLine, known: frozenset[str], rng: Random) -> str | None:
+def operator(line: CodeLine, rng: Random) -> str | None:
     """An operator as another language has it, doubled, turned round, or missing."""
     places = [t for t in line.tokens if t.text in _WRONG_OPERATORS]
     assigned = [t for t in line.tokens if t.text == "=" and line.text[t.start - 1 : t.start] == " "]
@@ -148,7 +148,7 @@ def operator(line: CodeLine, known: frozenset[str], rng: Random) -> str | None:
     return None if token is None else _replace(line, token, rng.choice(_WRONG_OPERATORS[token.text]))
 
 
-def self_missing(line: CodeLine, known: frozenset[str], rng: Random) -> str | None:
+def self_missing(line: CodeLine, rng: Random) -> str | None:
     """``self`` missing, doubled or wrong: ``def get(name):``, ``_items.append(x)``, ``slef.x``."""
     selves = [index for index, t in enumerate(line.tokens) if t.text == "self"]
     if not selves:
@@ -170,7 +170,7 @@ def self_missing(line: CodeLine, known: frozenset[str], rng: Random) -> str | No
     return _replace(line, token, rng.choice((mistype("self", rng), "slef", "this", "sefl", "self.self", "sel")))
 
 
-def equality(line: CodeLine, known: frozenset[str], rng: Random) -> str | None:
+def equality(line: CodeLine, rng: Random) -> str | None:
     """``if x = 3:``; also ``key==value`` in a call."""
     if line.tokens[0].text in _COMPARING:
         token = _pick([t for t in line.tokens if t.text == "=="], rng)
@@ -179,14 +179,10 @@ def equality(line: CodeLine, known: frozenset[str], rng: Random) -> str | None:
     return None if token is None else _replace(line, token, "==")
 
 
-def _revealed(line: CodeLine, token: Token, known: frozenset[str]) -> bool:
-    """The right name can be seen: around the line, a second time on it, or by knowing the language."""
-    return token.text in known or line.text.count(token.text) > 1
-
-
-def well_known(line: CodeLine) -> frozenset[str]:
-    """Names that a reader of a line knows: Python's own and those of the lines around."""
-    return line.context_names | _BUILTINS | FOREIGN.keys()
+def _revealed(line: CodeLine) -> list[Token]:
+    """Names whose right form a reader can tell: from around the line, a second time on it, or by knowing the language."""
+    known = line.context_names | _BUILTINS | FOREIGN.keys()
+    return [token for token in line.tokens if token.name and (token.text in known or line.text.count(token.text) > 1)]
 
 
 SLIPS: Final[dict[str, tuple[float, Slip]]] = {
@@ -210,12 +206,11 @@ def make_slip(line: CodeLine, rng: Random) -> tuple[str, str] | None:
     Returns:
         The kind and the spoiled line, or None where the line offers no place for any slip.
     """
-    known = well_known(line)
     kinds = list(SLIPS)
     weights = [SLIPS[kind][0] for kind in kinds]
     while kinds:
         at = rng.choices(range(len(kinds)), weights)[0]
-        wrong = SLIPS[kinds[at]][1](line, known, rng)
+        wrong = SLIPS[kinds[at]][1](line, rng)
         if wrong is not None and wrong != line.text and wrong.strip():
             return kinds[at], wrong
         del kinds[at], weights[at]

@@ -32,7 +32,7 @@ class SourceFile:
 
 def split_of(name: str) -> Split:
     """Assign a file to a split by a stable hash of its name."""
-    bucket = int.from_bytes(hashlib.sha256(name.encode("utf-8")).digest()[:4], "big") % 100
+    bucket = _hash(name, 0) % 100
     for split, share in _SHARES:
         if bucket < share:
             return split
@@ -45,15 +45,21 @@ def library_folder() -> Path:
     return Path(sysconfig.get_path("stdlib"))
 
 
-def source_files(folder: Path | None = None) -> Iterator[SourceFile]:
-    """Read every Python file of a folder, in the order of their names; the standard library by default.
+def source_files(folder: Path | None = None, *, share: float = 1.0) -> Iterator[SourceFile]:
+    """Read the Python files of a folder, in the order of their names; the standard library by default.
 
     Installed packages are left out, as are files that do not decode (some tests of the interpreter do so on purpose).
+
+    Args:
+        folder: Where to look.
+        share: Share of the files to read, from 0 to 1, chosen by a stable hash of their names.
     """
     root = folder or library_folder()
     for path in sorted(root.rglob("*.py"), key=lambda item: item.relative_to(root).as_posix()):
         name = path.relative_to(root).as_posix()
         if {"site-packages", "dist-packages", "__pycache__"} & set(path.relative_to(root).parts):
+            continue
+        if _hash(name, 4) >= share * 2**32:
             continue
         try:
             with tokenize.open(path) as file:
@@ -61,3 +67,8 @@ def source_files(folder: Path | None = None) -> Iterator[SourceFile]:
         except (SyntaxError, UnicodeDecodeError):
             continue
         yield SourceFile(name=name, text=text, split=split_of(name))
+
+
+def _hash(name: str, offset: int) -> int:
+    """Four bytes of a file name's digest, from an offset on: independent choices take different bytes."""
+    return int.from_bytes(hashlib.sha256(name.encode("utf-8")).digest()[offset : offset + 4], "big")

@@ -42,7 +42,7 @@ def _fix(line: CodeLine, source: str, rng: Random) -> Example | None:
         if slip is None:
             return None
         kind, wrong = slip
-        if line.text.endswith(":") and wrong.endswith(":") and rng.random() < _SECOND_SLIP_SHARE:
+        if kind != "colon" and line.text.endswith(":") and wrong.endswith(":") and rng.random() < _SECOND_SLIP_SHARE:
             wrong = wrong[:-1]
     fields = {"before": line.before, "line": wrong, "after": line.after}
     return _example(fields, line.text, kind, source)

@@ -161,7 +161,7 @@ def _neighbour(letter: str, rng: Random) -> str:
     return letter
 
 
-def _number(name: str, rng: Random) -> str:
+def _number(name: str, _rng: Random) -> str:
     if name.endswith("s") and not name.endswith("ss"):
         return name[:-1]
     return name + "s" if name[-1].isalpha() else name
@@ -194,7 +194,7 @@ def _swapped_word(name: str, rng: Random) -> str:
     return "_".join([*words[:at], _SWAPS[words[at]], *words[at + 1 :]])
 
 
-def _underscore(name: str, rng: Random) -> str:
+def _underscore(name: str, _rng: Random) -> str:
     if name.startswith("__"):
         return name
     return name[1:] if name.startswith("_") else "_" + name

@@ -1,0 +1,77 @@
+"""A corpus out of the standard library: rows of one task, each file in one split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+from pocketseq.errors import RecipeError
+from pocketseq.examples import Example
+from pocketseq_distill.corpus.lines import code_lines
+from pocketseq_distill.corpus.sources import SPLITS, SourceFile, Split, source_files
+from pocketseq_distill.corpus.splits import Corpus, write_corpus
+from pocketseq_distill.corpus.tasks import TASKS, Task
+
+
+@dataclass(frozen=True, slots=True)
+class LibrarySettings:
+    """How much to take from the library."""
+
+    seed: int = 0
+    """Chooses lines and slips."""
+    passes: int = 1
+    """How often the library is gone through for the train split, with other slips each time."""
+    train_rows: int = 1_000_000
+    """Upper bound of rows in the train split."""
+    held_out_rows: int = 2_000
+    """Upper bound of rows in each of the other splits."""
+    share: float = 1.0
+    """Share of the files that are read, chosen by a stable hash; less than 1 for a quick run."""
+    rows_per_file: int = 600
+    """Upper bound of rows that one file gives in a pass, so that no large table of data outweighs the code."""
+
+
+def build_library_corpus(
+    folder: Path, settings: LibrarySettings, *, task: str = "python-fix", library: Path | None = None
+) -> Corpus:
+    """Write the four splits of a task.
+
+    Args:
+        folder: Where the files go.
+        settings: How much to take.
+        task: Name of a task in ``TASKS``.
+        library: Folder of Python files; the running interpreter's standard library by default.
+
+    Raises:
+        RecipeError: a task of another name.
+    """
+    if task not in TASKS:
+        raise RecipeError(f"expected a task among {sorted(TASKS)}, or a table [pairs] that names your own rows, found {task!r}")
+    lesson = TASKS[task]
+    splits: dict[Split, list[Example]] = {split: [] for split in SPLITS}
+    for file in source_files(library, share=settings.share):
+        for number in range(settings.passes if file.split == "train" else 1):
+            splits[file.split].extend(file_rows(file, lesson, settings, number=number))
+    return write_corpus(
+        folder,
+        splits,
+        task=task,
+        template=lesson.template,
+        max_new_tokens=lesson.max_new_tokens,
+        limits={split: settings.train_rows if split == "train" else settings.held_out_rows for split in SPLITS},
+        seed=settings.seed,
+    )
+
+
+def file_rows(file: SourceFile, task: Task, settings: LibrarySettings, *, number: int = 0) -> Iterator[Example]:
+    """Rows that one pass takes from a file, at most ``rows_per_file`` of them, spread over the file by chance."""
+    lines = list(code_lines(file.text))
+    rng = Random(f"{settings.seed}/{number}/{task.name}/{file.name}")
+    if len(lines) > settings.rows_per_file:
+        lines = sorted(rng.sample(lines, settings.rows_per_file), key=lambda line: line.number)
+    for line in lines:
+        row = task.make(line, f"{file.name}:{line.number}", rng)
+        if row is not None:
+            yield row

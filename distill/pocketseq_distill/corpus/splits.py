@@ -1,0 +1,106 @@
+"""Splits on disk: rows without duplicates across them, shuffled and cut to size the same way on every run."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+
+from pocketseq.examples import Example, write_examples
+from pocketseq.files import digest, write_json
+from pocketseq.template import Template
+from pocketseq_distill.corpus.sources import SPLITS, Split
+
+_FORMAT: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """A corpus on disk."""
+
+    folder: Path
+    """Holds ``train.jsonl`` and so on, and ``corpus.json``."""
+    fingerprint: str
+    """Digest of every row's id by split: equal fingerprints mean equal data."""
+    rows: Mapping[str, int]
+    """Rows by split."""
+
+
+def write_corpus(
+    folder: Path,
+    splits: Mapping[Split, list[Example]],
+    *,
+    task: str,
+    template: Template,
+    max_new_tokens: int,
+    limits: Mapping[Split, int],
+    seed: int,
+) -> Corpus:
+    """Remove duplicates, shuffle, cut and write the splits, and ``corpus.json`` with their counts.
+
+    Args:
+        folder: Where the files go.
+        splits: Rows by split, in an order that does not change from run to run.
+        task: Name of the task.
+        template: How its inputs are read.
+        max_new_tokens: Its longest answer.
+        limits: Rows to keep at most, by split.
+        seed: Seed of the shuffling.
+    """
+    unique, removed = without_duplicates(splits)
+    for split, rows in unique.items():
+        Random(f"{seed}/{split}").shuffle(rows)
+        del rows[limits[split] :]
+    fingerprint = digest([[row.id for row in rows] for rows in unique.values()])
+    for split, rows in unique.items():
+        write_examples(folder / f"{split}.jsonl", rows)
+    counts = {split: len(rows) for split, rows in unique.items()}
+    summary: dict[str, Any] = {
+        "format": _FORMAT,
+        "task": task,
+        "template": template.to_json(),
+        "max_new_tokens": max_new_tokens,
+        "fingerprint": fingerprint,
+        "rows": counts,
+        "duplicates_removed": removed,
+        "kinds": {split: dict(sorted(Counter(row.kind for row in rows).items())) for split, rows in unique.items()},
+        "python": sys.version.split()[0],
+        "seed": seed,
+    }
+    write_json(folder / "corpus.json", summary)
+    return Corpus(folder=folder, fingerprint=fingerprint, rows=counts)
+
+
+def without_duplicates(splits: Mapping[Split, list[Example]]) -> tuple[dict[Split, list[Example]], dict[str, int]]:
+    """Keep a row of the train split once, and a place of the other splits only if no split before it has seen it.
+
+    A place is the answer with its neighbouring lines, white space aside: code that was copied from file to file tests nothing.
+
+    Returns:
+        The rows that stay, and how many went, by split.
+    """
+    seen: set[str] = set()
+    unique: dict[Split, list[Example]] = {}
+    for split in SPLITS:
+        kept: dict[str, Example] = {}
+        for row in splits[split]:
+            place = _place(row)
+            if split == "train":
+                kept.setdefault(row.id, row)
+            elif place not in seen:
+                kept[place] = row
+            seen.add(place)
+        unique[split] = list(kept.values())
+    return unique, {split: len(splits[split]) - len(rows) for split, rows in unique.items()}
+
+
+def _place(row: Example) -> str:
+    if "after" not in row.fields:
+        return row.id
+    before = row.fields.get("before", "").rstrip().rpartition("\n")[2]
+    after = row.fields["after"].lstrip().partition("\n")[0]
+    return "\n".join(" ".join(text.split()) for text in (before, row.target, after))

@@ -1,0 +1,155 @@
+"""Teachers: the ones that ship beside the code, any on disk or a hub, and new ones trained from nothing."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import torch
+from transformers import PreTrainedModel, T5Config, T5ForConditionalGeneration
+
+from pocketseq.checkpoint import CheckpointCard
+from pocketseq.errors import CheckpointError
+from pocketseq_distill.checkpoints import save_checkpoint
+from pocketseq_distill.corpus.vocabulary import END_ID, PAD_ID, save_tokenizer, train_tokenizer
+from pocketseq_distill.distil import Data, hardware
+from pocketseq_distill.generation import read_tokenizer
+from pocketseq_distill.plan import TrainingPlan
+from pocketseq_distill.rows import tokenize
+from pocketseq_distill.training import train
+from pocketseq_distill.validation import ExactMatch
+
+SHIPPED: Final = Path(__file__).parent / "teachers"
+"""Folder of the teachers that a source checkout carries; a wheel is built without them."""
+
+_TOKENIZER_ROWS: Final = 60_000
+"""Rows whose text is enough to learn a vocabulary of a few thousand subwords from."""
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherSettings:
+    """Which teacher to take, or what to build."""
+
+    checkpoint: str | None = None
+    """Name of a shipped teacher, a directory, or a hub id; None trains one from nothing."""
+    vocab_size: int = 4096
+    """Tokens of the vocabulary that is trained with it."""
+    d_model: int = 256
+    """Width."""
+    d_ff: int = 1024
+    """Width of the feed-forward layers."""
+    heads: int = 8
+    """Attention heads; they share the width evenly."""
+    encoder_layers: int = 6
+    decoder_layers: int = 2
+    dropout: float = 0.0
+    """Share of activations dropped in training; none where no row is seen twice."""
+
+
+def find_teacher(name: str) -> Path:
+    """Directory of a teacher that exists: shipped, on disk, or on the hub, from which it is then downloaded.
+
+    Raises:
+        CheckpointError: there is none of that name.
+    """
+    for path in (Path(name), SHIPPED / name):
+        if (path / "config.json").is_file():
+            return path
+    shipped = sorted(path.name for path in SHIPPED.glob("*/")) if SHIPPED.is_dir() else []
+    wanted = f"expected a directory with a config.json, a hub id, or one of the shipped teachers {shipped}, found {name!r}"
+    if name.count("/") != 1:
+        raise CheckpointError(wanted if shipped else f"{wanted}; shipped teachers come with a source checkout, not with the wheel")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt", "*.spm"]))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise CheckpointError(f"{wanted}; the hub said: {error}") from error
+
+
+def copy_teacher(source: Path, output: Path) -> CheckpointCard:
+    """Put an existing teacher into a run; the copy is complete or absent.
+
+    Raises:
+        CheckpointError: it is no encoder-decoder that this project can use.
+    """
+    card = CheckpointCard.read(source)
+    aside = output.with_name(f".{output.name}.part")
+    shutil.rmtree(aside, ignore_errors=True)
+    shutil.copytree(source, aside, ignore=shutil.ignore_patterns("*.bin", "*.py", "*.msgpack", "*.h5", ".*"))
+    shutil.rmtree(output, ignore_errors=True)
+    aside.replace(output)
+    return card
+
+
+def new_teacher(settings: TeacherSettings) -> PreTrainedModel:
+    """Build an untrained T5: normalised before each sublayer, relative positions, one table for all embeddings.
+
+    Of the families tried on a CPU's budget it is the one in which copying from the input emerges soonest.
+    """
+    return T5ForConditionalGeneration(
+        T5Config(
+            vocab_size=settings.vocab_size,
+            d_model=settings.d_model,
+            d_kv=settings.d_model // settings.heads,
+            d_ff=settings.d_ff,
+            num_heads=settings.heads,
+            num_layers=settings.encoder_layers,
+            num_decoder_layers=settings.decoder_layers,
+            dropout_rate=settings.dropout,
+            feed_forward_proj="relu",
+            tie_word_embeddings=True,
+            pad_token_id=PAD_ID,
+            eos_token_id=END_ID,
+            decoder_start_token_id=PAD_ID,
+        )
+    )
+
+
+def train_teacher(
+    data: Data, output: Path, *, card: CheckpointCard, settings: TeacherSettings, plan: TrainingPlan, recipe_name: str = ""
+) -> CheckpointCard:
+    """Train a teacher from nothing, tokenizer first; killed at any moment, the same call goes on.
+
+    Args:
+        data: What it learns from.
+        output: Its directory to be; the state of the training stands beside it, in ``<output>.training``, and stays there, so
+            that a longer plan goes on from it.
+        card: Task, template and longest answer; the rest is filled in.
+        settings: What to build.
+        plan: How to train it.
+        recipe_name: Named on its card.
+
+    Returns:
+        The teacher's card.
+
+    Raises:
+        TrainingError: no rows, or a loss that is not finite.
+    """
+    folder = output.with_name(f"{output.name}.tokenizer")
+    if not (folder / "tokenizer.json").is_file():
+        texts = (text for row in data.train[:_TOKENIZER_ROWS] for text in (*row.fields.values(), row.target))
+        save_tokenizer(train_tokenizer(texts, vocab_size=settings.vocab_size, template=card.template), folder)
+    tokenizer = read_tokenizer(folder)
+    tokenized = tokenize(data.train, card.template, tokenizer, end_id=END_ID, max_target_tokens=card.max_new_tokens)
+    validation = data.validation[: plan.validation_rows] if plan.validate_every else []
+    torch.manual_seed(plan.seed)
+    model = new_teacher(settings)
+    trained = train(
+        model,
+        tokenized.rows,
+        plan,
+        state_dir=output.with_name(f"{output.name}.training"),
+        validation=ExactMatch(validation, tokenizer, card) if validation else None,
+    )
+    card = replace(
+        card,
+        data={"fingerprint": data.fingerprint, "rows": len(tokenized.rows), **tokenized.left_out},
+        recipe={"name": recipe_name, "teacher": asdict(settings), "teacher_train": plan.to_json()},
+        training={**trained.to_json(), **hardware()},
+    )
+    save_checkpoint(model, output, card=card, tokenizer=folder)
+    return card

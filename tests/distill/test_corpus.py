@@ -1,0 +1,132 @@
+"""The corpus: what rows are made, where they go, and that every run makes the same ones."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from pocketseq.errors import DataError, RecipeError
+from pocketseq.examples import Example, read_examples
+from pocketseq.tokenizer import TextTokenizer
+from pocketseq_distill.corpus import TASKS, LibrarySettings, PairsSettings, build_library_corpus, build_pairs_corpus
+from pocketseq_distill.corpus.sources import SPLITS, source_files, split_of
+from pocketseq_distill.corpus.splits import without_duplicates
+from pocketseq_distill.corpus.vocabulary import train_tokenizer
+
+SMALL = LibrarySettings(share=0.06, rows_per_file=60)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A python-fix corpus out of a few files of the standard library."""
+    folder = tmp_path_factory.mktemp("corpus")
+    build_library_corpus(folder, SMALL)
+    return folder
+
+
+def rows_of(folder: Path) -> dict[str, list[Example]]:
+    return {split: list(read_examples(folder / f"{split}.jsonl")) for split in SPLITS}
+
+
+def test_the_same_settings_give_the_same_corpus(corpus: Path, tmp_path: Path) -> None:
+    """Two builds agree in every byte of every split and in the fingerprint."""
+    again = build_library_corpus(tmp_path, SMALL)
+    assert again.fingerprint == json.loads((corpus / "corpus.json").read_text())["fingerprint"]
+    for split in SPLITS:
+        assert (tmp_path / f"{split}.jsonl").read_bytes() == (corpus / f"{split}.jsonl").read_bytes()
+
+
+def test_another_seed_gives_another_corpus(corpus: Path, tmp_path: Path) -> None:
+    """The fingerprint tells corpora apart."""
+    other = build_library_corpus(tmp_path, LibrarySettings(share=0.06, rows_per_file=60, seed=1))
+    assert other.fingerprint != json.loads((corpus / "corpus.json").read_text())["fingerprint"]
+
+
+def test_a_file_gives_rows_to_one_split_alone(corpus: Path) -> None:
+    """Splitting is by file: no file is trained on and tested with."""
+    homes: dict[str, set[str]] = {}
+    for split, rows in rows_of(corpus).items():
+        for row in rows:
+            homes.setdefault(row.source.rpartition(":")[0], set()).add(split)
+    assert all(splits == {split_of(file)} for file, splits in homes.items())
+    assert {split for splits in homes.values() for split in splits} == set(SPLITS)
+
+
+def test_code_that_was_copied_between_files_is_not_tested_with() -> None:
+    """A held-out row whose line and neighbours stand in the train split goes, and is counted."""
+    row = Example(id="1", fields={"before": "a\nx = 1", "line": "y = = 2", "after": "z"}, target="y = 2")
+    copied = Example(id="2", fields={"before": "b\n  x  = 1", "line": "y 2", "after": "z\nmore"}, target="y = 2")
+    unique, removed = without_duplicates({"train": [row], "validation": [], "calibration": [], "test": [copied]})
+    assert unique == {"train": [row], "validation": [], "calibration": [], "test": []}
+    assert removed["test"] == 1
+
+
+def test_one_row_in_eight_has_nothing_wrong(corpus: Path) -> None:
+    """Clean rows have their own line as the answer; all others differ from it."""
+    rows = [row for split in rows_of(corpus).values() for row in split]
+    clean = [row for row in rows if row.kind == "clean"]
+    assert all((row.fields["line"] == row.target) == (row.kind == "clean") for row in rows)
+    assert 0.10 < len(clean) / len(rows) < 0.17
+
+
+def test_every_kind_of_slip_occurs(corpus: Path) -> None:
+    """The mix holds all kinds that people make."""
+    kinds = Counter(row.kind for row in rows_of(corpus)["train"])
+    assert set(kinds) == {
+        "clean", "keyword", "name", "half_remembered", "bracket", "quote", "colon", "comma", "operator", "self", "equality",
+    }  # fmt: skip
+
+
+def test_an_answer_is_an_edit_that_the_template_reads_back(corpus: Path) -> None:
+    """Target ids decode to the target for every row that the model can answer, which is nearly every row."""
+    template = TASKS["python-fix"].template
+    rows = rows_of(corpus)
+    texts = (row.fields["before"] + row.target for row in rows["train"])
+    tokenizer = TextTokenizer(train_tokenizer(texts, vocab_size=1024, template=template))
+    expressible = 0
+    for row in rows["validation"]:
+        encoded = template.encode(tokenizer, row.fields)
+        ids = template.encode_target(tokenizer, encoded, row.target)
+        if ids is not None:
+            expressible += 1
+            assert template.decode(tokenizer, ids, encoded) == row.target
+    assert expressible >= 0.97 * len(rows["validation"])
+
+
+def test_python_line_asks_for_the_rest_of_the_line(tmp_path: Path) -> None:
+    """The prefix at the end of ``before`` and the answer are the line as it stands in its file."""
+    build_library_corpus(tmp_path, LibrarySettings(share=0.06, rows_per_file=10), task="python-line")
+    texts = {file.name: file.text.splitlines() for file in source_files(share=0.06)}
+    for row in rows_of(tmp_path)["test"]:
+        name, _, number = row.source.rpartition(":")
+        assert row.fields["before"].rpartition("\n")[2] + row.target == texts[name][int(number) - 1].rstrip()
+
+
+def test_an_unknown_task_is_refused(tmp_path: Path) -> None:
+    """The message names the tasks that there are."""
+    with pytest.raises(RecipeError, match=r"expected a task among \['python-fix', 'python-line'\].*found 'cobol-fix'"):
+        build_library_corpus(tmp_path, SMALL, task="cobol-fix")
+
+
+def test_pairs_without_files_of_their_own_are_split_by_a_stable_hash(tmp_path: Path) -> None:
+    """One file of pairs fills all four splits, the same ones every time."""
+    source = tmp_path / "pairs.jsonl"
+    source.write_text("".join(json.dumps({"source": f"in {n}", "target": f"out {n}"}) + "\n" for n in range(400)))
+    settings = PairsSettings(train=(str(source),))
+    first = build_pairs_corpus(tmp_path / "a", settings, task="shout")
+    second = build_pairs_corpus(tmp_path / "b", settings, task="shout")
+    assert first.fingerprint == second.fingerprint
+    assert sum(first.rows.values()) == 400
+    assert first.rows["train"] > 300
+    assert all(first.rows.values())
+
+
+def test_a_split_without_rows_is_refused(tmp_path: Path) -> None:
+    """A corpus that could not be tested is not built."""
+    source = tmp_path / "pairs.jsonl"
+    source.write_text(json.dumps({"source": "a", "target": "b"}) + "\n")
+    with pytest.raises(DataError, match="expected rows in every split, found none for"):
+        build_pairs_corpus(tmp_path / "out", PairsSettings(train=(str(source),)), task="shout")
