@@ -105,7 +105,8 @@ def edit_similarity(answer: str, target: str) -> float:
 def chrf(answers: Sequence[str], targets: Sequence[str]) -> float:
     """Compute chrF over a corpus: F2 of character n-grams of 1 to 6, white space left out.
 
-    Popović 2015, "chrF: character n-gram F-score for automatic MT evaluation". Counts are summed over the corpus before precision and recall are taken; orders longer than every text are left out.
+    Counts are summed over the corpus before precision and recall are taken; orders longer than every text are left out. Popović
+    2015, "chrF: character n-gram F-score for automatic MT evaluation".
     """
     precisions, recalls = [], []
     for order in range(1, _CHRF_ORDER + 1):

@@ -5,35 +5,19 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
 import pytest
 
 from pocketseq.bundle import open_bundle
 from pocketseq.errors import BundleCorruptError, BundleFormatError, VariantNotFoundError
-from pocketseq.manifest import SERVES_NOTHING, BundleFile, Calibration, Manifest, Parity
+from pocketseq.manifest import SERVES_NOTHING, BundleFile, Manifest, Parity
+
+from .tiny import calibration
 
 
 @pytest.fixture(scope="session")
 def manifest(pristine_bundle: Path) -> Manifest:
     with open_bundle(pristine_bundle) as bundle:
         return bundle.manifest
-
-
-def calibration(**changes: Any) -> Calibration:
-    values: dict[str, Any] = {
-        "scorer": "chow_sum",
-        "threshold": 0.8,
-        "risk": 0.1,
-        "delta": 0.05,
-        "coverage": 0.5,
-        "accuracy": 0.95,
-        "n": 100,
-        "auroc": 0.9,
-        "variant": "0" * 16,
-        "data": "1" * 16,
-    }
-    return Calibration(**{**values, **changes})
 
 
 def test_a_manifest_survives_the_way_to_json_and_back(manifest: Manifest) -> None:

@@ -14,7 +14,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 
 from pocketseq.bundle import write_manifest
 from pocketseq.edits import LEXEME_PATTERN
-from pocketseq.manifest import BundleFile, Generation, Geometry, Manifest, Variant
+from pocketseq.manifest import BundleFile, Calibration, Generation, Geometry, Manifest, Variant
 from pocketseq.runtimes.protocol import Floats, Ids, Step
 from pocketseq.template import MARK_TOKENS, Field, Template, mark_token
 
@@ -264,3 +264,20 @@ def write_bundle(directory: Path, *, template: Template = PLAIN, precisions: tup
     )
     write_manifest(directory, manifest)
     return manifest
+
+
+def calibration(**changes: Any) -> Calibration:
+    """A calibration of no particular variant."""
+    values: dict[str, Any] = {
+        "scorer": "chow_sum",
+        "threshold": 0.8,
+        "risk": 0.1,
+        "delta": 0.05,
+        "coverage": 0.5,
+        "accuracy": 0.95,
+        "n": 100,
+        "auroc": 0.9,
+        "variant": "0" * 16,
+        "data": "1" * 16,
+    }
+    return Calibration(**{**values, **changes})

@@ -97,6 +97,7 @@ def _open(files: Mapping[str, Path], name: str, inputs: set[str], outputs: list[
         raise BundleFormatError(
             f"expected the graph {name!r} among the variant's files, found {sorted(files)}; export the bundle again"
         )
+    onnxruntime.disable_telemetry_events()  # builds for Windows would report use to their maker; nothing leaves the device
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

@@ -1,0 +1,264 @@
+"""The command line: suggest, inspect, calibrate, and how errors end."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from pocketseq.bundle import open_bundle
+from pocketseq.cli import main
+from pocketseq.cli.entry import FAILED, INTERRUPTED
+from pocketseq.commands import Command, command_targets, load_command
+from pocketseq.errors import InputError, PocketSeqError
+from pocketseq.examples import Example, write_examples
+from pocketseq.model import PocketModel
+
+
+def pocketseq(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of a command line."""
+    try:
+        code = main([str(word) for word in words])
+    except SystemExit as end:  # of argparse
+        code = int(end.code or 0)
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_a_suggestion_is_all_that_is_printed(capsys: pytest.CaptureFixture[str], pristine_bundle: Path, model: PocketModel) -> None:
+    """Where it comes from stands on standard error, so that the output can be piped."""
+    code, out, err = pocketseq(capsys, "suggest", "--model", pristine_bundle, "for i in rnage(10)")
+    assert (code, out) == (0, model.generate("for i in rnage(10)").text + "\n")
+    assert err.startswith("[local; confidence 0.")
+
+
+def test_json_holds_everything(capsys: pytest.CaptureFixture[str], pristine_bundle: Path, model: PocketModel) -> None:
+    """Text, source, reason, receipt, and the local result with its tokens."""
+    code, out, _ = pocketseq(capsys, "suggest", "--model", pristine_bundle, "--json", "x")
+    found = json.loads(out)
+    assert code == 0
+    assert (found["text"], found["source"], found["input"]) == (model.generate("x").text, "local", "x")
+    assert found["local"]["tokens"] == list(model.generate("x").tokens)
+    assert found["receipt"]["bytes_sent"] == 0
+    assert found["model"]["variant"] == "onnx/fp32"
+
+
+@pytest.fixture
+def source_file(tmp_path: Path) -> Path:
+    path = tmp_path / "app.py"
+    path.write_text("".join(f"line {number}\n" for number in range(1, 13)), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("line", "options", "before", "after"),
+    [
+        (8, [], "line 3\nline 4\nline 5\nline 6\nline 7", "line 9\nline 10"),
+        (8, ["--before-lines", "2"], "line 6\nline 7", "line 9\nline 10"),
+        (8, ["--before-lines", "0"], "", "line 9\nline 10"),
+        (1, [], "", "line 2\nline 3"),
+        (12, [], "line 7\nline 8\nline 9\nline 10\nline 11", ""),
+    ],
+)
+def test_a_line_of_a_file_comes_with_the_lines_around_it(
+    capsys: pytest.CaptureFixture[str],
+    edits_bundle: Path,
+    source_file: Path,
+    line: int,
+    options: list[str],
+    before: str,
+    after: str,
+) -> None:
+    """They fill the template's fields."""
+    code, out, _ = pocketseq(capsys, "suggest", "--model", edits_bundle, "--json", "--file", source_file, "--line", line, *options)
+    assert code == 0
+    assert json.loads(out)["input"] == {"before": before, "line": f"line {line}", "after": after}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["suggest", "--model", "BUNDLE", ""], "expected text in the field 'line', found none"),
+        (["suggest", "--model", "BUNDLE"], "expected a TEXT or --file with --line, found neither"),
+        (["suggest", "--model", "BUNDLE", "x", "--file", "FILE"], "found both"),
+        (["suggest", "--model", "BUNDLE", "--file", "FILE"], "--file: expected --line"),
+        (["suggest", "--model", "BUNDLE", "--file", "FILE", "--line", "13"], "expected a line from 1 to 12, found 13"),
+        (["suggest", "--model", "BUNDLE", "--file", "FILE", "--line", "0"], "found 0"),
+        (["suggest", "--model", "BUNDLE", "--file", "nowhere.py", "--line", "1"], "nowhere.py: expected a text file in UTF-8"),
+        (["suggest", "--model", "BUNDLE", "x", "--endpoint", "http://127.0.0.1:9"], "expected --endpoint-model"),
+        (["suggest", "--model", "BUNDLE", "x", "--mode", "sometimes"], "mode: expected one of only_local"),
+        (["suggest", "--model", "BUNDLE", "x", "--precision", "int4"], "found onnx/fp32"),
+        (["suggest", "--model", "nowhere", "x"], "expected a bundle at 'nowhere', found nothing"),
+        (["inspect", "nowhere"], "expected a bundle at 'nowhere', found nothing"),
+        (["calibrate", "nowhere", "--data", "FILE"], "expected a bundle directory, found none"),
+        (["calibrate", "BUNDLE", "--data", "nowhere"], "nowhere: expected a file of rows, found none"),
+        (["calibrate", "BUNDLE", "--data", "FILE"], "app.py:1: expected one JSON object a line"),
+        (["sugest", "x"], "expected a command among suggest, inspect, calibrate"),
+    ],
+)
+def test_an_error_is_one_line_and_exit_code_2(
+    capsys: pytest.CaptureFixture[str], edits_bundle: Path, source_file: Path, words: list[str], message: str
+) -> None:
+    """Never a traceback for what the user can mend."""
+    filled = [{"BUNDLE": str(edits_bundle), "FILE": str(source_file)}.get(word, word) for word in words]
+    code, out, err = pocketseq(capsys, *filled)
+    assert (code, out) == (FAILED, "")
+    assert err.startswith("pocketseq: ")
+    assert err.count("\n") == 1
+    assert message in err
+
+
+def test_a_model_without_a_line_takes_no_file(capsys: pytest.CaptureFixture[str], pristine_bundle: Path, source_file: Path) -> None:
+    """Its template has nowhere to put it."""
+    code, _, err = pocketseq(capsys, "suggest", "--model", pristine_bundle, "--file", source_file, "--line", "1")
+    assert code == FAILED
+    assert "expected a model with a field 'line', found one with ['text']" in err
+
+
+def test_a_dead_endpoint_leaves_the_local_answer(
+    capsys: pytest.CaptureFixture[str], pristine_bundle: Path, model: PocketModel
+) -> None:
+    """The cloud being down is no error, and the reason says what happened."""
+    words = ["--endpoint", "http://127.0.0.1:9/v1", "--endpoint-model", "m", "--mode", "prefer_cloud"]
+    code, out, err = pocketseq(capsys, "suggest", "--model", pristine_bundle, "x", *words)
+    assert (code, out) == (0, model.generate("x").text + "\n")
+    assert "the local answer stands" in err
+
+
+def test_inspect_tells_what_a_bundle_holds(capsys: pytest.CaptureFixture[str], edits_bundle: Path) -> None:
+    """For people: the fields, the output form, each variant with hash and calibration."""
+    code, out, _ = pocketseq(capsys, "inspect", edits_bundle)
+    assert code == 0
+    assert "every file is as the manifest says" in out
+    assert "before (up to 16 tokens, cut on the left)" in out
+    assert "an edit of 'line'" in out
+    assert "onnx/fp32: " in out
+    assert "calibration  none" in out
+
+
+def test_inspect_as_json_is_the_manifest(capsys: pytest.CaptureFixture[str], pristine_bundle: Path) -> None:
+    """With each variant's hash and size beside it."""
+    _, out, _ = pocketseq(capsys, "inspect", pristine_bundle, "--json")
+    found = json.loads(out)
+    with open_bundle(pristine_bundle) as bundle:
+        manifest = bundle.manifest
+    assert [entry.pop("hash") for entry in found["variants"]] == [variant.hash for variant in manifest.variants]
+    assert [entry.pop("size_bytes") for entry in found["variants"]] == [variant.size_bytes for variant in manifest.variants]
+    assert found == manifest.to_json()
+
+
+def test_inspect_finds_damage_in_any_variant(capsys: pytest.CaptureFixture[str], bundle_directory: Path) -> None:
+    """Also in one that this device would not run."""
+    (bundle_directory / "onnx/half/step.onnx").write_bytes(b"")
+    code, _, err = pocketseq(capsys, "inspect", bundle_directory)
+    assert code == FAILED
+    assert "onnx/half/step.onnx: expected" in err
+
+
+def test_calibrate_writes_a_threshold_that_the_model_then_uses(capsys: pytest.CaptureFixture[str], bundle_directory: Path) -> None:
+    """Bound to the variant; here the model is always right by construction."""
+    rows = bundle_directory.parent / "rows.jsonl"
+    with PocketModel.load(bundle_directory) as model:
+        answers = {f"x = {number}": model.generate(f"x = {number}").text for number in range(120)}
+    write_examples(rows, (Example(id=text, fields={"text": text}, target=answer) for text, answer in answers.items()))
+    code, out, _ = pocketseq(capsys, "calibrate", bundle_directory, "--data", rows, "--risk", "0.2", "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert (found["coverage"], found["accuracy"], found["n"], found["risk"]) == (1.0, 1.0, 60, 0.2)
+    with PocketModel.load(bundle_directory) as model:
+        assert model.calibration is not None
+        assert model.calibration.threshold == found["threshold"]
+    _, out, _ = pocketseq(capsys, "inspect", bundle_directory)
+    assert "at most 20% wrong with probability 95%, coverage 100.0% of 60 rows" in out
+
+
+def test_calibrate_says_plainly_where_nothing_can_be_served(capsys: pytest.CaptureFixture[str], bundle_directory: Path) -> None:
+    """A model that is always wrong gets a threshold that nothing reaches."""
+    rows = bundle_directory.parent / "rows.jsonl"
+    write_examples(rows, (Example(id=str(number), fields={"text": f"x = {number}"}, target="never this") for number in range(60)))
+    code, out, _ = pocketseq(capsys, "calibrate", bundle_directory, "--data", rows)
+    assert code == 0
+    assert "nothing will be served without the cloud" in out
+    _, out, _ = pocketseq(capsys, "inspect", bundle_directory)
+    assert "no threshold keeps wrong answers at 10%" in out
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """With no words at all, too."""
+    _, out, _ = pocketseq(capsys, "--help")
+    assert all(f"\n  {name} " in out for name in ("suggest", "inspect", "calibrate"))
+    assert pocketseq(capsys)[1] == out
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """As of the installed distribution."""
+    assert pocketseq(capsys, "--version")[1].startswith("pocketseq 0.")
+
+
+@pytest.fixture
+def fake_command(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Installs a command that does what a test wants."""
+
+    def install(run: Any) -> None:
+        module = ModuleType("command_of_a_test")
+        module.COMMAND = Command(name="fake", summary="do", configure=lambda parser: None, run=run)  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "command_of_a_test", module)
+        monkeypatch.setattr("pocketseq.cli.entry.command_targets", lambda: {"fake": "command_of_a_test:COMMAND"})
+
+    return install
+
+
+def test_ctrl_c_is_exit_code_130(capsys: pytest.CaptureFixture[str], fake_command: Any) -> None:
+    """Without a traceback."""
+
+    def interrupted(args: object) -> int:
+        raise KeyboardInterrupt
+
+    fake_command(interrupted)
+    code, _, err = pocketseq(capsys, "fake")
+    assert (code, err) == (INTERRUPTED, "pocketseq: interrupted\n")
+
+
+def test_a_message_of_several_lines_is_one_line(capsys: pytest.CaptureFixture[str], fake_command: Any) -> None:
+    """A log keeps one line for each error."""
+
+    def failing(args: object) -> int:
+        raise InputError("expected this\n  found that")
+
+    fake_command(failing)
+    assert pocketseq(capsys, "fake")[2] == "pocketseq: expected this found that\n"
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(pristine_bundle: Path) -> None:
+    """As with `| head`."""
+    command = [sys.executable, "-m", "pocketseq", "inspect", str(pristine_bundle), "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait(60) == 0
+
+
+def test_the_sdk_s_commands_need_no_entry_point() -> None:
+    """They come first, and each configures a parser."""
+    targets = command_targets()
+    assert list(targets)[:3] == ["suggest", "inspect", "calibrate"]
+    for name in list(targets)[:3]:
+        command = load_command(targets[name])
+        assert command.name == name
+        command.configure(ArgumentParser())
+
+
+@pytest.mark.parametrize("target", ["no_such_module:COMMAND", "json:COMMAND", "json:dumps"])
+def test_a_broken_entry_point_is_a_typed_error(target: str) -> None:
+    """And does not break the other commands."""
+    with pytest.raises(PocketSeqError, match=f"expected a command at '{target}'"):
+        load_command(target)
