@@ -78,7 +78,9 @@ def train(
             state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
             elapsed_s = elapsed_before(state)
             if is_over(plan, step=state.global_step, best_step=state.best_global_step, elapsed_s=elapsed_s):
-                finished = type(model).from_pretrained(state.best_model_checkpoint or checkpoint, use_safetensors=True)
+                # By name: the run directory may have moved since the path of the best checkpoint was written down.
+                best = state_dir / Path(state.best_model_checkpoint).name if state.best_model_checkpoint else checkpoint
+                finished = type(model).from_pretrained(best, use_safetensors=True)
                 model.load_state_dict(finished.state_dict())
                 return _summary(state, elapsed_s)
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))

@@ -98,6 +98,19 @@ def test_a_finished_training_is_not_trained_again(tmp_path: Path) -> None:
     assert_same_weights(first, second)
 
 
+def test_a_finished_training_gives_its_best_weights_from_wherever_it_lies(tmp_path: Path) -> None:
+    """Moved with its run directory, it still knows which of its checkpoints was best."""
+    scores = iter([0.1, 0.9, 0.2])
+    plan = replace(PLAN, steps=9, validate_every=3)
+    first = make_t5(dropout=0.1)
+    train(first, ROWS, plan, state_dir=tmp_path / "here", validation=lambda _: {"exact_match": next(scores)})
+    (tmp_path / "here").rename(tmp_path / "there")
+    second = make_t5(dropout=0.1)
+    trained = train(second, ROWS, plan, state_dir=tmp_path / "there", validation=lambda _: {"exact_match": 0.0})
+    assert trained.best == 0.9
+    assert_same_weights(first, second)
+
+
 def test_the_clock_goes_on_where_it_stood(tmp_path: Path) -> None:
     """The budget counts interrupted runs together, so a spent one trains no further."""
     plan = replace(PLAN, steps=10_000, max_minutes=0.001)
