@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from pocketseq.checkpoint import CheckpointCard
 from pocketseq.errors import CheckpointError, InputError
@@ -14,6 +14,8 @@ from pocketseq.tokenizer import TextTokenizer
 from pocketseq_distill.decoder import Decoder, Emission, OnToken, Prompt
 
 FinishReason: TypeAlias = Literal["stop", "length"]
+
+_OLDER_VOCABULARIES: Final = ("spiece.model", "sentencepiece.bpe.model", "source.spm", "vocab.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +186,8 @@ def read_tokenizer(path: Path) -> TextTokenizer:
     """
     if (path / "tokenizer.json").is_file():
         return TextTokenizer.from_file(path / "tokenizer.json")
+    if not any((path / name).is_file() for name in _OLDER_VOCABULARIES):  # transformers would make up an empty tokenizer
+        raise CheckpointError(f"{path}: expected tokenizer.json or one of {list(_OLDER_VOCABULARIES)}, found none")
     from transformers import AutoTokenizer
 
     try:
