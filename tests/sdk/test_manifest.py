@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+
 import pytest
 
 from pocketseq.bundle import open_bundle

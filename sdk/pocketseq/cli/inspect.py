@@ -72,8 +72,8 @@ def _variant_lines(variant: Variant) -> Iterator[str]:
         yield f"  calibration  no threshold keeps wrong answers at {calibration.risk:.0%}: nothing is served without the cloud"
     else:
         yield (
-            f"  calibration  confidence ({calibration.scorer}) from {calibration.threshold:.3f}: at most {calibration.risk:.0%} wrong "
-            f"with probability {1 - calibration.delta:.0%}, coverage {calibration.coverage:.1%} of {calibration.n} rows"
+            f"  calibration  confidence ({calibration.scorer}) from {calibration.threshold:.3f}: at most {calibration.risk:.0%} "
+            f"wrong with probability {1 - calibration.delta:.0%}, coverage {calibration.coverage:.1%} of {calibration.n} rows"
         )
 
 
