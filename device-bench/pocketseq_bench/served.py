@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -29,7 +30,7 @@ class Server:
 
 @contextmanager
 def served(checkpoint: Path, *, log: Path, patience_s: float = 120.0) -> Iterator[Server]:
-    """Serve a checkpoint on a port of loopback that the system chooses.
+    """Serve a checkpoint on a port of loopback that the system chooses, on one thread like everything that is timed.
 
     Args:
         checkpoint: The directory to serve.
@@ -43,8 +44,9 @@ def served(checkpoint: Path, *, log: Path, patience_s: float = 120.0) -> Iterato
         EndpointUnavailableError: it ended or was not ready in time; carries the end of its log.
     """
     command = [sys.executable, "-m", "pocketseq", "serve", str(checkpoint), "--port", "0"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)  # noqa: S603
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)  # noqa: S603
         try:
             yield _ready(process, log, patience_s)
         finally:

@@ -17,7 +17,7 @@ def risk_coverage_plot(hybrid: HybridFindings) -> str:
     """Share of wrong answers among those served locally, for every share served."""
     curve = risk_coverage(hybrid.confidences, hybrid.correct)
     highest = max(*curve.risk, curve.base_risk, hybrid.risk or 0.0, 0.02)
-    ticks = round_steps(highest * 1.08, at_most=5)
+    ticks = round_steps(min(highest * 1.08, 1.0), at_most=5)
     x = Scale(0, 1, 44, WIDTH - 22)
     y = Scale(0, ticks[-1], HEIGHT - 46, 18)
     shapes = [line(x(0), y(tick), x(1), y(tick), "grid") for tick in ticks]

@@ -1,0 +1,42 @@
+"""``pocketseq run``."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pocketseq.cli import main
+
+
+def test_an_unknown_recipe_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    """The line lists the recipes that there are."""
+    assert main(["run", "no-such-recipe"]) == 2
+    assert "'python-fix-quick'" in capsys.readouterr().err
+
+
+def test_an_unknown_stage_is_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing has been written by then."""
+    assert main(["run", "python-fix-quick", "-o", str(tmp_path / "run"), "--until", "lunch"]) == 2
+    assert "found 'lunch'" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent the POSIX way")
+def test_ctrl_c_leaves_everything_resumable_and_exits_130(tmp_path: Path) -> None:
+    """The stage that was interrupted is on record as started, so that the same command goes on from there."""
+    command = [sys.executable, "-m", "pocketseq", "run", "python-fix-quick", "-o", str(tmp_path), "--until", "corpus"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "[1/1] corpus: started\n"
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "corpus: interrupted; the same command goes on from here" in errors
+    state = json.loads((tmp_path / "state.json").read_text(encoding="utf-8"))
+    assert state["stages"]["corpus"]["seconds"] is None
