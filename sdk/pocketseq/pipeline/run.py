@@ -69,14 +69,14 @@ def run_recipe(
             report(f"{place}: unchanged, skipped")
             continue
         resumed = state.is_started(stage.name, fingerprint)
-        report(f"{place}: {'resumed' if resumed else 'started'}")
-        if not resumed:
-            _clear(stage, directory)
-        for follower in followers(stage, installed):
-            state.forget(follower)
-        state.started(stage.name, fingerprint)
         started = time.monotonic()
         try:
+            if not resumed:
+                _clear(stage, directory)
+            for follower in followers(stage, installed):
+                state.forget(follower)
+            state.started(stage.name, fingerprint)
+            report(f"{place}: {'resumed' if resumed else 'started'}")
             stage.run(recipe, directory)
         except KeyboardInterrupt:
             report(f"{place}: interrupted; the same command goes on from here")
