@@ -35,10 +35,11 @@ class BackgroundLoop:
             TimeoutError: no result in time.
             concurrent.futures.CancelledError: the loop is closed, or was closed meanwhile.
         """
-        if not self._stop.alive:
+        try:
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        except RuntimeError:  # the loop is closed
             work.close()
-            raise CancelledError
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+            raise CancelledError from None
         try:
             return future.result(max(timeout_s, 0.0))
         finally:

@@ -126,7 +126,8 @@ def _translate(error: Exception, exchange: Exchange) -> tuple[type[EndpointError
     if isinstance(error, openai.APITimeoutError):
         return EndpointTimeoutError, "expected an answer in time, found none"
     if isinstance(error, openai.APIConnectionError):
-        return EndpointUnavailableError, f"expected a connection, found: {quote(error.__cause__ or error)}; is the server running?"
+        found = quote(error.__cause__ or error) or type(error.__cause__).__name__
+        return EndpointUnavailableError, f"expected a connection, found: {found}; is the server running?"
     if not isinstance(error, openai.APIStatusError):
         return EndpointResponseError, f"expected a chat completion, found one that cannot be read: {quote(error)}"
     status = error.status_code

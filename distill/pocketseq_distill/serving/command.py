@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from pathlib import Path
+from importlib.util import find_spec
 
 from pocketseq.commands import Command
 from pocketseq.errors import MissingExtraError, PocketSeqError
@@ -13,7 +13,9 @@ from pocketseq.errors import MissingExtraError, PocketSeqError
 
 def configure(parser: ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a Hugging Face directory with an encoder-decoder")
+    parser.add_argument(
+        "checkpoint", metavar="CHECKPOINT", help="a directory with an encoder-decoder, a hub id, or the name of a shipped teacher"
+    )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine alone)")
     parser.add_argument("--port", type=_port, default=8000, help="port to listen on; 0 takes a free one (default: %(default)s)")
     parser.add_argument("--api-key-env", metavar="VAR", help="require the key in this environment variable of every request")
@@ -25,10 +27,11 @@ def configure(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Serve until told to end."""
     api_key = _api_key(arguments.api_key_env)
-    try:
-        from pocketseq_distill.serving.server import is_loopback, serve
-    except ImportError as error:
-        raise MissingExtraError("distill", error.name or "starlette") from error
+    for module in ("starlette", "torch", "transformers", "uvicorn"):
+        if find_spec(module) is None:
+            raise MissingExtraError("distill", module)
+    from pocketseq_distill.serving.server import is_loopback, serve
+
     if api_key is None and not is_loopback(arguments.host):
         print(
             f"pocketseq: everybody who reaches {arguments.host} can use this model; --api-key-env requires a key", file=sys.stderr

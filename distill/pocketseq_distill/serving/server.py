@@ -12,7 +12,6 @@ from pathlib import Path
 import uvicorn
 
 from pocketseq.errors import PocketSeqError
-from pocketseq_distill.generation import TeacherModel
 from pocketseq_distill.serving.app import Api
 from pocketseq_distill.serving.batcher import Batcher
 
@@ -33,7 +32,7 @@ class _Server(uvicorn.Server):
 
 
 def serve(
-    checkpoint: Path,
+    checkpoint: str,
     *,
     host: str = "127.0.0.1",
     port: int = 8000,
@@ -44,7 +43,7 @@ def serve(
     """Serve a checkpoint until the process is told to end (SIGTERM or Ctrl-C); requests under way are answered first.
 
     Args:
-        checkpoint: A Hugging Face directory.
+        checkpoint: A Hugging Face directory, a hub id, or the name of a shipped teacher.
         host: Address to listen on; loopback unless told otherwise.
         port: 0 takes a free one.
         api_key: Bearer key that requests must carry, if any.
@@ -55,9 +54,12 @@ def serve(
         CheckpointError: the directory holds no usable encoder-decoder.
         PocketSeqError: the address cannot be listened on.
     """
-    name = checkpoint.resolve().name
+    name = Path(checkpoint).resolve().name if Path(checkpoint).is_dir() else checkpoint
     with _listening(host, port) as listener:
-        model = TeacherModel.load(checkpoint)
+        from pocketseq_distill.generation import TeacherModel
+        from pocketseq_distill.teaching import find_teacher
+
+        model = TeacherModel.load(find_teacher(checkpoint))
         with Batcher(model, max_batch=max_batch) as batcher:
             config = uvicorn.Config(
                 Api(model, batcher, name=name, api_key=api_key).app(),

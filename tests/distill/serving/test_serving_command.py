@@ -75,6 +75,14 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path, capsys: pytest.Capture
     assert "config.json" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("module", ["uvicorn", "torch"])
+def test_a_missing_extra_is_named(module: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the libraries of the distill extra the message ends in the line that installs them."""
+    monkeypatch.setitem(sys.modules, module, None)
+    assert main(["serve", "anything"]) == 2
+    assert capsys.readouterr().err.endswith('pip install "pocketseq[distill]"\n')
+
+
 @pytest.mark.parametrize("arguments", [["--port", "70000"], ["--port", "x"], ["--max-batch", "0"]])
 def test_numbers_out_of_range_are_usage_errors(plain_path: Path, arguments: list[str]) -> None:
     """A port or a batch size that cannot be is a usage error."""

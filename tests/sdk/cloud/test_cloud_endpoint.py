@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import math
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -318,6 +320,29 @@ def test_closed_endpoint_is_a_typed_error(server: Any) -> None:
     endpoint.close()
     with pytest.raises(EndpointUnavailableError, match="was closed"):
         endpoint.complete("p")
+
+
+def test_closing_ends_a_call_under_way(server: Any) -> None:
+    """A call that waits when the endpoint is closed ends at once, with a typed error."""
+    server.hang()
+    endpoint = CloudEndpoint(server.url, model="m")
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(endpoint.complete, "p")
+        while not server.seen:
+            time.sleep(0.005)
+        endpoint.close()
+        with pytest.raises(EndpointUnavailableError):
+            call.result(30)
+
+
+def test_many_threads_share_an_endpoint(server: Any, endpoint: CloudEndpoint, chat_answer: Callable[..., Any]) -> None:
+    """Concurrent calls are counted apart."""
+    server.answer(chat_answer("yes"))
+    prompts = ["p" * length for length in range(1, 33)]
+    with ThreadPoolExecutor(8) as pool:
+        completions = list(pool.map(endpoint.complete, prompts))
+    sizes = {len(seen.json["messages"][0]["content"]): len(seen.body) for seen in server.seen}
+    assert [completion.request_bytes for completion in completions] == [sizes[len(prompt)] for prompt in prompts]
 
 
 def test_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
