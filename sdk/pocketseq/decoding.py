@@ -95,7 +95,7 @@ def emissions(
         scores, cache = step.logprobs[:, -1], step.cache
         ids = choose(scores, left)
         yield Emission(rows=left, ids=ids, logprobs=scores[np.arange(len(ids)), ids])
-        live = np.flatnonzero(ids != end_id)
+        (live,) = (ids != end_id).nonzero()
         if not live.size:
             return
         if live.size < ids.size:
