@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -27,7 +26,6 @@ def test_an_unknown_stage_is_one_line_and_exit_code_2(tmp_path: Path, capsys: py
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals are sent the POSIX way")
 def test_ctrl_c_leaves_everything_resumable_and_exits_130(tmp_path: Path) -> None:
     """The stage that was interrupted is on record as started, so that the same command goes on from there."""
     command = [sys.executable, "-m", "pocketseq", "run", "python-fix-quick", "-o", str(tmp_path), "--until", "corpus"]
