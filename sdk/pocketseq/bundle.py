@@ -42,7 +42,7 @@ class Bundle:
         self._storage = storage
         self._lock = threading.Lock()
         self._verified: dict[BundleFile, Path] = {}
-        self.manifest = _read_manifest(storage.path(MANIFEST), f"{source}: {MANIFEST}")
+        self.manifest = _read_manifest(storage.path(MANIFEST, longest_bytes=_LONGEST_MANIFEST_BYTES), f"{source}: {MANIFEST}")
         """What the bundle holds."""
 
     def path(self, file: BundleFile) -> Path:
@@ -53,7 +53,7 @@ class Bundle:
         """
         with self._lock:
             if file not in self._verified:
-                path = self._storage.path(file.path)
+                path = self._storage.path(file.path, longest_bytes=file.size_bytes)
                 _verify(path, file, self.source)
                 self._verified[file] = path
             return self._verified[file]

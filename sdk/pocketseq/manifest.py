@@ -77,6 +77,10 @@ class Generation:
     max_new_tokens: int
     """Longest answer in tokens, end token included, unless the caller says otherwise."""
 
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1:
+            raise BundleFormatError(f"max_new_tokens: expected at least 1, found {self.max_new_tokens}; export the bundle again")
+
 
 @dataclass(frozen=True, slots=True)
 class Parity:

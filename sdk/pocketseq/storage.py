@@ -17,11 +17,15 @@ MANIFEST: Final = "manifest.json"
 class Storage(Protocol):
     """Gives a bundle's files as files on disk."""
 
-    def path(self, name: str) -> Path:
+    def path(self, name: str, *, longest_bytes: int) -> Path:
         """Path on disk of one file of the bundle.
 
+        Args:
+            name: Path within the bundle.
+            longest_bytes: A longer file is not unpacked.
+
         Raises:
-            BundleCorruptError: the file is not there or cannot be read.
+            BundleCorruptError: the file is not there, cannot be read, or would unpack to more than it may.
         """
 
     def close(self) -> None:
@@ -34,7 +38,7 @@ class Folder:
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def path(self, name: str) -> Path:
+    def path(self, name: str, *, longest_bytes: int) -> Path:  # noqa: ARG002 nothing is unpacked
         """Path of one file under the folder."""
         path = self._root / name
         if not path.is_file():
@@ -59,20 +63,24 @@ class Archive:
         self._file = file
         try:
             with zipfile.ZipFile(file) as archive:
-                names = [info.filename for info in archive.infolist() if not info.is_dir()]
+                self._size_bytes = {info.filename: info.file_size for info in archive.infolist() if not info.is_dir()}
         except (zipfile.BadZipFile, EOFError, ValueError) as error:
             raise BundleCorruptError(f"{file}: expected a zip archive, found {error}; it is truncated, fetch it again") from error
-        outside = [name for name in names if unsafe_path(name)]
+        outside = [name for name in self._size_bytes if unsafe_path(name)]
         if outside:
             raise BundleCorruptError(f"{file}: expected paths inside the archive's folder, found {outside[0]!r}; do not use it")
-        self._names = frozenset(names)
         self._unpacked = tempfile.TemporaryDirectory(prefix="pocketseq-", ignore_cleanup_errors=True)
 
-    def path(self, name: str) -> Path:
+    def path(self, name: str, *, longest_bytes: int) -> Path:
         """Unpack one file, the first time it is asked for, and give its path."""
-        if name not in self._names:
+        found_bytes = self._size_bytes.get(name)
+        if found_bytes is None:
             raise BundleCorruptError(
                 f"{self._file}: expected the file {name!r}, found none; the bundle is incomplete, fetch it again"
+            )
+        if found_bytes > longest_bytes:
+            raise BundleCorruptError(
+                f"{self._file}: {name}: expected {longest_bytes} bytes at most, found {found_bytes} when unpacked; do not use it"
             )
         path = Path(self._unpacked.name, name)
         if not path.exists():
@@ -116,7 +124,7 @@ class HubRepository:
         snapshot = self._fetch(MANIFEST).parent
         self._revision = snapshot.name
 
-    def path(self, name: str) -> Path:
+    def path(self, name: str, *, longest_bytes: int) -> Path:  # noqa: ARG002 nothing is unpacked
         """Fetch one file, unless the hub's cache holds it."""
         return self._fetch(name)
 

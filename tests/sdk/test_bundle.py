@@ -115,6 +115,26 @@ def test_a_zip_with_a_path_out_of_its_folder_is_refused(pristine_bundle: Path, t
         open_bundle(tmp_path / "tiny.pocketseq")
 
 
+def test_a_zip_that_unpacks_to_more_than_its_manifest_says_is_refused(pristine_bundle: Path, tmp_path: Path) -> None:
+    """Before it fills the disk."""
+    with zipfile.ZipFile(tmp_path / "bomb.pocketseq", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(pristine_bundle / "manifest.json", "manifest.json")
+        archive.writestr("tokenizer.json", bytes(1 << 20))
+    with (
+        open_bundle(tmp_path / "bomb.pocketseq") as bundle,
+        pytest.raises(BundleCorruptError, match=r"tokenizer\.json: expected \d+ bytes at most, found 1048576 when unpacked"),
+    ):
+        bundle.path(bundle.manifest.tokenizer)
+
+
+def test_a_manifest_of_many_megabytes_is_refused(bundle_directory: Path) -> None:
+    """It is no manifest, and is not even read."""
+    with (bundle_directory / "manifest.json").open("r+b") as file:
+        file.truncate(17 << 20)
+    with pytest.raises(BundleFormatError, match="expected a manifest of a few kB, found 17825792 bytes"):
+        open_bundle(bundle_directory)
+
+
 def test_a_manifest_that_is_no_json_is_refused(bundle_directory: Path) -> None:
     """A truncated manifest is one."""
     manifest = bundle_directory / "manifest.json"

@@ -64,6 +64,14 @@ def test_a_path_out_of_the_folder_is_refused(manifest: Manifest, path: str) -> N
         Manifest.from_json(values)
 
 
+def test_a_bundle_that_may_say_nothing_is_refused(manifest: Manifest) -> None:
+    """Every answer has at least its end token."""
+    values = manifest.to_json()
+    values["generation"]["max_new_tokens"] = 0
+    with pytest.raises(BundleFormatError, match="max_new_tokens: expected at least 1, found 0"):
+        Manifest.from_json(values)
+
+
 def test_the_same_variant_twice_is_refused(manifest: Manifest) -> None:
     """Which one would be meant?"""
     with pytest.raises(BundleFormatError, match="expected each runtime and precision once"):
