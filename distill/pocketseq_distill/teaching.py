@@ -12,10 +12,10 @@ from transformers import PreTrainedModel, T5Config, T5ForConditionalGeneration
 
 from pocketseq.checkpoint import CheckpointCard
 from pocketseq.errors import CheckpointError
-from pocketseq_distill.checkpoints import save_checkpoint
+from pocketseq_distill.checkpoints import checkpoint_fingerprint, save_checkpoint
 from pocketseq_distill.corpus.vocabulary import END_ID, PAD_ID, save_tokenizer, train_tokenizer
 from pocketseq_distill.distil import Data, hardware
-from pocketseq_distill.generation import read_tokenizer
+from pocketseq_distill.generation import TeacherModel, read_tokenizer
 from pocketseq_distill.plan import TrainingPlan
 from pocketseq_distill.rows import tokenize
 from pocketseq_distill.training import train
@@ -33,7 +33,9 @@ class TeacherSettings:
     """Which teacher to take, or what to build."""
 
     checkpoint: str | None = None
-    """Name of a shipped teacher, a directory, or a hub id; None trains one from nothing."""
+    """Name of a shipped teacher, a directory, or a hub id, to be taken as it is; None trains one."""
+    start: str | None = None
+    """The same for a teacher whose training goes on, with its vocabulary and shape; None starts from nothing."""
     vocab_size: int = 4096
     """Tokens of the vocabulary that is trained with it."""
     d_model: int = 256
@@ -112,7 +114,7 @@ def new_teacher(settings: TeacherSettings) -> PreTrainedModel:
 def train_teacher(
     data: Data, output: Path, *, card: CheckpointCard, settings: TeacherSettings, plan: TrainingPlan, recipe_name: str = ""
 ) -> CheckpointCard:
-    """Train a teacher from nothing, tokenizer first; killed at any moment, the same call goes on.
+    """Train a teacher, from nothing or on from where another stopped; killed at any moment, the same call goes on.
 
     Args:
         data: What it learns from.
@@ -129,7 +131,8 @@ def train_teacher(
     Raises:
         TrainingError: no rows, or a loss that is not finite.
     """
-    folder = output.with_name(f"{output.name}.tokenizer")
+    start = find_teacher(settings.start) if settings.start else None
+    folder = start or output.with_name(f"{output.name}.tokenizer")
     if not (folder / "tokenizer.json").is_file():
         texts = (text for row in data.train[:_TOKENIZER_ROWS] for text in (*row.fields.values(), row.target))
         save_tokenizer(train_tokenizer(texts, vocab_size=settings.vocab_size, template=card.template), folder)
@@ -137,13 +140,14 @@ def train_teacher(
     tokenized = tokenize(data.train, card.template, tokenizer, end_id=END_ID, max_target_tokens=card.max_new_tokens)
     validation = data.validation[: plan.validation_rows] if plan.validate_every else []
     torch.manual_seed(plan.seed)
-    model = new_teacher(settings)
+    model = TeacherModel.load(start).model if start else new_teacher(settings)
     trained = train(
         model,
         tokenized.rows,
         plan,
         state_dir=output.with_name(f"{output.name}.training"),
         validation=ExactMatch(validation, tokenizer, card) if validation else None,
+        origin=checkpoint_fingerprint(start) if start else "",
     )
     card = replace(
         card,

@@ -1,0 +1,77 @@
+"""Teachers: found by name, copied into a run, trained from nothing and further."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+from pocketseq.checkpoint import CheckpointCard
+from pocketseq.errors import CheckpointError
+from pocketseq.examples import read_examples
+from pocketseq_distill.corpus import TASKS, LibrarySettings, build_library_corpus
+from pocketseq_distill.distil import Data
+from pocketseq_distill.plan import TrainingPlan
+from pocketseq_distill.teaching import TeacherSettings, copy_teacher, find_teacher, train_teacher
+
+TASK = TASKS["python-fix"]
+CARD = CheckpointCard(task=TASK.name, template=TASK.template, max_new_tokens=TASK.max_new_tokens)
+TINY = TeacherSettings(vocab_size=512, d_model=16, d_ff=32, heads=2, encoder_layers=1, decoder_layers=1)
+PLAN = TrainingPlan(steps=2, batch_size=4, warmup_steps=1)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
+    """A few rows of python-fix."""
+    folder = tmp_path_factory.mktemp("data")
+    corpus = build_library_corpus(folder, LibrarySettings(share=0.06, rows_per_file=4))
+    return Data(train=list(read_examples(folder / "train.jsonl")), validation=[], fingerprint=corpus.fingerprint)
+
+
+@pytest.fixture(scope="module")
+def teacher(data: Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A teacher that was trained for two updates."""
+    output = tmp_path_factory.mktemp("teachers") / "teacher"
+    train_teacher(data, output, card=CARD, settings=TINY, plan=PLAN, recipe_name="tiny")
+    return output
+
+
+def test_a_teacher_from_nothing_is_an_ordinary_checkpoint(teacher: Path, data: Data) -> None:
+    """transformers loads it without code of this project, and its card says what it was trained on and how."""
+    model, tokenizer = AutoModelForSeq2SeqLM.from_pretrained(teacher), AutoTokenizer.from_pretrained(teacher)
+    assert model.config.vocab_size == len(tokenizer) == 512
+    card = CheckpointCard.read(teacher)
+    assert card.data["fingerprint"] == data.fingerprint
+    assert card.recipe["name"] == "tiny"
+    assert card.training["steps"] == 2
+    assert card.template == TASK.template
+
+
+def test_training_goes_on_from_another_teacher(teacher: Path, data: Data, tmp_path: Path) -> None:
+    """Vocabulary, shape and weights are the other's: without a learning rate they come out as they went in."""
+    still = replace(PLAN, learning_rate=0.0, weight_decay=0.0)
+    settings = TeacherSettings(start=str(teacher), d_model=999)
+    train_teacher(data, tmp_path / "next", card=CARD, settings=settings, plan=still)
+    before, after = (AutoModelForSeq2SeqLM.from_pretrained(path).state_dict() for path in (teacher, tmp_path / "next"))
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert (tmp_path / "next/tokenizer.json").read_bytes() == (teacher / "tokenizer.json").read_bytes()
+
+
+def test_a_copy_leaves_code_and_other_formats_behind(teacher: Path, tmp_path: Path) -> None:
+    """What could hold code does not come along."""
+    source = shutil.copytree(teacher, tmp_path / "source")
+    for name in ("modeling.py", "pytorch_model.bin"):
+        (source / name).write_text("boom")
+    copy_teacher(source, tmp_path / "copy")
+    assert sorted(path.name for path in (tmp_path / "copy").iterdir()) == sorted(path.name for path in teacher.iterdir())
+
+
+def test_an_unknown_teacher_is_refused_by_name() -> None:
+    """The message says what there is to choose from."""
+    with pytest.raises(CheckpointError, match="expected a directory with a config.json, a hub id, or one of the shipped teachers"):
+        find_teacher("no-such-teacher")
