@@ -48,9 +48,13 @@ def read_examples(path: Path) -> Iterator[Example]:
     """Read rows from a JSONL file.
 
     Raises:
-        DataError: a bad row, with file and line.
+        DataError: no such file, or a bad row, with file and line.
     """
-    with path.open(encoding="utf-8") as lines:
+    try:
+        file = path.open(encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"{path}: expected a file of example rows, found none that can be read: {error.strerror}") from None
+    with file as lines:
         for number, line in enumerate(lines, start=1):
             where = f"{path}:{number}"
             try:

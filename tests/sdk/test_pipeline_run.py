@@ -155,6 +155,14 @@ def test_a_missing_library_is_found_before_anything_runs(tmp_path: Path) -> None
     assert ran == []
 
 
+def test_what_several_extras_would_bring_is_asked_for_at_once(tmp_path: Path) -> None:
+    """One line mends everything; nobody installs extra after extra."""
+    first = Stage("first", (), lambda *_: None, needs=("no_such_module",), extra="distill")
+    second = Stage("second", ("first",), lambda *_: None, needs=("another",), extra="export")
+    with pytest.raises(MissingExtraError, match=r"pip install \"pocketseq\[all\]\"$"):
+        run_recipe(recipe(), tmp_path, stages=[first, second])
+
+
 def test_stages_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
     """A circle, a missing predecessor and a name used twice are said plainly."""
 

@@ -92,10 +92,10 @@ def require(stages: Sequence[Stage]) -> None:
     Raises:
         MissingExtraError: with the pip line that mends it.
     """
-    for stage in stages:
-        for module in stage.needs:
-            if importlib.util.find_spec(module) is None:
-                raise MissingExtraError(stage.extra, module)
+    missing = {stage.extra: module for stage in stages for module in stage.needs if importlib.util.find_spec(module) is None}
+    if missing:
+        extra, module = next(iter(missing.items()))
+        raise MissingExtraError(extra if len(missing) == 1 else "all", module)
 
 
 def _load(entry: EntryPoint) -> Stage:
