@@ -94,8 +94,7 @@ class MissingExtraError(PocketSeqError):
             module: The module that could not be imported.
         """
         super().__init__(
-            f"this needs the module {module!r}, which is not installed; "
-            f'mend it with: pip install "pocketseq[{extra}]"'
+            f'this needs the module {module!r}, which is not installed; mend it with: pip install "pocketseq[{extra}]"'
         )
 
 

@@ -40,7 +40,9 @@ class Example:
             raise DataError(f"{where}: not an example row: {error}") from None
         texts = [row.id, row.target, *row.fields.values()] if isinstance(row.fields, dict) else [None]
         if not all(isinstance(text, str) for text in texts):
-            raise DataError(f"{where}: expected 'id' and 'target' as strings and 'fields' as an object of strings, found {value!r:.200}")
+            raise DataError(
+                f"{where}: expected 'id' and 'target' as strings and 'fields' as an object of strings, found {value!r:.200}"
+            )
         return row
 
 

@@ -174,7 +174,7 @@ class Template:
         if edit is None:
             return []
         first = _first_mark(tokenizer)
-        return [first + edit.start, first + edit.stop] + tokenizer.text_ids(edit.text)
+        return [first + edit.start, first + edit.stop, *tokenizer.text_ids(edit.text)]
 
     def decode(self, tokenizer: TextTokenizer, ids: Sequence[int], encoded: EncodedInput) -> str:
         """Turn the tokens that a model emitted, end token not included, into the answer.

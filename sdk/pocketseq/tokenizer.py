@@ -24,9 +24,7 @@ class TextTokenizer:
         tokenizer.no_truncation()
         tokenizer.encode_special_tokens = True
         self._tokenizer = tokenizer
-        self._special = {
-            token.content: number for number, token in tokenizer.get_added_tokens_decoder().items() if token.special
-        }
+        self._special = {token.content: number for number, token in tokenizer.get_added_tokens_decoder().items() if token.special}
         names = sorted(self._special, key=len, reverse=True)
         self._split = re.compile("(" + "|".join(map(re.escape, names)) + ")") if names else None
 
