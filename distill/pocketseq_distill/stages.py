@@ -35,6 +35,18 @@ def _corpus_inputs(recipe: Recipe, run: Path) -> Any:
     return [python_version(), {name: sha256(Path(name)) for name in names if Path(name).is_file()}]
 
 
+def _teacher_inputs(recipe: Recipe, run: Path) -> Any:
+    """A teacher on disk may be replaced under its name."""
+    del run
+    name = recipe.table("teacher").get("checkpoint")
+    if not name:
+        return None
+    from pocketseq_distill.checkpoints import checkpoint_fingerprint
+    from pocketseq_distill.teaching import find_teacher
+
+    return checkpoint_fingerprint(find_teacher(name))
+
+
 def _teacher(recipe: Recipe, run: Path) -> None:
     from pocketseq_distill.corpus import TASKS
     from pocketseq_distill.plan import TrainingPlan
@@ -136,7 +148,9 @@ TEACHER = Stage(
     after=("corpus",),
     run=_teacher,
     sections=("teacher", "teacher_train"),
-    outputs=("teacher", "teacher.tokenizer", "teacher.training"),
+    inputs=_teacher_inputs,
+    # Not the state of its training: that tells by itself whether a longer plan can go on from it.
+    outputs=("teacher",),
     needs=_NEEDS,
     extra="distill",
 )
@@ -157,7 +171,7 @@ TRAIN = Stage(
     after=("corpus", "teacher", "filter"),
     run=_train,
     sections=("student", "train"),
-    outputs=("student", "student.training"),
+    outputs=("student",),
     needs=_NEEDS,
     extra="distill",
 )

@@ -80,6 +80,7 @@ EXPORT: Final = Stage(
     after=("train",),
     run=export_stage,
     sections=("export",),
+    inputs=lambda recipe, _: recipe.name,
     outputs=("bundle",),
     needs=NEEDS,
     extra="export",

@@ -72,8 +72,8 @@ def half_remembered_name(line: CodeLine, rng: Random) -> str | None:
     names = _revealed(line)
     foreign = [t for t in names if t.text in FOREIGN]
     if foreign and rng.random() < 0.5:
-        token = rng.choice(foreign)
-        return _replace(line, token, rng.choice(FOREIGN[token.text]))
+        chosen = rng.choice(foreign)
+        return _replace(line, chosen, rng.choice(FOREIGN[chosen.text]))
     shown = line.context_names
     token = _pick([t for t in names if len(t.text) > 3 and t.text in shown and t.text != "self"], rng)
     if token is None:

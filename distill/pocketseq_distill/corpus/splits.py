@@ -58,7 +58,7 @@ def write_corpus(
     fingerprint = digest([[row.id for row in rows] for rows in unique.values()])
     for split, rows in unique.items():
         write_examples(folder / f"{split}.jsonl", rows)
-    counts = {split: len(rows) for split, rows in unique.items()}
+    counts: dict[str, int] = {split: len(rows) for split, rows in unique.items()}
     summary: dict[str, Any] = {
         "format": _FORMAT,
         "task": task,
