@@ -80,7 +80,8 @@ def _models(findings: Findings) -> str:
     counts = sorted({model.n for model in findings.models})
     note = (
         f"Measured on {' and '.join(map(str, counts))} held-out rows, from files that no training row comes from. "
-        "Times are for one suggestion end to end, one thread, one at a time."
+        "Times are for one suggestion end to end, one thread, one at a time. "
+        f"The hybrid was asked about {hybrid.n} of the rows; on these the device alone has {share(hybrid.local_exact_match)}."
     )
     return (
         f'<section>\n<h2>Teacher and student</h2>\n<p class="note">{note}</p>\n<div class="card wide">\n'
@@ -129,12 +130,14 @@ def _suggestions(suggestions: tuple[SuggestionFindings, ...]) -> str:
 
 def _suggestion_row(suggestion: SuggestionFindings) -> str:
     before, after = _marked(suggestion.line, suggestion.answer)
-    right = "yes" if suggestion.answer == suggestion.target else '<span class="wrong">no</span>'
+    is_right = suggestion.answer == suggestion.target
+    right = "yes" if is_right else '<span class="wrong">no</span>'
+    truth = "" if is_right else f"<code><em>should be</em> {escape(suggestion.target.strip())}</code>"
     reason = escape(suggestion.reason, quote=True)
     source = f'<span class="pill {suggestion.source}" title="{reason}">{suggestion.source}</span>'
     return (
         f"<tr><td>{source}</td><td>{decimal(suggestion.confidence)}</td><td>{right}</td>"
-        f'<td><code class="before">{before}</code><code>{after}</code></td></tr>'
+        f'<td><code class="before">{before}</code><code>{after}</code>{truth}</td></tr>'
     )
 
 

@@ -29,7 +29,8 @@ def terminal_report(findings: Findings) -> str:
     ]
     rows.append(("hybrid", "", "", share(hybrid.exact_match), "", "", milliseconds(hybrid.p50_ms), milliseconds(hybrid.p95_ms)))
     routes = f"{share(hybrid.coverage)} of {hybrid.n} rows answered on the device, {share(hybrid.cloud_fraction)} from the cloud"
-    lines = [text_table(HEADINGS, rows), f"hybrid: {routes}; AUROC of the confidence {decimal(hybrid.auroc)}", ""]
+    alone = f"the device alone is right on {share(hybrid.local_exact_match)} of them"
+    lines = [text_table(HEADINGS, rows), f"hybrid: {routes}; {alone}; AUROC of the confidence {decimal(hybrid.auroc)}", ""]
     for suggestion in hybrid.suggestions:
         lines += _suggestion(suggestion)
     return "\n".join(lines)
