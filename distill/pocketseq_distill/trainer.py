@@ -20,6 +20,7 @@ from pocketseq.errors import CheckpointError, TrainingError
 from pocketseq_distill.batches import Collate, LengthGroupedOrder
 from pocketseq_distill.callbacks import Clock, ProgressBar
 from pocketseq_distill.losses import IGNORED, distillation_loss
+from pocketseq_distill.optimizers import Muon
 from pocketseq_distill.plan import TrainingPlan
 from pocketseq_distill.rows import TokenRows
 from pocketseq_distill.schedules import rate_factor
@@ -163,6 +164,18 @@ class DistillationTrainer(Seq2SeqTrainer):
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def create_optimizer(self, model: nn.Module | None = None) -> Any:
+        """The plan's optimiser."""
+        if self.plan.optimizer == "muon" and self.optimizer is None:
+            self.optimizer = Muon(
+                model or self.model,
+                learning_rate=self.plan.learning_rate,
+                betas=(0.9, self.plan.beta2),
+                weight_decay=self.plan.weight_decay,
+            )
+            return self.optimizer
+        return super().create_optimizer(model)
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
         """The plan's schedule, which follows the clock as well as the steps."""
