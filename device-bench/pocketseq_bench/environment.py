@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any, Final
 
 from pocketseq.errors import MissingExtraError
+from pocketseq.machine import processor
 
 LIBRARIES: Final = ("pocketseq", "numpy", "onnxruntime", "tokenizers", "torch", "transformers")
 
@@ -26,22 +26,12 @@ def environment() -> dict[str, Any]:
     return {
         "os": f"{platform.system()} {platform.release()}",
         "machine": platform.machine(),
-        "processor": _processor(),
+        "processor": processor(),
         "logical_cores": os.cpu_count(),
         "memory_bytes": psutil.virtual_memory().total,
         "python": platform.python_version(),
         "libraries": {name: found for name in LIBRARIES if (found := _version(name)) is not None},
     }
-
-
-def _processor() -> str:
-    """The processor's trade name, where the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 def _version(name: str) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,6 +12,7 @@ import torch
 
 from pocketseq.checkpoint import CheckpointCard
 from pocketseq.examples import Example
+from pocketseq.machine import processor
 from pocketseq_distill.checkpoints import checkpoint_fingerprint, save_checkpoint
 from pocketseq_distill.generation import TeacherModel
 from pocketseq_distill.plan import TrainingPlan
@@ -100,5 +100,5 @@ def distil(
 
 def hardware() -> dict[str, str | int]:
     """What a training ran on."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else processor()
     return {"device": device, "cores": os.cpu_count() or 1, "threads": torch.get_num_threads()}

@@ -118,7 +118,7 @@ def orthogonalised(matrices: Tensor) -> Tensor:
         bfloat16 [count, rows, columns]; singular values lie between about 0.7 and 1.2.
     """
     a, b, c = _QUINTIC
-    found = matrices.bfloat16()
+    found: Tensor = matrices.bfloat16()
     tall = found.size(1) > found.size(2)
     if tall:
         found = found.mT

@@ -36,6 +36,7 @@ class DistillationTrainer(Seq2SeqTrainer):
 
     control: Any
     lr_scheduler: Any
+    optimizer: Any
 
     def __init__(
         self,

@@ -18,6 +18,7 @@ BUILT_IN: Final = {
     "suggest": "pocketseq.cli.suggest:COMMAND",
     "inspect": "pocketseq.cli.inspect:COMMAND",
     "calibrate": "pocketseq.cli.calibrate:COMMAND",
+    "pack": "pocketseq.cli.pack:COMMAND",
 }
 """The SDK's own, which need no entry point."""
 

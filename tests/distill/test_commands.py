@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from pocketseq.checkpoint import CheckpointCard
 from pocketseq.cli import main
 from pocketseq.examples import write_examples
 
@@ -67,6 +69,17 @@ def test_ordinary_pairs_fill_the_primary_field(teacher_path: Path, tmp_path: Pat
     (tmp_path / "wrong.txt").write_text("for valu\n")
     (tmp_path / "right.txt").write_text("for value\n")
     assert main(["evaluate", str(teacher_path), str(tmp_path / "wrong.txt"), "--targets", str(tmp_path / "right.txt")]) == 0
+
+
+def test_an_evaluation_is_recorded_in_the_checkpoint(
+    teacher_path: Path, rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``--record`` puts the figures on the card and a model card for people beside the weights."""
+    copy = shutil.copytree(teacher_path, tmp_path / "copy")
+    assert main(["evaluate", str(copy), str(rows), "--record", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert CheckpointCard.read(copy).metrics["exact_match"] == found["exact_match"]
+    assert f"| answers that are exactly right | {100 * found['exact_match']:.1f}% |" in (copy / "README.md").read_text()
 
 
 @pytest.mark.parametrize("command", ["label", "train", "evaluate"])

@@ -250,8 +250,8 @@ def test_a_reader_that_has_seen_enough_is_no_error(pristine_bundle: Path) -> Non
 def test_the_sdk_s_commands_need_no_entry_point() -> None:
     """They come first, and each configures a parser."""
     targets = command_targets()
-    assert list(targets)[:3] == ["suggest", "inspect", "calibrate"]
-    for name in list(targets)[:3]:
+    assert list(targets)[:4] == ["suggest", "inspect", "calibrate", "pack"]
+    for name in list(targets)[:4]:
         command = load_command(targets[name])
         assert command.name == name
         command.configure(ArgumentParser())

@@ -19,6 +19,7 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="write the evaluation with all answers as JSON")
     parser.add_argument("--rows", metavar="N", type=int, help="evaluate on the first N rows only")
     parser.add_argument("--latency-rows", metavar="N", type=int, default=0, help="time N single answers on one thread (default: 0)")
+    parser.add_argument("--record", action="store_true", help="write the figures and a model card into the checkpoint itself")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
@@ -27,12 +28,16 @@ def run(args: Namespace) -> int:
     from pocketseq.checkpoint import CheckpointCard
     from pocketseq.files import write_json
     from pocketseq_distill.evaluation import EvaluationSettings, evaluate_checkpoint
+    from pocketseq_distill.model_card import record_evaluation
     from pocketseq_distill.teaching import find_teacher
 
     path = find_teacher(args.checkpoint)
     rows = read_data(args, CheckpointCard.read(path).template)
     settings = EvaluationSettings(rows=args.rows, latency_rows=args.latency_rows)
-    found = evaluate_checkpoint(path, rows, settings, name=path.name).to_json()
+    evaluation = evaluate_checkpoint(path, rows, settings, name=path.name)
+    if args.record:
+        record_evaluation(path, evaluation)
+    found = evaluation.to_json()
     if args.output:
         write_json(args.output, found)
     shown = {key: value for key, value in found.items() if key != "predictions"}
