@@ -1,0 +1,66 @@
+"""The bundle that ships inside the package."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from pocketseq.bundle import open_bundle
+from pocketseq.model import PocketModel
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Iterator[PocketModel]:
+    with PocketModel.load("python-fix") as model:
+        yield model
+
+
+def test_it_fits_a_wheel() -> None:
+    """All files together are at most 12 MB."""
+    with open_bundle("python-fix") as bundle:
+        manifest = bundle.manifest
+        files = bundle.paths([manifest.tokenizer, *(file for variant in manifest.variants for file in variant.files)])
+    assert sum(path.stat().st_size for path in files.values()) <= 12e6
+
+
+def test_it_is_verified_and_calibrated(shipped: PocketModel) -> None:
+    """Its generations were compared with the checkpoint's on 200 rows or more, and its threshold serves answers."""
+    parity, calibration = shipped.variant.parity, shipped.calibration
+    assert parity is not None
+    assert parity.inputs >= 200
+    assert calibration is not None, shipped.calibration_problem
+    assert calibration.feasible
+    assert calibration.variant == shipped.variant.hash
+
+
+@pytest.mark.parametrize(
+    ("line", "repaired"),
+    [
+        ("for i in rnage(10)", "for i in range(10):"),
+        ("retrun self.name", "return self.name"),
+        ("    def get(self, key)", "    def get(self, key):"),
+        ("import os", "import os"),
+    ],
+)
+def test_it_repairs_a_line(shipped: PocketModel, line: str, repaired: str) -> None:
+    """Plain slips are repaired, and a line that is right stays."""
+    assert shipped.generate(line).text == repaired
+
+
+def test_the_lines_around_reveal_a_name(shipped: PocketModel) -> None:
+    """A name that is spelled right above is put right below."""
+    fields = {"before": "counter = 0\nfor item in items:", "line": "    coutner += 1", "after": ""}
+    assert shipped.generate(fields).text == "    counter += 1"
+
+
+def test_a_device_suggests_without_a_training_library() -> None:
+    """A fresh process that prints a suggestion has imported neither torch nor transformers."""
+    program = (
+        "import sys; from pocketseq.cli import main; code = main(['suggest', 'for i in rnage(10)'])\n"
+        "sys.exit(code or sorted({'torch', 'transformers', 'onnx'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout) == (0, "for i in range(10):\n"), done.stderr
