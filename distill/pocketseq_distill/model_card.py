@@ -43,13 +43,13 @@ def _lines(name: str, card: CheckpointCard) -> Iterator[str]:
         f"An encoder-decoder for the task *{card.task}*: {metrics['parameters'] / 1e6:.1f} million parameters, "
         f"{metrics['size_bytes'] / 1e6:.1f} MB. `AutoModelForSeq2SeqLM.from_pretrained` loads it; `pocketseq serve` serves it."
     )
-    if card.data:
-        yield from ("", "## Data", "")
-        yield f"{card.data['rows']:,} rows of *{card.task}*, fingerprint `{card.data['fingerprint']}`."
+    if card.teacher:
+        yield f"Distilled from the teacher with the fingerprint `{card.teacher}`."
     if card.task in TASKS:
         yield "Rows come from the standard library of the interpreter that trained it, split by file; no test file was trained on."
-    if card.training:
-        yield from _training_lines(card)
+    for number, stage in enumerate(_stages(card), start=1):
+        yield from _training_lines(stage, number)
+    yield from ("", "Libraries: " + ", ".join(f"{library} {version}" for library, version in card.versions.items()) + ".")
     yield from ("", "## Metrics", "", f"On {metrics['n']:,} rows of the test split, answered greedily.", "", "| | |", "|---|---|")
     yield from (f"| {label} | {100 * metrics[key]:.1f}% |" for key, label in _SHARES.items() if metrics[key] is not None)
     kinds: Mapping[str, Any] = metrics["by_kind"]
@@ -58,14 +58,23 @@ def _lines(name: str, card: CheckpointCard) -> Iterator[str]:
         yield from (f"| {kind} | {found['n']} | {100 * found['exact_match']:.1f}% |" for kind, found in kinds.items())
 
 
-def _training_lines(card: CheckpointCard) -> Iterator[str]:
-    training, source = card.training, f"distilled from `{card.teacher}`" if card.teacher else "trained from nothing"
-    yield from ("", "## Training", "")
+def _stages(card: CheckpointCard) -> list[Mapping[str, Any]]:
+    """Trainings that followed one another, first to last: what each learnt from, how, and how long."""
+    stages: list[Mapping[str, Any]] = []
+    stage: Mapping[str, Any] | None = {"data": card.data, "recipe": card.recipe, "training": card.training}
+    while stage and stage["training"]:
+        stages.insert(0, stage)
+        stage = stage["training"].get("before")
+    return stages
+
+
+def _training_lines(stage: Mapping[str, Any], number: int) -> Iterator[str]:
+    data, recipe, training = stage["data"], stage["recipe"], stage["training"]
+    yield from ("", f"## Training {number}", "")
     yield (
-        f"Recipe `{card.recipe['name']}`, {source}: {training['steps']:,} updates in {training['minutes']:.0f} minutes, "
-        f"{training['threads']} thread(s) of {training['device']}."
+        f"Recipe `{recipe['name']}`: {training['steps']:,} updates in {training['minutes']:.0f} minutes, "
+        f"{training['threads']} thread(s) of {training['device']}, on {data['rows']:,} rows with the fingerprint `{data['fingerprint']}`."
     )
     yield from ("", "| setting | value |", "|---|---|")
     for table in ("teacher", "teacher_train", "student", "train"):
-        yield from (f"| {key} | {value} |" for key, value in card.recipe.get(table, {}).items() if value is not None)
-    yield from ("", "Libraries: " + ", ".join(f"{library} {version}" for library, version in card.versions.items()) + ".")
+        yield from (f"| {key} | {value} |" for key, value in recipe.get(table, {}).items() if value is not None)

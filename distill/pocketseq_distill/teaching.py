@@ -161,7 +161,8 @@ def train_teacher(
     tokenized = tokenize(data.train, card.template, tokenizer, end_id=END_ID, max_target_tokens=card.max_new_tokens)
     validation = data.validation[: plan.validation_rows] if plan.validate_every else []
     torch.manual_seed(plan.seed)
-    model = TeacherModel.load(start).model if start else new_teacher(settings)
+    first = TeacherModel.load(start) if start else None
+    model = first.model if first else new_teacher(settings)
     trained = train(
         model,
         tokenized.rows,
@@ -176,5 +177,8 @@ def train_teacher(
         recipe={"name": recipe_name, "teacher": asdict(settings), "teacher_train": plan.to_json()},
         training={**trained.to_json(), **hardware()},
     )
+    if first:
+        before = {"data": first.card.data, "recipe": first.card.recipe, "training": first.card.training}
+        card = replace(card, training={**card.training, "before": before})
     save_checkpoint(model, output, card=card, tokenizer=folder)
     return card

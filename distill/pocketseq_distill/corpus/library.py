@@ -12,7 +12,7 @@ from pocketseq.examples import Example
 from pocketseq_distill.corpus.lines import code_lines
 from pocketseq_distill.corpus.sources import SPLITS, SourceFile, Split, source_files
 from pocketseq_distill.corpus.splits import Corpus, write_corpus
-from pocketseq_distill.corpus.tasks import TASKS, Task
+from pocketseq_distill.corpus.tasks import CLEAN_SHARE, TASKS, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,9 @@ class LibrarySettings:
     """Upper bound of rows in the train split."""
     held_out_rows: int = 2_000
     """Upper bound of rows in each of the other splits."""
+    clean_share: float = CLEAN_SHARE
+    """Share of train rows in which nothing is wrong. The other splits always have one in eight; a model that met more of them
+    in training leaves more right lines alone."""
     share: float = 1.0
     """Share of the files that are read, chosen by a stable hash; less than 1 for a quick run."""
     rows_per_file: int = 600
@@ -68,10 +71,11 @@ def build_library_corpus(
 def file_rows(file: SourceFile, task: Task, settings: LibrarySettings, *, number: int = 0) -> Iterator[Example]:
     """Rows that one pass takes from a file, at most ``rows_per_file`` of them, spread over the file by chance."""
     lines = list(code_lines(file.text))
+    clean_share = settings.clean_share if file.split == "train" else CLEAN_SHARE
     rng = Random(f"{settings.seed}/{number}/{task.name}/{file.name}")
     if len(lines) > settings.rows_per_file:
         lines = sorted(rng.sample(lines, settings.rows_per_file), key=lambda line: line.number)
     for line in lines:
-        row = task.make(line, f"{file.name}:{line.number}", rng)
+        row = task.make(line, f"{file.name}:{line.number}", rng, clean_share)
         if row is not None:
             yield row

@@ -14,7 +14,7 @@ from pocketseq_distill.corpus.lines import CodeLine, Token
 from pocketseq_distill.corpus.slips import make_slip
 
 CLEAN_SHARE: Final = 1 / 8
-"""Share of python-fix rows in which nothing is wrong."""
+"""Share of python-fix rows in which nothing is wrong, where a corpus does not ask for another."""
 _ALONE_SHARE: Final = 0.12
 """Share of rows without the lines around and without indentation, as when a single line is pasted."""
 _SECOND_SLIP_SHARE: Final = 0.08
@@ -29,15 +29,15 @@ class Task:
     template: Template
     max_new_tokens: int
     """Longest answer in tokens, end token included."""
-    make: Callable[[CodeLine, str, Random], Example | None]
-    """(line, source, random source) → a row, or None where the line offers none."""
+    make: Callable[[CodeLine, str, Random, float], Example | None]
+    """(line, source, random source, share of rows with nothing wrong) → a row, or None where the line offers none."""
 
 
-def _fix(line: CodeLine, source: str, rng: Random) -> Example | None:
+def _fix(line: CodeLine, source: str, rng: Random, clean_share: float) -> Example | None:
     if rng.random() < _ALONE_SHARE:
         line = _alone(line)
     kind, wrong = "clean", line.text
-    if rng.random() >= CLEAN_SHARE:
+    if rng.random() >= clean_share:
         slip = make_slip(line, rng)
         if slip is None:
             return None
@@ -48,7 +48,7 @@ def _fix(line: CodeLine, source: str, rng: Random) -> Example | None:
     return _example(fields, line.text, kind, source)
 
 
-def _complete(line: CodeLine, source: str, rng: Random) -> Example | None:
+def _complete(line: CodeLine, source: str, rng: Random, _clean_share: float) -> Example | None:
     starts = [token.start for token in line.tokens[1:]]
     if not starts:
         return None
