@@ -73,7 +73,8 @@ def _training_lines(stage: Mapping[str, Any], number: int) -> Iterator[str]:
     yield from ("", f"## Training {number}", "")
     yield (
         f"Recipe `{recipe['name']}`: {training['steps']:,} updates in {training['minutes']:.0f} minutes, "
-        f"{training['threads']} thread(s) of {training['device']}, on {data['rows']:,} rows with the fingerprint `{data['fingerprint']}`."
+        f"{training['threads']} thread(s) of {training['device']}, "
+        f"on {data['rows']:,} rows with the fingerprint `{data['fingerprint']}`."
     )
     yield from ("", "| setting | value |", "|---|---|")
     for table in ("teacher", "teacher_train", "student", "train"):
