@@ -30,8 +30,17 @@ def record_evaluation(path: Path, evaluation: Evaluation) -> None:
         evaluation: What it came to on held-out rows.
     """
     figures = {key: value for key, value in evaluation.to_json().items() if key not in ("name", "predictions")}
-    card = replace(CheckpointCard.read(path), metrics=figures)
-    card.write(path)
+    replace(CheckpointCard.read(path), metrics=figures).write(path)
+    write_model_card(path)
+
+
+def write_model_card(path: Path) -> None:
+    """Write ``README.md`` from what ``distillation.json`` says.
+
+    Args:
+        path: Directory of a checkpoint whose evaluation is recorded.
+    """
+    card = CheckpointCard.read(path)
     with writing(path / "README.md") as file:
         file.write("\n".join(_lines(path.name, card)) + "\n")
 

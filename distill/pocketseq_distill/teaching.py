@@ -174,7 +174,11 @@ def train_teacher(
     card = replace(
         card,
         data={"fingerprint": data.fingerprint, "rows": len(tokenized.rows), **tokenized.left_out},
-        recipe={"name": recipe_name, "teacher": asdict(settings), "teacher_train": plan.to_json()},
+        recipe={
+            "name": recipe_name,
+            "teacher": {"start": settings.start} if first else asdict(settings),
+            "teacher_train": plan.to_json(),
+        },
         training={**trained.to_json(), **hardware()},
     )
     if first:
