@@ -39,7 +39,7 @@ def test_it_is_verified_and_calibrated(shipped: PocketModel) -> None:
 @pytest.mark.parametrize(
     ("line", "repaired"),
     [
-        ("for i in rnage(10)", "for i in range(10):"),
+        ("for i in rnage(10):", "for i in range(10):"),
         ("retrun self.name", "return self.name"),
         ("    def get(self, key)", "    def get(self, key):"),
         ("import os", "import os"),
@@ -59,8 +59,8 @@ def test_the_lines_around_reveal_a_name(shipped: PocketModel) -> None:
 def test_a_device_suggests_without_a_training_library() -> None:
     """A fresh process that prints a suggestion has imported neither torch nor transformers."""
     program = (
-        "import sys; from pocketseq.cli import main; code = main(['suggest', 'for i in rnage(10)'])\n"
-        "sys.exit(code or sorted({'torch', 'transformers', 'onnx'} & set(sys.modules)))"
+        "import sys; from pocketseq.cli import main; code = main(['suggest', 'for i in rnage(10):'])\n"
+        "sys.exit(code or ', '.join({'torch', 'transformers', 'onnx'} & set(sys.modules)) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stdout) == (0, "for i in range(10):\n"), done.stderr
