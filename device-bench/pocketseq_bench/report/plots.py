@@ -30,14 +30,14 @@ def risk_coverage_plot(hybrid: HybridFindings) -> str:
     shapes.append(path(zip(map(x, curve.coverage), map(y, curve.risk), strict=True), "series student"))
     if hybrid.risk is not None:
         shapes.append(line(x(0), y(hybrid.risk), x(1), y(hybrid.risk), "series promise"))
-        shapes.append(text(x(1) - 4, y(hybrid.risk) - 6, f"promised: at most {share(hybrid.risk)}", "label end"))
+        shapes.append(text(x(0) + 6, y(hybrid.risk) - 6, f"promised: at most {share(hybrid.risk)}", "label start"))
     if hybrid.coverage > 0:
         served = curve.at(hybrid.coverage)
         shapes.append(dot(x(hybrid.coverage), y(served), "mark student"))
-        side = "end" if hybrid.coverage > 0.5 else "start"
+        side = "end" if hybrid.coverage > 0.65 else "start"
         words = f"{share(hybrid.coverage)} served, {share(served)} wrong"
         shift = -10 if side == "end" else 10
-        shapes.append(text(x(hybrid.coverage) + shift, y(served) - 12, words, f"strong {side}"))
+        shapes.append(text(x(hybrid.coverage) + shift, y(served) + 18, words, f"strong {side}"))
     return picture(WIDTH, HEIGHT, "Risk against coverage on the test split", shapes)
 
 
