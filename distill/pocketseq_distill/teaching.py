@@ -94,8 +94,8 @@ def copy_teacher(source: Path, output: Path) -> CheckpointCard:
 def new_teacher(settings: TeacherSettings) -> PreTrainedModel:
     """Build an untrained T5: normalised before each sublayer, relative positions, one table for all embeddings.
 
-    The encoder's heads begin with what small updates reach only slowly: each looks at a neighbour of its own, the last two at what is
-    near. In short trials on a CPU the place of a slip was found earlier for it.
+    The encoder's heads begin with what small updates reach only slowly: each looks at a neighbour of its own, the last two at what
+    is near. In short trials on a CPU the place of a slip was found earlier for it.
     """
     model = T5ForConditionalGeneration(
         T5Config(
