@@ -79,6 +79,21 @@ def test_selected_rows_go_on_as_they_were(runtime: AnyRuntime) -> None:
     assert first.cache.length == 1
 
 
+def test_tokens_can_be_taken_back(runtime: AnyRuntime) -> None:
+    """What follows the tokens that were kept is what would have followed them at first, and the longer cache stays as it was."""
+    memory = runtime.encode(IDS, MASK)
+    first = runtime.step(np.array([[0], [0]], dtype=np.int64), memory, runtime.start(2)).cache
+    longer = runtime.step(np.array([[75, 77], [76, 78]], dtype=np.int64), memory, first).cache
+    tokens = np.array([[79], [80]], dtype=np.int64)
+    for length, before in ((1, first), (0, runtime.start(2))):
+        kept = runtime.keep(longer, length)
+        assert kept.length == length
+        found, expected = (runtime.step(tokens, memory, cache) for cache in (kept, before))
+        np.testing.assert_allclose(found.logprobs, expected.logprobs, atol=1e-5)
+    assert longer.length == 3
+    assert {value.shape for value in longer.feeds.values()} == {(2, HEADS, 3, HEAD_DIM)}
+
+
 def test_a_step_does_not_change_its_cache(runtime: AnyRuntime) -> None:
     """The same cache can be continued twice: beams and threads share it."""
     memory = runtime.encode(IDS, MASK)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from pocketseq.testing import byte_tokenizer, scripted_model
+from pocketseq.testing import ScriptedRuntime, byte_tokenizer, scripted_model
 
 
 def test_a_scripted_model_answers_from_its_table() -> None:
@@ -43,3 +44,14 @@ def test_the_byte_tokenizer_keeps_every_text() -> None:
         assert len(tokenizer.text_ids(text)) == len(text.encode())
         assert tokenizer.decode(tokenizer.text_ids(text)) == text
     assert tokenizer.special_id("<line>") == 3
+
+
+def test_a_script_goes_back_to_an_earlier_place() -> None:
+    """As a runtime takes tokens back that proved wrong."""
+    runtime = ScriptedRuntime(lambda ids: [(5, 1.0), (6, 1.0), (7, 1.0)], vocab_size=8, end_id=1)
+    ids = np.array([[3]], dtype=np.int64)
+    memory = runtime.encode(ids, np.ones_like(ids))
+    longer = runtime.step(np.array([[2, 5]], dtype=np.int64), memory, runtime.start(1)).cache
+    again = runtime.step(np.array([[5, 6]], dtype=np.int64), memory, runtime.keep(longer, 1))
+    assert again.logprobs[0].argmax(axis=-1).tolist() == [6, 7]
+    assert (longer.length, again.cache.length) == (2, 3)

@@ -102,6 +102,9 @@ class NumpyRuntime:
         kept = NumpyMemory(cross=cross, mask=memory.mask[rows], pooled=memory.pooled[rows])
         return kept, [(key[rows], value[rows]) for key, value in cache]
 
+    def keep(self, cache: Any, length: int) -> Any:
+        return [(key[:, :, :length], value[:, :, :length]) for key, value in cache]
+
     def _heads(self, x: Floats, name: str) -> Floats:
         return (x @ self._w[name]).reshape(*x.shape[:2], HEADS, HEAD_DIM).transpose(0, 2, 1, 3)
 

@@ -87,6 +87,10 @@ class OnnxRuntime:
         kept = OnnxMemory(feeds={name: value[rows] for name, value in memory.feeds.items()}, pooled=memory.pooled[rows])
         return kept, OnnxCache(feeds={name: value[rows] for name, value in cache.feeds.items()}, length=cache.length)
 
+    def keep(self, cache: OnnxCache, length: int) -> OnnxCache:
+        """Take tokens back; see ``Runtime.keep``."""
+        return OnnxCache(feeds={name: value[:, :, :length] for name, value in cache.feeds.items()}, length=length)
+
 
 def _open(files: Mapping[str, Path], name: str, inputs: set[str], outputs: list[str], threads: int) -> Any:
     """Open one graph and hold its inputs and outputs against the contract."""

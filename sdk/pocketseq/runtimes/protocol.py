@@ -1,4 +1,4 @@
-"""What the SDK asks of a runtime: encode once, step token by token, keep some rows of a batch."""
+"""What the SDK asks of a runtime: encode once, step token by token, keep some rows of a batch or some tokens of a cache."""
 
 from __future__ import annotations
 
@@ -64,6 +64,14 @@ class Runtime(Protocol[MemoryT, CacheT]):
             memory: What ``encode`` gave.
             cache: Its cache.
             rows: int64 [rows], positions in the batch.
+        """
+
+    def keep(self, cache: CacheT, length: int) -> CacheT:
+        """The cache as it was after its first ``length`` tokens, so that tokens that proved wrong can be taken back.
+
+        Args:
+            cache: What a step gave; it stays as it was.
+            length: From 0 to the number of tokens in the cache.
         """
 
 

@@ -83,6 +83,10 @@ class ScriptedRuntime:
         scripts = tuple(memory.scripts[row] for row in rows.tolist())
         return ScriptedMemory(scripts=scripts, pooled=memory.pooled[rows]), ScriptedCache(batch=len(rows), length=cache.length)
 
+    def keep(self, cache: ScriptedCache, length: int) -> ScriptedCache:
+        """An earlier place in every script."""
+        return ScriptedCache(batch=cache.batch, length=length)
+
 
 def scripted_model(
     answers: Mapping[str, str],
