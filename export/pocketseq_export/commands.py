@@ -13,15 +13,20 @@ from typing import Final
 from pocketseq.commands import Command
 from pocketseq.errors import DataError, MissingExtraError
 
-NEEDS: Final = ("torch", "transformers", "onnx")
+NEEDS: Final = ("torch", "transformers")
 
 
 def configure_export(parser: ArgumentParser) -> None:
     """Declare the arguments of ``export``."""
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a Hugging Face encoder-decoder directory")
     parser.add_argument("-o", "--output", type=Path, metavar="BUNDLE", required=True, help="directory to write")
-    parser.add_argument("--to", default="onnx", metavar="RUNTIME[,…]", help="runtimes to write programs for (default: onnx)")
-    parser.add_argument("--precision", default="fp32,int8", metavar="P[,…]", help="precisions (default: fp32,int8)")
+    parser.add_argument("--to", default="onnx", metavar="RUNTIME[,…]", help="onnx, tflite, coreml (default: onnx)")
+    parser.add_argument(
+        "--precision",
+        default="fp32,int8",
+        metavar="P[,…]",
+        help="precisions for each runtime, or RUNTIME/PRECISION for one (default: fp32,int8)",
+    )
     parser.add_argument("--name", help="name of the bundle (default: that of the directory)")
 
 

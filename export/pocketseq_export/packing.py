@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version as installed
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,13 +17,14 @@ from pocketseq.manifest import BundleFile, Generation, Geometry, Manifest, Varia
 from pocketseq.storage import MANIFEST
 from pocketseq.template import MARK_TOKENS, Template
 from pocketseq.tokenizer import TextTokenizer
+from pocketseq_export.exporters import exporter, wanted_variants
 
 if TYPE_CHECKING:
-    from pocketseq_export.graphs import GraphSpec
+    from pocketseq_export.graphs import EncoderDecoder, GraphSpec
     from pocketseq_export.reference import Reference
 
-RUNTIMES: Final = ("onnx",)
-"""Runtimes that programs are written for."""
+WRITTEN_WITH: Final = ("coremltools", "litert-torch", "onnx", "torch", "transformers")
+"""Libraries whose versions go into the provenance, where they are installed."""
 UNBOUNDED_TARGET_TOKENS: Final = 4096
 """Longest answer where relative positions set no limit: a bound all the same, so that no request runs for ever."""
 
@@ -31,7 +33,7 @@ def export_checkpoint(
     checkpoint: Path,
     bundle: Path,
     *,
-    runtimes: Sequence[str] = RUNTIMES,
+    runtimes: Sequence[str] = ("onnx",),
     precisions: Sequence[str] = ("fp32", "int8"),
     name: str | None = None,
     version: str = "1",
@@ -41,8 +43,8 @@ def export_checkpoint(
     Args:
         checkpoint: A Hugging Face directory of a supported architecture.
         bundle: Directory to write; a bundle that is there already is replaced once the new one is whole.
-        runtimes: Some of ``RUNTIMES``.
-        precisions: Some of ``fp32`` and ``int8``.
+        runtimes: Some of ``onnx``, ``tflite`` and ``coreml``.
+        precisions: Such as ``int8``, for each of the runtimes, or ``onnx/int4`` for one.
         name: Name of the bundle; None takes that of the directory.
         version: Version of the bundle.
 
@@ -51,28 +53,20 @@ def export_checkpoint(
 
     Raises:
         CheckpointError: not a checkpoint that can be exported.
-        BundleError: an unknown runtime or precision, or the directory holds something else.
+        BundleError: an unknown runtime, a precision that a runtime cannot hold, or the directory holds something else.
+        MissingExtraError: a runtime's libraries are not installed.
     """
-    _check_names("runtime", runtimes, RUNTIMES)
+    wanted = wanted_variants(runtimes, precisions)
     from pocketseq_export.graphs import author
-    from pocketseq_export.onnx import PRECISIONS, write_programs
     from pocketseq_export.reference import Reference
     from pocketseq_export.tokenizer import write_tokenizer
 
-    _check_names("precision", precisions, tuple(PRECISIONS))
     reference = Reference.load(checkpoint)
     model = author(reference.model)
     with _replacing(bundle) as directory:
         tokenizer = write_tokenizer(checkpoint, directory / "tokenizer.json")
         _check_fit(checkpoint, tokenizer, reference.card.template, model.spec)
-        variants = []
-        for precision in dict.fromkeys(precisions):
-            folder = directory / "onnx" / precision
-            folder.mkdir(parents=True)
-            files = [path.relative_to(directory).as_posix() for path in write_programs(model, folder, precision=precision)]
-            variants.append(
-                Variant(runtime="onnx", precision=precision, files=tuple(BundleFile.describe(directory, file) for file in files))
-            )
+        variants = [write_variant(model, directory, label) for label in wanted]
         manifest = Manifest(
             name=name or bundle.resolve().name,
             version=version,
@@ -87,6 +81,25 @@ def export_checkpoint(
         )
         write_manifest(directory, manifest)
     return manifest
+
+
+def write_variant(model: EncoderDecoder, directory: Path, label: str) -> Variant:
+    """Write one variant's programs, such as those of ``onnx/int8``, into a bundle's directory."""
+    runtime, _, precision = label.partition("/")
+    folder = directory / runtime
+    folder.mkdir(exist_ok=True)
+    written = exporter(runtime).write_programs(model, folder, precision=precision)
+    files = tuple(BundleFile.describe(directory, path.relative_to(directory).as_posix()) for path in written)
+    return Variant(runtime=runtime, precision=precision, files=files)
+
+
+def remove_variant(directory: Path, variant: Variant) -> None:
+    """Remove a variant's own files from a bundle's directory, and the folders that are empty then."""
+    for file in variant.files:
+        (directory / file.path).unlink(missing_ok=True)
+    for folder in sorted({parent for file in variant.files for parent in Path(file.path).parents[:-1]}, reverse=True):
+        if not any((directory / folder).iterdir()):
+            (directory / folder).rmdir()
 
 
 @contextmanager
@@ -114,12 +127,6 @@ def _replacing(bundle: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _check_names(kind: str, asked: Sequence[str], known: Sequence[str]) -> None:
-    unknown = [name for name in asked if name not in known]
-    if unknown or not asked:
-        raise BundleError(f"expected each {kind} to be one of {', '.join(known)}, found {', '.join(unknown) or 'none'}")
 
 
 def _check_fit(checkpoint: Path, tokenizer: TextTokenizer, template: Template, spec: GraphSpec) -> None:
@@ -163,7 +170,7 @@ def _longest_target(spec: GraphSpec) -> int:
 
 def _provenance(reference: Reference) -> dict[str, Any]:
     card = reference.card
-    libraries = {library: installed(library) for library in ("onnx", "torch", "transformers")}
+    libraries = {library: installed(library) for library in WRITTEN_WITH if find_spec(library.replace("-", "_"))}
     return {
         "architecture": reference.model.config.model_type,
         "parameters": sum(parameter.numel() for parameter in reference.model.parameters()),

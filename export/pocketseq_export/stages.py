@@ -13,7 +13,7 @@ from pocketseq.examples import read_examples
 from pocketseq.files import write_json
 from pocketseq.pipeline import Recipe, Stage
 
-NEEDS: Final = ("torch", "transformers", "onnx")
+NEEDS: Final = ("torch", "transformers")
 """Modules beyond the base install."""
 
 
@@ -22,9 +22,9 @@ class ExportSettings:
     """The recipe's ``[export]``."""
 
     runtimes: tuple[str, ...] = ("onnx",)
-    """Runtimes to write programs for."""
+    """Runtimes to write programs for: ``onnx``, ``tflite``, ``coreml``."""
     precisions: tuple[str, ...] = ("fp32", "int8")
-    """Precisions to write them in."""
+    """Precisions to write them in: ``int8`` for each of the runtimes, ``onnx/int4`` for one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +54,16 @@ def export_stage(recipe: Recipe, directory: Path) -> None:
 def verify_stage(recipe: Recipe, directory: Path) -> None:
     """``bundle``, ``student`` and the validation split → ``verification.json``, and what it found in the bundle's manifest."""
     from pocketseq.bundle import open_bundle
+    from pocketseq_export.exporters import wanted_variants
     from pocketseq_export.verification import verify_bundle
 
     settings = recipe.settings("verify", VerifySettings)
     if settings.rows < 1:
         raise RecipeError(f"recipe {recipe.name!r}: [verify]: rows: expected at least 1, found {settings.rows}")
     with open_bundle(directory / "bundle") as bundle:
-        there = {variant.precision for variant in bundle.manifest.variants}
-    if there != set(recipe.settings("export", ExportSettings).precisions):
+        there = {variant.label for variant in bundle.manifest.variants}
+    asked = recipe.settings("export", ExportSettings)
+    if there != set(wanted_variants(asked.runtimes, asked.precisions)):
         # An earlier verification with other settings has dropped a variant, which deserves a new trial.
         export_stage(recipe, directory)
     rows = list(islice(read_examples(directory / "data" / "validation.jsonl"), settings.rows))

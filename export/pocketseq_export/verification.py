@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from pocketseq.manifest import Manifest, Parity, Variant
 from pocketseq.metrics import RowMetrics, evaluate_rows
 from pocketseq.records import plain
 from pocketseq.tokenizer import TextTokenizer
+from pocketseq_export.packing import remove_variant
 
 if TYPE_CHECKING:
     from pocketseq_export.parity import Comparison
@@ -179,4 +179,4 @@ def _apply(bundle: Path, manifest: Manifest, verdicts: Sequence[Verdict]) -> Non
         raise BundleError(f"{bundle}: expected a variant that answers as well as the checkpoint, found none ({reasons})")
     write_manifest(bundle, replace(manifest, variants=tuple(kept)))
     for variant in dropped:
-        shutil.rmtree(bundle / Path(variant.files[0].path).parent)
+        remove_variant(bundle, variant)

@@ -105,7 +105,7 @@ def test_no_weight_is_stored_twice(build: Any, precision: str, tmp_path: Path) -
     """Neither a table that encoder, decoder and output share, nor any weight in both graphs."""
     graph = author(build())
     open_programs(graph, tmp_path, precision)
-    stored = (tmp_path / "weights.bin").stat().st_size
+    stored = (tmp_path / precision / "weights.bin").stat().st_size
     weights = sum(parameter.numel() for parameter in graph.parameters())
     if precision == "fp32":
         assert stored <= 4 * weights * 1.05
@@ -115,7 +115,7 @@ def test_no_weight_is_stored_twice(build: Any, precision: str, tmp_path: Path) -
     places = {
         tuple(sorted((entry.key, entry.value) for entry in tensor.external_data))
         for name in ("encode.onnx", "step.onnx")
-        for tensor in onnx.load(tmp_path / name, load_external_data=False).graph.initializer
+        for tensor in onnx.load(tmp_path / precision / name, load_external_data=False).graph.initializer
         if tensor.dims[:1] == [VOCAB] and np.prod(tensor.dims) == VOCAB * graph.spec.d_model
     }
     assert len(places) == (1 if graph.spec.tied_output else 2)
@@ -127,4 +127,4 @@ def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         write_programs(author(t5()), tmp_path / name, precision="int8")
     for file in ("encode.onnx", "step.onnx", "weights.bin"):
-        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "other" / file).read_bytes()
+        assert (tmp_path / "one" / "int8" / file).read_bytes() == (tmp_path / "other" / "int8" / file).read_bytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ import pytest
 from tests.export.models import bart, t5, write_checkpoint
 
 from pocketseq.bundle import open_bundle
-from pocketseq.errors import BundleError, CheckpointError
+from pocketseq.errors import BundleError, CheckpointError, MissingExtraError
 from pocketseq.model import PocketModel
 from pocketseq.template import Field, Template
 from pocketseq.tokenizer import TextTokenizer
-from pocketseq_export import export_checkpoint
+from pocketseq_export import export_checkpoint, exporters
+from pocketseq_export.exporters import exporter, wanted_variants
+from pocketseq_export.packing import remove_variant
 
 
 @pytest.fixture
@@ -71,9 +74,10 @@ def test_only_a_bundle_is_replaced(checkpoint: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"precisions": ["int3"]}, "expected each precision to be one of fp32, int8, found int3"),
-        ({"precisions": []}, "found none"),
-        ({"runtimes": ["onnx", "abacus"]}, "expected each runtime to be one of onnx, found abacus"),
+        ({"precisions": ["int3"]}, r"expected precisions that onnx can hold \(fp32, int8.*\), found int3; .* such as onnx/int3"),
+        ({"precisions": []}, "expected at least one precision, found none"),
+        ({"precisions": ["int8", "tflite/int8"]}, "expected precisions of onnx, found tflite/int8; name their runtime too"),
+        ({"runtimes": ["onnx", "abacus"]}, "expected each runtime to be one of onnx.*, found abacus"),
     ],
 )
 def test_unknown_runtimes_and_precisions_are_refused(
@@ -82,6 +86,29 @@ def test_unknown_runtimes_and_precisions_are_refused(
     """By name, with those that there are."""
     with pytest.raises(BundleError, match=message):
         export_checkpoint(checkpoint, tmp_path / "bundle", **asked)
+
+
+def test_a_missing_extra_ends_in_the_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each runtime has an extra of its own."""
+    monkeypatch.setattr(exporters, "find_spec", lambda name: None if name == "onnx" else find_spec(name))
+    with pytest.raises(MissingExtraError, match=r'\'onnx\', which is not installed; .*pip install "pocketseq\[onnx\]"$'):
+        exporter("onnx")
+
+
+def test_a_precision_can_be_asked_of_one_runtime() -> None:
+    """And one that is asked twice is written once."""
+    assert wanted_variants(["onnx"], ["int8", "onnx/fp32", "onnx/int8"]) == ("onnx/int8", "onnx/fp32")
+
+
+def test_removing_a_variant_removes_its_own_files(checkpoint: Path, tmp_path: Path) -> None:
+    """What lies beside them stays, and no empty folder is left."""
+    written = export_checkpoint(checkpoint, tmp_path / "bundle")
+    (tmp_path / "bundle" / "onnx" / "fp32" / "notes.txt").write_text("mine")
+    for variant in written.variants:
+        remove_variant(tmp_path / "bundle", variant)
+    assert sorted(path.name for path in (tmp_path / "bundle").rglob("*")) == [
+        "fp32", "manifest.json", "notes.txt", "onnx", "tokenizer.json",
+    ]  # fmt: skip
 
 
 def test_an_unsupported_architecture_is_refused_before_its_weights_are_read(checkpoint: Path, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def write_programs(model: EncoderDecoder, directory: Path, *, precision: str) ->
 
     Args:
         model: See ``author``.
-        directory: Where the files go; it exists.
+        directory: The runtime's folder of a bundle, which exists; the files go into a folder of the precision's name.
         precision: One of ``PRECISIONS``.
 
     Returns:
@@ -41,6 +41,8 @@ def write_programs(model: EncoderDecoder, directory: Path, *, precision: str) ->
     encode, step = GraphBuilder("encode", weights), GraphBuilder("step", weights)
     write_encode(LayerWriter(encode, written.encode, model.spec), model)
     write_step(LayerWriter(step, written.step, model.spec), model)
+    directory = directory / precision
+    directory.mkdir()
     weights.write(directory)
     encode.write(directory / ENCODE)
     step.write(directory / STEP)

@@ -2,33 +2,66 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Final
 
 from pocketseq.bundle import Bundle
 from pocketseq.errors import RuntimeUnavailableError
-from pocketseq.manifest import Variant
+from pocketseq.manifest import Geometry, Variant
 from pocketseq.runtimes.protocol import AnyRuntime
 
-_LIBRARIES: Final = {"onnx": "onnxruntime"}
-"""Module that a runtime needs, by the runtime's name in a manifest."""
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """What runs the variants of one runtime."""
+
+    modules: tuple[str, ...]
+    """One of them must be installed; the first goes before the others."""
+    remedy: str
+    """Command that installs it."""
+    open: Callable[[Mapping[str, Path], Geometry, int], AnyRuntime]
+    """From verified files by path within the bundle, geometry and threads to a runtime; imports the library."""
+    platform: str | None = None
+    """``sys.platform`` where it runs; None is everywhere."""
+
+
+def _open_onnx(files: Mapping[str, Path], geometry: Geometry, threads: int) -> AnyRuntime:
+    from pocketseq.runtimes.onnx import OnnxRuntime
+
+    return OnnxRuntime(files, geometry, threads=threads)
+
+
+LIBRARIES: Final[Mapping[str, Library]] = {
+    "onnx": Library(("onnxruntime",), "pip install onnxruntime", _open_onnx),
+}
+"""By the runtime's name in a manifest."""
 
 
 def require_runtime(variant: Variant) -> None:
     """Check, without importing it, that the library that a variant needs is installed.
 
     Raises:
-        RuntimeUnavailableError: unknown to this version, or not installed.
+        RuntimeUnavailableError: unknown to this version, of another system, or not installed.
     """
-    library = _LIBRARIES.get(variant.runtime)
+    library = LIBRARIES.get(variant.runtime)
     if library is None:
         raise RuntimeUnavailableError(
-            f"expected a runtime among {sorted(_LIBRARIES)}, found {variant.runtime!r}; "
+            f"expected a runtime among {sorted(LIBRARIES)}, found {variant.runtime!r}; "
             'choose another variant, or mend it with: pip install --upgrade "pocketseq"'
         )
-    if find_spec(library) is None:
+    if library.platform not in (None, sys.platform):
         raise RuntimeUnavailableError(
-            f"the variant {variant.label} needs the module {library!r}, which is not installed; mend it with: pip install {library}"
+            f"the variant {variant.label} needs a system of the kind {library.platform!r}, found {sys.platform!r}; "
+            "choose another variant"
+        )
+    if not any(find_spec(module) for module in library.modules):
+        raise RuntimeUnavailableError(
+            f"the variant {variant.label} needs the module {' or '.join(map(repr, library.modules))}, which is not installed; "
+            f"mend it with: {library.remedy}"
         )
 
 
@@ -45,6 +78,4 @@ def open_runtime(bundle: Bundle, variant: Variant, *, threads: int = 1) -> AnyRu
         BundleCorruptError: a file is missing, truncated or changed.
     """
     require_runtime(variant)
-    from pocketseq.runtimes.onnx import OnnxRuntime
-
-    return OnnxRuntime(bundle.paths(variant.files), bundle.manifest.geometry, threads=threads)
+    return LIBRARIES[variant.runtime].open(bundle.paths(variant.files), bundle.manifest.geometry, threads)
