@@ -2,38 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, Final
 
 import numpy as np
 
-from pocketseq.confidence import confidence
-from pocketseq.decoding import Decoded, Emission, Sampling, collect, decoded, emissions
+from pocketseq.answers import Answers
+from pocketseq.decoding import (
+    Decoded,
+    Emission,
+    Halt,
+    StopStrings,
+    beam_search,
+    best,
+    collect,
+    constrained,
+    drawing,
+    emissions,
+    greedy,
+    score_targets,
+)
+from pocketseq.decoding.grammar import GrammarState, Vocabulary
 from pocketseq.errors import InputError
+from pocketseq.job import Job, milliseconds
 from pocketseq.manifest import Manifest
-from pocketseq.results import Result, Timing
+from pocketseq.options import Request
+from pocketseq.plan import Plan, make_plan
+from pocketseq.results import Result, Score
 from pocketseq.runtimes.protocol import AnyRuntime
 from pocketseq.streaming import text_stream
-from pocketseq.template import EncodedInput, Input, Overflow
+from pocketseq.template import EncodedInput, Input
 from pocketseq.tokenizer import TextTokenizer
 
 _BATCH: Final = 32
 """Rows that run at once: more bring little on a CPU and take memory."""
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """An input that was read, and how to answer it."""
-
-    encoded: EncodedInput
-    started: float
-    """``perf_counter`` at the call, in seconds."""
-    tokenize_ms: float
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Engine:
     """Tokenizer and runtime of a model; safe to share between threads."""
 
@@ -43,99 +50,196 @@ class Engine:
     runtime: AnyRuntime
     scorer: str
     """Name of the confidence scorer."""
+    _vocabulary: Vocabulary | None = field(default=None, init=False)
 
-    def read(self, source: Input, overflow: Overflow) -> Job:
+    def plan(self, request: Request) -> Plan:
+        """Hold a request against the model; see ``make_plan``."""
+        return make_plan(self.manifest, self.tokenizer, request)
+
+    def read(self, source: Input, request: Request, *, called: float, number: int = 0) -> Job:
         """Check an input and turn it into token ids.
 
+        Args:
+            source: What the caller gave.
+            request: How it is to be answered.
+            called: ``perf_counter`` at the call, from which the deadline counts.
+            number: Place among the inputs of the call.
+
         Raises:
-            InputError: not what the template takes, or an unknown ``overflow``.
+            InputError: not what the template takes.
             InputTooLongError: over the budget, and ``overflow`` is ``refuse``.
         """
         started = perf_counter()
-        if overflow not in ("truncate", "refuse"):
-            raise InputError(f"overflow: expected 'truncate' or 'refuse', found {overflow!r}")
-        encoded = self.manifest.template.encode(self.tokenizer, source, overflow=overflow)
+        encoded = self.manifest.template.encode(self.tokenizer, source, overflow=request.overflow)
         if not encoded.ids:
             raise InputError("expected text that the model's vocabulary knows, found no token in it")
-        return Job(encoded=encoded, started=started, tokenize_ms=_milliseconds(started))
+        return Job(
+            encoded=encoded,
+            number=number,
+            started=started,
+            tokenize_ms=milliseconds(started),
+            deadline=None if request.deadline_s is None else called + request.deadline_s,
+            cancellation=request.cancellation,
+        )
 
-    def answer(self, jobs: Sequence[Job], *, max_new_tokens: int, sampling: Sampling | None) -> list[Result]:
+    def read_all(self, sources: Sequence[Input], request: Request, *, called: float) -> list[Job]:
+        """Read the inputs of one call; see ``read``.
+
+        Raises:
+            InputError: with the number of the input.
+        """
+        jobs = []
+        for number, source in enumerate(sources):
+            try:
+                jobs.append(self.read(source, request, called=called, number=number))
+            except InputError as error:
+                raise type(error)(f"input {number}: {error}") from None
+        return jobs
+
+    def answer(self, jobs: Sequence[Job], plan: Plan) -> list[Result]:
         """Answer inputs, those of like length together, in the order given."""
         order = sorted(range(len(jobs)), key=lambda row: len(jobs[row].encoded.ids))
         results: dict[int, Result] = {}
         for first in range(0, len(order), _BATCH):
             rows = order[first : first + _BATCH]
-            started = perf_counter()
-            memory = self._encode([jobs[row].encoded for row in rows])
-            encode_ms = _milliseconds(started)
-            started = perf_counter()
-            steps = self._emissions(memory, rows, max_new_tokens, sampling)
-            answers = collect(steps, end_id=self.manifest.geometry.end_id)
-            decode_ms = _milliseconds(started)
-            for row in rows:
-                results[row] = self._result(jobs[row], answers[row], encode_ms, decode_ms)
+            halted = {row: reason for row in rows if (reason := jobs[row].halted())}
+            answers = Answers(self.manifest.template, self.tokenizer, self.scorer, plan)
+            for row, reason in halted.items():
+                results[row] = answers.empty(jobs[row], reason)
+            if rows := [row for row in rows if row not in halted]:
+                started = perf_counter()
+                memory = self._encode([jobs[row].encoded for row in rows])
+                answers.encode_ms = milliseconds(started)
+                started = perf_counter()
+                found = self._decode(memory, rows, jobs, plan)
+                answers.decode_ms = milliseconds(started)
+                for place, row in enumerate(rows):
+                    results[row] = answers.result(jobs[row], found[row], memory.pooled[place] if plan.request.pooled else None)
         return [results[row] for row in range(len(jobs))]
 
-    def stream(self, job: Job, *, max_new_tokens: int, sampling: Sampling | None) -> Generator[str, None, Result]:
+    def stream(self, job: Job, plan: Plan) -> Generator[str, None, Result]:
         """Answer one input piece by piece; the whole result is the generator's return value."""
-        text = text_stream(self.manifest.template, self.tokenizer, job.encoded)
-        end_id = self.manifest.geometry.end_id
+        text = text_stream(self.manifest.template, self.tokenizer, job.encoded, stops=plan.constraints.stop)
+        answers = Answers(self.manifest.template, self.tokenizer, self.scorer, plan)
+        for token in plan.prefix:
+            if piece := text.push(token):
+                yield piece
+        if reason := job.halted():
+            if piece := text.finish():
+                yield piece
+            return answers.empty(job, reason)
         started = perf_counter()
         memory = self._encode([job.encoded])
-        encode_ms = _milliseconds(started)
-        decode_ms = 0.0
-        steps = self._emissions(memory, [0], max_new_tokens, sampling)
-        emitted: list[tuple[int, float]] = []
+        answers.encode_ms = milliseconds(started)
+        steps = self._emissions(memory, [0], [job], plan)
+        emitted: list[Emission] = []
         while True:
             started = perf_counter()
             step = next(steps, None)
-            decode_ms += _milliseconds(started)  # not the time that the consumer takes between pieces
+            answers.decode_ms += milliseconds(started)  # not the time that the consumer takes between pieces
             if step is None:
                 break
-            token = int(step.ids[0])
-            emitted.append((token, float(step.logprobs[0])))
-            if token != end_id and (piece := text.push(token)):
+            emitted.append(step)
+            if step.endings.get(0) != "stop" and step.rows and (piece := text.push(int(step.ids[0]))):
                 yield piece
         if piece := text.finish():
             yield piece
-        return self._result(job, decoded(emitted, end_id=end_id), encode_ms, decode_ms)
+        return answers.result(job, [collect(emitted)[0]], memory.pooled[0] if plan.request.pooled else None)
+
+    def score(self, jobs: Sequence[Job], targets: Sequence[str], plan: Plan) -> list[Score]:
+        """Score given answers to inputs, in the order given.
+
+        Raises:
+            InputError: a target that is no edit of its input, or longer than the model's positions.
+        """
+        answers = Answers(self.manifest.template, self.tokenizer, self.scorer, plan)
+        wanted = [self._target(job, target, plan) for job, target in zip(jobs, targets, strict=True)]
+        order = sorted(range(len(jobs)), key=lambda row: len(wanted[row]))
+        scores: dict[int, Score] = {}
+        for first in range(0, len(order), _BATCH):
+            rows = order[first : first + _BATCH]
+            found = score_targets(
+                self.runtime,
+                self._encode([jobs[row].encoded for row in rows]),
+                prompt=plan.prompt,
+                targets=[wanted[row] for row in rows],
+                pad_id=self.manifest.geometry.pad_id,
+                alternatives=plan.request.alternatives,
+            )
+            scores.update(zip(rows, map(answers.score, found), strict=True))
+        return [scores[row] for row in range(len(jobs))]
+
+    def _target(self, job: Job, target: str, plan: Plan) -> list[int]:
+        ids = self.manifest.template.encode_target(self.tokenizer, job.encoded, target)
+        if ids is None:
+            raise InputError(
+                "target: expected an edit of what the model sees of the input, found a text that differs outside of it: "
+                f"{target!r:.80}"
+            )
+        longest = self.manifest.geometry.max_target_tokens - len(plan.prompt)
+        if len(ids) > longest:
+            raise InputError(f"target: expected at most {longest} tokens, found {len(ids)}; shorten it")
+        return [*ids, self.manifest.geometry.end_id]
 
     def _encode(self, inputs: Sequence[EncodedInput]) -> Any:
         longest = max(len(encoded.ids) for encoded in inputs)
         ids = np.full((len(inputs), longest), self.manifest.geometry.pad_id, dtype=np.int64)
-        mask = np.zeros_like(ids)
+        mask = np.zeros((len(inputs), longest), dtype=np.int64)
         for row, encoded in enumerate(inputs):
             ids[row, : len(encoded.ids)] = encoded.ids
             mask[row, : len(encoded.ids)] = 1
         return self.runtime.encode(ids, mask)
 
-    def _emissions(self, memory: Any, rows: Sequence[int], max_new_tokens: int, sampling: Sampling | None) -> Iterator[Emission]:
-        geometry = self.manifest.geometry
-        return emissions(
+    def _decode(self, memory: Any, rows: Sequence[int], jobs: Sequence[Job], plan: Plan) -> Mapping[int, Sequence[Decoded]]:
+        """The answers of each row, the best first: one without beams."""
+        if plan.request.beams is None:
+            return {row: (answer,) for row, answer in collect(self._emissions(memory, rows, jobs, plan)).items()}
+        return beam_search(
             self.runtime,
             memory,
             rows=rows,
-            start_id=geometry.start_id,
-            end_id=geometry.end_id,
-            max_new_tokens=max_new_tokens,
-            sampling=sampling,
+            prompt=plan.prompt,
+            end_id=self.manifest.geometry.end_id,
+            max_new_tokens=plan.max_new_tokens,
+            beams=plan.request.beams,
+            rules=plan.rules,
+            halt=_halt(rows, jobs),
+            found=None if (stops := self._stops(plan)) is None else stops.found,
         )
 
-    def _result(self, job: Job, answer: Decoded, encode_ms: float, decode_ms: float) -> Result:
-        ids = answer.ids[:-1] if answer.finish_reason == "stop" else answer.ids
-        text = self.manifest.template.decode(self.tokenizer, ids, job.encoded)
-        return Result(
-            text=text,
-            confidence=confidence(answer.logprobs, self.scorer),
-            tokens=answer.ids,
-            token_logprobs=answer.logprobs,
-            finish_reason=answer.finish_reason,
-            truncated=job.encoded.truncated,
-            timing=Timing(
-                tokenize_ms=job.tokenize_ms, encode_ms=encode_ms, decode_ms=decode_ms, total_ms=_milliseconds(job.started)
-            ),
-        )
+    def _emissions(self, memory: Any, rows: Sequence[int], jobs: Sequence[Job], plan: Plan) -> Iterator[Emission]:
+        stops = self._stops(plan)
+        arguments: dict[str, Any] = {
+            "rows": rows,
+            "prompt": plan.prompt,
+            "end_id": self.manifest.geometry.end_id,
+            "max_new_tokens": plan.max_new_tokens,
+            "halt": _halt(rows, jobs),
+            "ended": None if stops is None else stops.ended,
+            "alternatives": plan.request.alternatives,
+        }
+        if plan.is_greedy:
+            return greedy(self.runtime, memory, **arguments)
+        sampling = plan.request.sampling
+        choose = best if sampling is None else drawing(sampling, {row: jobs[row].number for row in rows})
+        if plan.rules is not None or plan.constraints.has_grammar:
+            choose = constrained(plan.rules, self._grammars(rows, plan), rows, plan.max_new_tokens, choose)
+        return emissions(self.runtime, memory, choose=choose, **arguments)
+
+    def _stops(self, plan: Plan) -> StopStrings | None:
+        if not plan.constraints.stop:
+            return None
+        return StopStrings(plan.constraints.stop, lambda ids: self.tokenizer.decode([*plan.prefix, *ids]))
+
+    def _grammars(self, rows: Sequence[int], plan: Plan) -> Mapping[int, GrammarState]:
+        if not plan.constraints.has_grammar:
+            return {}
+        if self._vocabulary is None:  # two threads may both make one: the same, and the first is forgotten
+            geometry = self.manifest.geometry
+            self._vocabulary = Vocabulary(self.tokenizer.definition, size=geometry.vocab_size, end_id=geometry.end_id)
+        vocabulary = self._vocabulary
+        return {row: vocabulary.start(plan.constraints, room=plan.max_new_tokens) for row in rows}
 
 
-def _milliseconds(since: float) -> float:
-    return 1000 * (perf_counter() - since)
+def _halt(rows: Sequence[int], jobs: Sequence[Job]) -> Halt | None:
+    return (lambda row: jobs[row].halted()) if any(jobs[row].can_halt for row in rows) else None

@@ -76,6 +76,8 @@ class Generation:
 
     max_new_tokens: int
     """Longest answer in tokens, end token included, unless the caller says otherwise."""
+    forced_prefix: tuple[int, ...] = ()
+    """Tokens that the decoder is given after the start token, such as the target's language; no part of the answer."""
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:

@@ -5,18 +5,23 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Unpack
 
 from pocketseq.bundle import open_bundle
 from pocketseq.confidence import DEFAULT_SCORER, SCORERS
-from pocketseq.decoding import Sampling
 from pocketseq.engine import Engine
 from pocketseq.errors import InputError, RuntimeUnavailableError
 from pocketseq.manifest import Calibration, Manifest, Variant
-from pocketseq.results import Result
+from pocketseq.options import Options, Request
+from pocketseq.results import Result, Score
 from pocketseq.runtimes.opening import open_runtime, require_runtime
 from pocketseq.runtimes.protocol import AnyRuntime
 from pocketseq.template import Input, Overflow, Template
 from pocketseq.tokenizer import TextTokenizer
+
+if TYPE_CHECKING:
+    from pocketseq.asynchronous import AsyncAnswer
 
 
 class PocketModel:
@@ -99,38 +104,25 @@ class PocketModel:
         """How an input is read."""
         return self.manifest.template
 
-    def generate(
-        self,
-        source: Input,
-        *,
-        max_new_tokens: int | None = None,
-        sampling: Sampling | None = None,
-        overflow: Overflow = "truncate",
-    ) -> Result:
+    def generate(self, source: Input, **options: Unpack[Options]) -> Result:
         """Answer one input.
 
         Args:
             source: A text for the template's primary field, or a mapping of field names to texts.
-            max_new_tokens: Longest answer, end token included; None takes the bundle's default.
-            sampling: How to draw tokens; None takes the likeliest, which is what calibration measured.
-            overflow: ``truncate`` cuts a field that is over its budget and says so in the result; ``refuse`` raises.
+            **options: ``max_new_tokens``, ``beams``, ``sampling``, ``constraints``, ``alternatives``, ``pooled``, ``overflow``,
+                ``deadline_s`` and ``cancellation``; see ``Options``.
 
         Raises:
-            InputError: not what the template takes, or an argument out of its range.
+            InputError: not what the template takes, an option out of its range, or two that exclude each other.
             InputTooLongError: over the budget, and ``overflow`` is ``refuse``.
+            MissingExtraError: a grammar without the extra ``grammar``.
         """
-        limit = self._limit(max_new_tokens)
+        called, request = perf_counter(), Request(**options)
         engine = self._opened()
-        return engine.answer([engine.read(source, overflow)], max_new_tokens=limit, sampling=sampling)[0]
+        plan = engine.plan(request)
+        return engine.answer([engine.read(source, request, called=called)], plan)[0]
 
-    def generate_batch(
-        self,
-        sources: Sequence[Input],
-        *,
-        max_new_tokens: int | None = None,
-        sampling: Sampling | None = None,
-        overflow: Overflow = "truncate",
-    ) -> list[Result]:
+    def generate_batch(self, sources: Sequence[Input], **options: Unpack[Options]) -> list[Result]:
         """Answer many inputs, those of like length together.
 
         A variant that quantizes activations as it runs may round an input differently beside others than alone: what is served
@@ -138,9 +130,7 @@ class PocketModel:
 
         Args:
             sources: Inputs as ``generate`` takes them.
-            max_new_tokens: See ``generate``.
-            sampling: See ``generate``.
-            overflow: See ``generate``.
+            **options: See ``generate``; the deadline is one for all.
 
         Returns:
             Results in the order of the inputs.
@@ -148,35 +138,18 @@ class PocketModel:
         Raises:
             InputError: as ``generate``, with the number of the input; nothing was answered then.
         """
-        if isinstance(sources, str | Mapping):
-            raise InputError(
-                f"expected a sequence of inputs, found one {type(sources).__name__}; call generate, or put it in a list"
-            )
-        limit = self._limit(max_new_tokens)
+        called, request = perf_counter(), Request(**options)
+        _check_many(sources)
         engine = self._opened()
-        jobs = []
-        for number, source in enumerate(sources):
-            try:
-                jobs.append(engine.read(source, overflow))
-            except InputError as error:
-                raise type(error)(f"input {number}: {error}") from None
-        return engine.answer(jobs, max_new_tokens=limit, sampling=sampling)
+        plan = engine.plan(request)
+        return engine.answer(engine.read_all(sources, request, called=called), plan)
 
-    def stream(
-        self,
-        source: Input,
-        *,
-        max_new_tokens: int | None = None,
-        sampling: Sampling | None = None,
-        overflow: Overflow = "truncate",
-    ) -> Generator[str, None, Result]:
+    def stream(self, source: Input, **options: Unpack[Options]) -> Generator[str, None, Result]:
         """Answer one input piece by piece; closing the generator stops the model.
 
         Args:
             source: See ``generate``.
-            max_new_tokens: See ``generate``.
-            sampling: See ``generate``.
-            overflow: See ``generate``.
+            **options: See ``generate``; beams have no place here.
 
         Returns:
             A generator of pieces that never split a character and together are the text that ``generate`` gives; its return value,
@@ -185,9 +158,64 @@ class PocketModel:
         Raises:
             InputError: see ``generate``; at the call, not at the first piece.
         """
-        limit = self._limit(max_new_tokens)
+        called, request = perf_counter(), Request(**options)
+        if request.beams is not None:
+            raise InputError("stream: expected no beams, found some; their answer is certain only at its end, so call generate")
         engine = self._opened()
-        return engine.stream(engine.read(source, overflow), max_new_tokens=limit, sampling=sampling)
+        plan = engine.plan(request)
+        return engine.stream(engine.read(source, request, called=called), plan)
+
+    def score(self, source: Input, target: str, *, alternatives: int = 0, overflow: Overflow = "truncate") -> Score:
+        """Say how likely the model finds a given answer to an input, in one step of the decoder.
+
+        Args:
+            source: See ``generate``.
+            target: The answer, as ``Result.text`` would be.
+            alternatives: See ``Options``.
+            overflow: See ``Options``.
+
+        Raises:
+            InputError: see ``generate``; or a target that is too long, or no edit of what the model sees.
+        """
+        return self.score_batch([source], [target], alternatives=alternatives, overflow=overflow)[0]
+
+    def score_batch(
+        self, sources: Sequence[Input], targets: Sequence[str], *, alternatives: int = 0, overflow: Overflow = "truncate"
+    ) -> list[Score]:
+        """Score an answer to each of many inputs; see ``score``.
+
+        Returns:
+            Scores in the order of the inputs.
+        """
+        request = Request(alternatives=alternatives, overflow=overflow)
+        _check_many(sources)
+        _check_many(targets)
+        if len(sources) != len(targets) or not all(isinstance(target, str) for target in targets):
+            raise InputError(f"expected a target, a string, for each of {len(sources)} inputs, found {len(targets)} targets")
+        engine = self._opened()
+        return engine.score(engine.read_all(sources, request, called=perf_counter()), targets, engine.plan(request))
+
+    async def agenerate(self, source: Input, **options: Unpack[Options]) -> Result:
+        """Answer one input without blocking the event loop; see ``generate``. Cancelling the task stops the model within a step."""
+        from pocketseq.asynchronous import in_thread
+
+        return await in_thread(self.generate, source, options)
+
+    async def agenerate_batch(self, sources: Sequence[Input], **options: Unpack[Options]) -> list[Result]:
+        """Answer many inputs without blocking the event loop; see ``generate_batch`` and ``agenerate``."""
+        from pocketseq.asynchronous import in_thread
+
+        return await in_thread(self.generate_batch, sources, options)
+
+    def astream(self, source: Input, **options: Unpack[Options]) -> AsyncAnswer:
+        """Answer one input piece by piece without blocking the event loop; see ``stream``.
+
+        Returns:
+            An asynchronous iterator of pieces, whose ``result`` is the whole result once it has ended.
+        """
+        from pocketseq.asynchronous import AsyncAnswer
+
+        return AsyncAnswer(lambda options: self.stream(source, **options), options)
 
     def warm_up(self) -> None:
         """Open the tokenizer and the runtime now instead of at the first answer."""
@@ -224,13 +252,10 @@ class PocketModel:
                     self._engine = engine
         return engine
 
-    def _limit(self, max_new_tokens: int | None) -> int:
-        if max_new_tokens is None:
-            return self.manifest.generation.max_new_tokens
-        longest = self.manifest.geometry.max_target_tokens
-        if type(max_new_tokens) is not int or not 1 <= max_new_tokens <= longest:
-            raise InputError(f"max_new_tokens: expected a whole number from 1 to {longest}, found {max_new_tokens!r}")
-        return max_new_tokens
+
+def _check_many(sources: object) -> None:
+    if isinstance(sources, str | Mapping):
+        raise InputError(f"expected a sequence of inputs, found one {type(sources).__name__}; call generate, or put it in a list")
 
 
 def _calibration_problem(variant: Variant) -> str | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pocketseq.decoding import FinishReason
+from pocketseq.decoding.emission import Alternatives
+from pocketseq.decoding.settings import FinishReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,19 +23,60 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """One of the answers that a beam search found."""
+
+    text: str
+    """As ``Result.text``."""
+    score: float
+    """Sum of the log-probabilities under the constraints, over length to the power of the length penalty."""
+    confidence: float | None
+    """As ``Result.confidence``."""
+    tokens: tuple[int, ...]
+    """As ``Result.tokens``."""
+    token_logprobs: tuple[float, ...]
+    """As ``Result.token_logprobs``."""
+    finish_reason: FinishReason
+    """As ``Result.finish_reason``."""
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """One answer."""
 
     text: str
     """The whole answer, such as the whole line where the model only wrote an edit of it."""
     confidence: float | None
-    """0 to 1 by the calibrated scorer, or the default one without calibration; None where a log-probability is no number."""
+    """0 to 1 by the calibrated scorer, or the default one without calibration; None where a log-probability is no number, or
+    where there is no token."""
     tokens: tuple[int, ...]
-    """Emitted token ids, the end token included where it came."""
+    """Emitted token ids, the end token included where it came, a forced prefix not."""
     token_logprobs: tuple[float, ...]
-    """Log-probability of each token in the raw distribution, before temperature, top-k and top-p."""
+    """Log-probability of each token in the raw distribution, before constraints, temperature, top-k, top-p and min-p."""
     finish_reason: FinishReason
-    """``stop`` at the end token, ``length`` at the limit."""
+    """``stop`` at the end token, ``length`` at the limit, ``stop_string``, ``deadline`` or ``cancelled``."""
     truncated: tuple[str, ...]
     """Names of the input's fields that were cut to their budget."""
     timing: Timing
+    hypotheses: tuple[Hypothesis, ...] = ()
+    """The best answers of a beam search, this one first; empty without beams."""
+    token_alternatives: tuple[Alternatives, ...] = ()
+    """For each token the likeliest ones of its place, as many as ``alternatives`` asked for, with raw log-probabilities."""
+    pooled: tuple[float, ...] | None = None
+    """Mean of the encoder's last states over the input's tokens, d_model numbers; None unless ``pooled`` asked for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How likely a model finds an answer that it was given."""
+
+    logprob: float
+    """Sum of ``token_logprobs``: the log-probability of the whole answer."""
+    confidence: float | None
+    """What ``Result.confidence`` would be had the model given this answer."""
+    tokens: tuple[int, ...]
+    """The answer's token ids, end token included."""
+    token_logprobs: tuple[float, ...]
+    """Log-probability of each token in the raw distribution."""
+    token_alternatives: tuple[Alternatives, ...] = ()
+    """For each token the likeliest ones of its place, as many as ``alternatives`` asked for."""

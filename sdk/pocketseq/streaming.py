@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, Protocol
 
+from pocketseq.decoding.stops import certain, first_stop
 from pocketseq.edits import Edit, lexemes
 from pocketseq.template import EncodedInput, Template, read_edit
 from pocketseq.tokenizer import TextTokenizer
@@ -22,9 +24,10 @@ class TextStream(Protocol):
         """Give what was held back."""
 
 
-def text_stream(template: Template, tokenizer: TextTokenizer, encoded: EncodedInput) -> TextStream:
-    """The stream of the template's output form."""
-    return PlainStream(tokenizer) if template.edits is None else EditStream(tokenizer, encoded)
+def text_stream(template: Template, tokenizer: TextTokenizer, encoded: EncodedInput, *, stops: Sequence[str] = ()) -> TextStream:
+    """The stream of the template's output form, which ends before the first of the stop strings."""
+    text: TextStream = PlainStream(tokenizer) if template.edits is None else EditStream(tokenizer, encoded)
+    return StoppingStream(text, stops) if stops else text
 
 
 class PlainStream:
@@ -57,6 +60,34 @@ class PlainStream:
     def _is_byte(self, token: int) -> bool:
         piece = next(self._tokenizer.pieces([token]))
         return len(piece) == 6 and piece.startswith("<0x") and piece.endswith(">")
+
+
+class StoppingStream:
+    """Holds back what may be the beginning of a stop string, and is silent from the first one on."""
+
+    def __init__(self, text: TextStream, stops: Sequence[str]) -> None:
+        self._text = text
+        self._stops = stops
+        self._held = ""
+        self._stopped = False
+
+    def push(self, token: int) -> str:
+        """Give the text that is certain to stand before any stop string."""
+        return self._advance(self._text.push(token), last=False)
+
+    def finish(self) -> str:
+        """Give what was held back, up to a stop string."""
+        return self._advance(self._text.finish(), last=True)
+
+    def _advance(self, piece: str, *, last: bool) -> str:
+        if self._stopped:
+            return ""
+        text = self._held + piece
+        end = first_stop(text, self._stops)
+        self._stopped = end is not None
+        given = end if end is not None else len(text) if last else certain(text, self._stops)
+        self._held = text[given:]
+        return text[:given]
 
 
 class EditStream:

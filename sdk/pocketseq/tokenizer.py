@@ -47,6 +47,11 @@ class TextTokenizer:
         """Number of token ids, special ones included."""
         return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
 
+    @property
+    def definition(self) -> str:
+        """Content of its ``tokenizer.json``."""
+        return str(self._tokenizer.to_str())
+
     def special_id(self, token: str) -> int | None:
         """Id of a special token, or None where the vocabulary has none of that name."""
         return self._special.get(token)

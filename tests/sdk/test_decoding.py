@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from pocketseq.decoding import Decoded, Sampling, collect, emissions
+from pocketseq.decoding import Decoded, Sampling, best, collect, drawing, emissions, greedy
 from pocketseq.errors import InputError
 from pocketseq.runtimes import AnyRuntime
 from pocketseq.testing import ScriptedRuntime
@@ -31,8 +31,8 @@ def decode(
 ) -> list[Decoded]:
     numbers = list(range(len(rows))) if numbers is None else numbers
     memory = runtime.encode(*padded(rows))
-    steps = emissions(runtime, memory, rows=numbers, start_id=START, end_id=END, max_new_tokens=LIMIT, sampling=sampling)
-    answers = collect(steps, end_id=END)
+    choose = best if sampling is None else drawing(sampling, {number: number for number in numbers})
+    answers = collect(emissions(runtime, memory, rows=numbers, prompt=[START], end_id=END, max_new_tokens=LIMIT, choose=choose))
     return [answers[number] for number in numbers]
 
 
@@ -77,8 +77,7 @@ def test_rows_that_end_leave_the_batch() -> None:
     runtime = scripted({(3,): [(7, 0.5)] * 2, (4,): [], (5,): [(8, 0.5)] * 4})
     memory = runtime.encode(*padded([[3], [4], [5]]))
     live = [
-        step.rows.tolist()
-        for step in emissions(runtime, memory, rows=[10, 11, 12], start_id=START, end_id=END, max_new_tokens=LIMIT)
+        list(step.rows) for step in greedy(runtime, memory, rows=[10, 11, 12], prompt=[START], end_id=END, max_new_tokens=LIMIT)
     ]
     assert live == [[10, 11, 12], [10, 12], [10, 12], [12], [12]]
 
@@ -94,11 +93,11 @@ def test_a_batch_answers_as_its_rows_alone(runtime: NumpyRuntime) -> None:
 
 def test_a_closed_iterator_stops_the_model() -> None:
     """Cancelling costs at most the step that is under way."""
-    steps = emissions(
+    steps = greedy(
         scripted({(5,): [(7, 0.5)] * 50}),
         scripted({(5,): [(7, 0.5)] * 50}).encode(*padded([[5]])),
         rows=[0],
-        start_id=START,
+        prompt=[START],
         end_id=END,
         max_new_tokens=LIMIT,
     )
@@ -143,7 +142,8 @@ def drawn(sampling: Sampling, probabilities: Sequence[float], draws: int) -> np.
 
     runtime = Fixed(lambda ids: [], vocab_size=len(probabilities), end_id=END)
     memory = runtime.encode(*padded([[5]] * draws))
-    first = next(emissions(runtime, memory, rows=range(draws), start_id=START, end_id=END, max_new_tokens=1, sampling=sampling))
+    choose = drawing(sampling, {row: row for row in range(draws)})
+    first = next(emissions(runtime, memory, rows=range(draws), prompt=[START], end_id=END, max_new_tokens=1, choose=choose))
     return np.bincount(first.ids, minlength=len(probabilities)) / draws
 
 

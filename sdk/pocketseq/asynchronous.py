@@ -1,0 +1,78 @@
+"""Asking without blocking an event loop: the model works in a thread, and stops when nobody waits for it any more."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Generator
+from typing import Any, TypeVar
+
+from pocketseq.decoding.cancellation import Cancellation
+from pocketseq.options import Options
+from pocketseq.results import Result
+
+T = TypeVar("T")
+
+
+async def in_thread(ask: Callable[..., T], source: Any, options: Options) -> T:
+    """Ask in a thread; when the task is cancelled the answer ends after the step that is under way.
+
+    Args:
+        ask: A blocking method of a model.
+        source: Its first argument.
+        options: Its keyword arguments.
+    """
+    cancellation = Cancellation(options.get("cancellation"))
+    try:
+        return await asyncio.to_thread(ask, source, **{**options, "cancellation": cancellation})
+    except asyncio.CancelledError:
+        cancellation.cancel()
+        raise
+
+
+class AsyncAnswer:
+    """The pieces of one answer; ``async for`` over it, and close it to stop the model."""
+
+    def __init__(self, ask: Callable[[Options], Generator[str, None, Result]], options: Options) -> None:
+        """Check the input and the options; the model begins with the first piece.
+
+        Args:
+            ask: Makes the blocking stream.
+            options: As the caller gave them.
+
+        Raises:
+            InputError: see ``PocketModel.stream``.
+        """
+        self.result: Result | None = None
+        """The whole result, once the last piece has come."""
+        self._cancellation = Cancellation(options.get("cancellation"))
+        self._pieces = ask({**options, "cancellation": self._cancellation})
+        self._working = asyncio.Lock()
+
+    def __aiter__(self) -> AsyncAnswer:
+        return self
+
+    async def __anext__(self) -> str:
+        async with self._working:
+            work = asyncio.ensure_future(asyncio.to_thread(self._next))
+            try:
+                piece = await asyncio.shield(work)
+            except asyncio.CancelledError:
+                self._cancellation.cancel()
+                await asyncio.wait([work])  # the thread must be out of the generator before anyone closes it
+                raise
+        if piece is None:
+            raise StopAsyncIteration
+        return piece
+
+    async def aclose(self) -> None:
+        """Stop the model."""
+        self._cancellation.cancel()
+        async with self._working:
+            self._pieces.close()
+
+    def _next(self) -> str | None:
+        try:
+            return next(self._pieces)
+        except StopIteration as end:
+            self.result = end.value if end.value is not None else self.result
+            return None

@@ -1,0 +1,38 @@
+"""Decoding: which token comes next, over any runtime. Pure: no clock, no files, no state between calls."""
+
+from pocketseq.decoding.beams import beam_search
+from pocketseq.decoding.cancellation import Cancellation
+from pocketseq.decoding.drawing import drawing
+from pocketseq.decoding.emission import Alternatives, Decoded, Emission, TokenLogprob, collect
+from pocketseq.decoding.rules import Rules, constrained
+from pocketseq.decoding.scoring import score_targets
+from pocketseq.decoding.settings import Beams, Constraints, FinishReason, Sampling
+from pocketseq.decoding.steps import Choose, Ended, Halt, best, emissions, greedy
+from pocketseq.decoding.stops import StopStrings, certain, first_stop
+
+__all__ = [
+    "Alternatives",
+    "Beams",
+    "Cancellation",
+    "Choose",
+    "Constraints",
+    "Decoded",
+    "Emission",
+    "Ended",
+    "FinishReason",
+    "Halt",
+    "Rules",
+    "Sampling",
+    "StopStrings",
+    "TokenLogprob",
+    "beam_search",
+    "best",
+    "certain",
+    "collect",
+    "constrained",
+    "drawing",
+    "emissions",
+    "first_stop",
+    "greedy",
+    "score_targets",
+]

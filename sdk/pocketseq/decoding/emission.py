@@ -1,0 +1,96 @@
+"""What decoding gives: tokens as they come, and whole answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pocketseq.decoding.settings import FinishReason
+from pocketseq.runtimes.protocol import Floats, Ids
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token and what the model thinks of it."""
+
+    id: int
+    """Token id."""
+    logprob: float
+    """Log-probability in the raw distribution."""
+
+
+Alternatives = tuple[TokenLogprob, ...]
+"""The likeliest tokens of one place, the likeliest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Emission:
+    """The tokens of one decoder step."""
+
+    rows: Sequence[int]
+    """Numbers of the rows that were still unfinished."""
+    ids: Ids
+    """The token of each, int64 [live]."""
+    logprobs: Floats
+    """Its raw log-probability, before constraints, temperature, top-k, top-p and min-p, float32 [live]."""
+    endings: Mapping[int, FinishReason]
+    """Rows that end here, by number: with this token, or without one where their caller halted them."""
+    alternatives: tuple[Alternatives, ...] = ()
+    """The likeliest tokens of each row in the raw distribution; empty where none were asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """The tokens of one answer."""
+
+    ids: tuple[int, ...]
+    """Emitted tokens, the end token included where it came."""
+    logprobs: tuple[float, ...]
+    """Raw log-probability of each."""
+    finish_reason: FinishReason
+    """Why it ends."""
+    alternatives: tuple[Alternatives, ...] = ()
+    """The likeliest tokens of each place; empty where none were asked for."""
+    score: float | None = None
+    """Of a beam search: the sum of the log-probabilities by which it was chosen, over length to the penalty's power."""
+
+
+@dataclass(slots=True)
+class _Growing:
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    alternatives: list[Alternatives] = field(default_factory=list)
+
+
+def collect(steps: Iterable[Emission]) -> dict[int, Decoded]:
+    """Gather the tokens of each row, by the row's number."""
+    growing: dict[int, _Growing] = {}
+    answers: dict[int, Decoded] = {}
+    for step in steps:
+        for place, (row, token, logprob) in enumerate(zip(step.rows, step.ids.tolist(), step.logprobs.tolist(), strict=True)):
+            answer = growing.get(row)
+            if answer is None:
+                answer = growing[row] = _Growing()
+            answer.ids.append(token)
+            answer.logprobs.append(logprob)
+            if step.alternatives:
+                answer.alternatives.append(step.alternatives[place])
+        for row, reason in step.endings.items():
+            done = growing.pop(row, None) or _Growing()
+            answers[row] = Decoded(tuple(done.ids), tuple(done.logprobs), reason, tuple(done.alternatives))
+    return answers
+
+
+def likeliest(scores: Floats, count: int) -> Alternatives:
+    """The likeliest tokens of one distribution.
+
+    Args:
+        scores: Log-probabilities, float32 [vocab].
+        count: How many; fewer where the vocabulary is smaller.
+    """
+    count = min(count, scores.size)
+    top = np.argpartition(scores, -count)[-count:]
+    top = top[np.argsort(-scores[top], kind="stable")]
+    return tuple(TokenLogprob(token, logprob) for token, logprob in zip(top.tolist(), scores[top].tolist(), strict=True))

@@ -1,0 +1,120 @@
+"""Steps: one token for every unfinished row, over any runtime. Pure: no clock, no files, no state between calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from pocketseq.decoding.emission import Emission, likeliest
+from pocketseq.decoding.settings import FinishReason
+from pocketseq.runtimes.protocol import AnyRuntime, Floats, Ids
+
+Choose: TypeAlias = Callable[[Floats, Sequence[int]], Ids]
+"""(log-probabilities float32 [live, vocab], numbers of the live rows) → token ids int64 [live]."""
+Halt: TypeAlias = Callable[[int], FinishReason | None]
+"""(number of a row) → why it must end before its next step, or None."""
+Ended: TypeAlias = Callable[[int, int], FinishReason | None]
+"""(number of a row, its new token) → why it ends with this token, or None; the end token is not asked about."""
+
+_NONE_IDS: Ids = np.empty(0, dtype=np.int64)
+_NONE_LOGPROBS: Floats = np.empty(0, dtype=np.float32)
+
+
+def greedy(
+    runtime: AnyRuntime,
+    memory: Any,
+    *,
+    rows: Sequence[int],
+    prompt: Sequence[int],
+    end_id: int,
+    max_new_tokens: int,
+    halt: Halt | None = None,
+    ended: Ended | None = None,
+    alternatives: int = 0,
+) -> Iterator[Emission]:
+    """Take the likeliest token at every step; see ``emissions``."""
+    return emissions(
+        runtime,
+        memory,
+        rows=rows,
+        prompt=prompt,
+        end_id=end_id,
+        max_new_tokens=max_new_tokens,
+        choose=best,
+        halt=halt,
+        ended=ended,
+        alternatives=alternatives,
+    )
+
+
+def emissions(
+    runtime: AnyRuntime,
+    memory: Any,
+    *,
+    rows: Sequence[int],
+    prompt: Sequence[int],
+    end_id: int,
+    max_new_tokens: int,
+    choose: Choose,
+    halt: Halt | None = None,
+    ended: Ended | None = None,
+    alternatives: int = 0,
+) -> Iterator[Emission]:
+    """Decode a batch step by step; rows that end leave the batch.
+
+    Args:
+        runtime: What runs the model.
+        memory: What its ``encode`` gave.
+        rows: A number for each row of the memory, by which emissions name it and draws are seeded.
+        prompt: Tokens that the decoder is given first, read in one step: the start token and a forced prefix.
+        end_id: Token that ends a row.
+        max_new_tokens: Steps at most, end token included.
+        choose: Which token comes next.
+        halt: Asked before every step; None never halts.
+        ended: Asked after every token; None leaves it to the end token.
+        alternatives: How many of the likeliest tokens to give at each place.
+    """
+    left = list(rows)
+    tokens: Ids = np.array([prompt] * len(left), dtype=np.int64)
+    cache = runtime.start(len(left))
+    for number in range(1, max_new_tokens + 1):
+        if halt is not None and (halted := {row: reason for row in left if (reason := halt(row))}):
+            yield Emission(rows=(), ids=_NONE_IDS, logprobs=_NONE_LOGPROBS, endings=halted)
+            if len(halted) == len(left):
+                return
+            live = [place for place, row in enumerate(left) if row not in halted]
+            memory, cache = runtime.select(memory, cache, np.array(live, dtype=np.int64))
+            left, tokens = [left[place] for place in live], tokens[live]
+        step = runtime.step(tokens, memory, cache)
+        scores, cache = step.logprobs[:, -1], step.cache
+        ids = choose(scores, left)
+        endings: dict[int, FinishReason] = {}
+        for row, token in zip(left, ids.tolist(), strict=True):
+            if token == end_id:
+                endings[row] = "stop"
+            elif ended is not None and (reason := ended(row, token)):
+                endings[row] = reason
+            elif number == max_new_tokens:
+                endings[row] = "length"
+        yield Emission(
+            rows=left,
+            ids=ids,
+            logprobs=scores[np.arange(len(left)), ids],
+            endings=endings,
+            alternatives=tuple(likeliest(line, alternatives) for line in scores) if alternatives else (),
+        )
+        if len(endings) == len(left):
+            return
+        tokens = ids[:, None]
+        if endings:
+            live = [place for place, row in enumerate(left) if row not in endings]
+            memory, cache = runtime.select(memory, cache, np.array(live, dtype=np.int64))
+            left, tokens = [left[place] for place in live], tokens[live]
+
+
+def best(scores: Floats, rows: Sequence[int]) -> Ids:  # noqa: ARG001 the signature is Choose
+    """The likeliest token of each row."""
+    ids: Ids = scores.argmax(axis=-1)
+    return ids

@@ -1,0 +1,84 @@
+"""What a caller may say beside the input: the keyword arguments of every way to ask, checked as a whole."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Final, TypedDict
+
+from pocketseq.decoding.cancellation import Cancellation
+from pocketseq.decoding.settings import Beams, Constraints, Sampling
+from pocketseq.errors import InputError
+from pocketseq.template import Overflow
+
+
+class Options(TypedDict, total=False):
+    """Keyword arguments of ``generate`` and its kin; all may be left out."""
+
+    max_new_tokens: int | None
+    """Longest answer, end token included; None takes the bundle's default."""
+    beams: Beams | None
+    """Search with beams; None takes the likeliest token, which is what calibration measured. Not for streams."""
+    sampling: Sampling | None
+    """Draw tokens; None takes the likeliest."""
+    constraints: Constraints | None
+    """What the answer must and must not hold."""
+    alternatives: int
+    """How many of the likeliest tokens to tell at each place, in ``Result.token_alternatives``."""
+    pooled: bool
+    """Tell the mean encoder state in ``Result.pooled``."""
+    overflow: Overflow
+    """``truncate`` cuts a field that is over its budget and says so in the result; ``refuse`` raises."""
+    deadline_s: float | None
+    """Seconds from the call; at their end the answer so far stands, with the finish reason ``deadline``."""
+    cancellation: Cancellation | None
+    """Ends the answer from another thread within a step; what there is stands, with the finish reason ``cancelled``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The options of one call, with their defaults; see ``Options``.
+
+    Raises:
+        InputError: an option of another type or out of its range, or two that exclude each other.
+    """
+
+    max_new_tokens: int | None = None
+    beams: Beams | None = None
+    sampling: Sampling | None = None
+    constraints: Constraints | None = None
+    alternatives: int = 0
+    pooled: bool = False
+    overflow: Overflow = "truncate"
+    deadline_s: float | None = None
+    cancellation: Cancellation | None = None
+
+    def __post_init__(self) -> None:
+        for name, kind in _KINDS.items():
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, kind):
+                raise InputError(f"{name}: expected {kind.__name__} or None, found {value!r}")
+        if self.overflow not in ("truncate", "refuse"):
+            raise InputError(f"overflow: expected 'truncate' or 'refuse', found {self.overflow!r}")
+        if type(self.alternatives) is not int or self.alternatives < 0:
+            raise InputError(f"alternatives: expected a whole number of at least 0, found {self.alternatives!r}")
+        if self.deadline_s is not None and (not isinstance(self.deadline_s, float | int) or math.isnan(self.deadline_s)):
+            raise InputError(f"deadline_s: expected a number of seconds or None, found {self.deadline_s!r}")
+        if self.beams is not None:
+            self._check_beams()
+
+    def _check_beams(self) -> None:
+        if self.sampling is not None:
+            raise InputError("expected beams or sampling, found both; beams take the likeliest, sampling draws")
+        if self.constraints is not None and self.constraints.has_grammar:
+            raise InputError("expected beams or a grammar, found both; leave the beams out")
+        if self.alternatives:
+            raise InputError("expected beams or alternatives, found both; give the answer to score() for its alternatives")
+
+
+_KINDS: Final[dict[str, Any]] = {
+    "beams": Beams,
+    "sampling": Sampling,
+    "constraints": Constraints,
+    "cancellation": Cancellation,
+}
