@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -75,7 +75,8 @@ class Collate:
         """Make a batch.
 
         Returns:
-            ``input_ids``, ``attention_mask`` int64 [batch, source]; ``labels``, ``decoder_input_ids`` int64 [batch, step].
+            ``input_ids``, ``attention_mask`` int64 [batch, source]; ``labels``, ``decoder_input_ids`` int64 [batch, step]; where
+            the rows carry a teacher's distributions also ``top_ids`` int64 and ``top_logprobs`` float32 [batch, step, k].
         """
         input_ids, attention_mask = pad_sources([row["input_ids"] for row in rows], pad_id=self.pad_id)
         targets = [row["labels"] for row in rows]
@@ -83,12 +84,16 @@ class Collate:
         for index, target in enumerate(targets):
             padded[index, : len(target)] = target
         labels = torch.from_numpy(padded)
-        return {
+        batch = {
             "input_ids": input_ids,
             "attention_mask": attention_mask,
             "labels": labels,
             "decoder_input_ids": self.shift(labels),
         }
+        if "top_ids" in rows[0]:
+            batch["top_ids"] = _stacked([row["top_ids"] for row in rows], np.int64)
+            batch["top_logprobs"] = _stacked([row["top_logprobs"] for row in rows], np.float32)
+        return batch
 
 
 def pad_sources(sources: Sequence[Ids], *, pad_id: int) -> tuple[Tensor, Tensor]:
@@ -105,3 +110,11 @@ def pad_sources(sources: Sequence[Ids], *, pad_id: int) -> tuple[Tensor, Tensor]
         ids[index, : len(source)] = source
         mask[index, : len(source)] = 1
     return torch.from_numpy(ids), torch.from_numpy(mask)
+
+
+def _stacked(parts: Sequence[npt.NDArray[Any]], dtype: type[np.generic]) -> Tensor:
+    """Arrays [step, k] → [batch, longest step, k], zeros behind the shorter ones."""
+    stacked = np.zeros((len(parts), max(map(len, parts)), parts[0].shape[1]), dtype=dtype)
+    for index, part in enumerate(parts):
+        stacked[index, : len(part)] = part
+    return torch.from_numpy(stacked)

@@ -14,6 +14,7 @@ from pocketseq.checkpoint import CheckpointCard
 from pocketseq.examples import Example
 from pocketseq.machine import processor
 from pocketseq_distill.checkpoints import checkpoint_fingerprint, save_checkpoint
+from pocketseq_distill.distributions import teacher_distributions
 from pocketseq_distill.generation import TeacherModel
 from pocketseq_distill.plan import TrainingPlan
 from pocketseq_distill.rows import tokenize
@@ -49,7 +50,8 @@ def distil(
     Args:
         teacher_path: Checkpoint of the teacher.
         data: What to learn from.
-        output: The student's directory to be; what a killed training needs stands beside it, in ``<output>.training``.
+        output: The student's directory to be; what a killed training needs stands beside it, in ``<output>.training`` and, with
+            ``top_k``, ``<output>.distributions``.
         student: Which layers it has.
         plan: How it is trained.
         recipe_name: Named on the student's card.
@@ -75,12 +77,18 @@ def distil(
     origin = checkpoint_fingerprint(teacher_path)
     validation = data.validation[: plan.validation_rows]
     state_dir = output.with_name(f"{output.name}.training")
+    rows, shards = tokenized.rows, output.with_name(f"{output.name}.distributions")
+    beforehand = bool(plan.divergence and plan.top_k)
+    if beforehand:
+        assert plan.top_k is not None
+        found = teacher_distributions(rows, lambda: teacher.model, shards, teacher_id=origin, top_k=plan.top_k, bf16=plan.bf16)
+        rows = replace(rows, distributions=found)
     trained = train(
         model,
-        tokenized.rows,
+        rows,
         plan,
         state_dir=state_dir,
-        teacher=teacher.model if plan.divergence else None,
+        teacher=teacher.model if plan.divergence and not beforehand else None,
         validation=ExactMatch(validation, teacher.tokenizer, teacher.card) if validation and plan.validate_every else None,
         origin=origin,
     )
@@ -95,6 +103,7 @@ def distil(
     save_checkpoint(model, output, card=card, tokenizer=teacher_path)
     if not keep_state:
         shutil.rmtree(state_dir, ignore_errors=True)
+        shutil.rmtree(shards, ignore_errors=True)
     return card
 
 

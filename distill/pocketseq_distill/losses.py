@@ -1,4 +1,4 @@
-"""Losses of a student: cross-entropy with the label, and forward KL from the teacher's distribution.
+"""Losses of a student: cross-entropy with the label, and a divergence from the teacher's distribution.
 
 Each is a *sum* over the labelled positions, so that the caller divides once, by the number of labels in everything that makes
 up one update: that is what makes accumulated gradients equal those of one full batch.
@@ -7,7 +7,7 @@ up one update: that is what makes accumulated gradients equal those of one full 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -15,6 +15,24 @@ from torch.nn import functional
 
 IGNORED: Final = -100
 """Label of a position that counts for nothing: padding."""
+
+Divergence: TypeAlias = Literal["forward_kl", "reverse_kl", "jensen_shannon"]
+"""How far the student is from its teacher: ``forward_kl`` asks it to cover all that the teacher may say, ``reverse_kl`` to say
+nothing that the teacher would not, ``jensen_shannon`` lies between them."""
+
+
+@dataclass(frozen=True, slots=True)
+class TopTokens:
+    """A teacher's distribution cut to its likeliest tokens; what is left of the probability is one bucket, the tail."""
+
+    ids: Tensor
+    """int64 [batch, step, k]."""
+    logprobs: Tensor
+    """float [batch, step, k]: at temperature 1, of the whole vocabulary."""
+
+
+Teaching: TypeAlias = Tensor | TopTokens
+"""What a teacher says of every position: logits float [batch, step, vocab], or its likeliest tokens."""
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> Tensor:
@@ -33,25 +51,61 @@ def cross_entropy(logits: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> 
     )
 
 
-def forward_kl(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, *, temperature: float = 1.0) -> Tensor:
-    """Sum over the labelled positions of T²·KL(teacher ‖ student), both softened by the temperature T.
+def divergence(
+    student_logits: Tensor,
+    teacher: Teaching,
+    labels: Tensor,
+    *,
+    kind: Divergence = "forward_kl",
+    temperature: float = 1.0,
+    beta: float = 0.5,
+) -> Tensor:
+    """Sum over the labelled positions of T² times the divergence, both distributions softened by the temperature T.
 
-    The factor T² keeps the size of the gradients when T changes (Hinton, Vinyals and Dean 2015, "Distilling the Knowledge in
-    a Neural Network", section 2).
+    With P the teacher's and Q the student's distribution: forward KL is KL(P ‖ Q), reverse KL is KL(Q ‖ P), and the generalized
+    Jensen-Shannon divergence is β·KL(P ‖ M) + (1 − β)·KL(Q ‖ M) with M = β·P + (1 − β)·Q (Agarwal et al. 2024, "On-Policy
+    Distillation of Language Models", equation 1). The factor T² keeps the size of the gradients when T changes (Hinton, Vinyals
+    and Dean 2015, "Distilling the Knowledge in a Neural Network", section 2).
 
     Args:
         student_logits: float [batch, step, vocab].
-        teacher_logits: float [batch, step, vocab], of the same vocabulary.
+        teacher: Logits of the same vocabulary, or the likeliest tokens; then all other tokens are one, for both models.
         labels: int64 [batch, step]; ``IGNORED`` where there is none.
-        temperature: T, above zero.
+        kind: Which divergence.
+        temperature: T, above zero; of the likeliest tokens only 1 is known.
+        beta: β of the Jensen-Shannon divergence, between 0 and 1.
 
     Returns:
         float32 []; zero where nothing is labelled.
     """
     counted = labels != IGNORED
     student = functional.log_softmax(student_logits[counted].float() / temperature, dim=-1)
-    teacher = functional.log_softmax(teacher_logits[counted].float() / temperature, dim=-1)
-    return functional.kl_div(student, teacher, reduction="sum", log_target=True) * temperature**2
+    if isinstance(teacher, TopTokens):
+        student, target = _with_tail(student.gather(-1, teacher.ids[counted])), _with_tail(teacher.logprobs[counted].float())
+    else:
+        target = functional.log_softmax(teacher[counted].float() / temperature, dim=-1)
+    match kind:
+        case "forward_kl":
+            total = _kl(target, student)
+        case "reverse_kl":
+            total = _kl(student, target)
+        case "jensen_shannon":
+            weights = torch.tensor([beta, 1 - beta], device=student.device).log()
+            middle = torch.logsumexp(torch.stack((target, student), dim=-1) + weights, dim=-1)
+            total = beta * _kl(target, middle) + (1 - beta) * _kl(student, middle)
+    return total * temperature**2
+
+
+def _kl(one: Tensor, other: Tensor) -> Tensor:
+    """Sum of KL(one ‖ other), log-probabilities float32 [position, token] both."""
+    return functional.kl_div(other, one, reduction="sum", log_target=True)
+
+
+def _with_tail(logprobs: Tensor) -> Tensor:
+    """Log-probabilities [position, k] → [position, k + 1], the last that of all other tokens together."""
+    # Bounded away from zero: a teacher that is sure leaves a tail of rounding errors, whose logarithm must stay a number.
+    tail = torch.log1p(-logprobs.exp().sum(-1, keepdim=True).clamp(max=1 - 1e-6))
+    return torch.cat((logprobs, tail), dim=-1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,19 +115,23 @@ class LossWeights:
     cross_entropy: float = 1.0
     """Weight of the cross-entropy with the label."""
     divergence: float = 0.0
-    """Weight of the forward KL from the teacher; zero needs no teacher."""
+    """Weight of the divergence from the teacher; zero needs no teacher."""
+    kind: Divergence = "forward_kl"
+    """Which divergence."""
     temperature: float = 1.0
     """Temperature at which the two distributions are compared."""
+    beta: float = 0.5
+    """β of the Jensen-Shannon divergence."""
     smoothing: float = 0.0
     """Label smoothing of the cross-entropy."""
 
 
-def distillation_loss(student_logits: Tensor, teacher_logits: Tensor | None, labels: Tensor, weights: LossWeights) -> Tensor:
+def distillation_loss(student_logits: Tensor, teacher: Teaching | None, labels: Tensor, weights: LossWeights) -> Tensor:
     """Weighted sum of the losses over the labelled positions.
 
     Args:
         student_logits: float [batch, step, vocab].
-        teacher_logits: float [batch, step, vocab], or None for cross-entropy alone.
+        teacher: What the teacher says of the same positions, or None for cross-entropy alone.
         labels: int64 [batch, step]; ``IGNORED`` where there is none.
         weights: How the losses are mixed.
 
@@ -83,7 +141,7 @@ def distillation_loss(student_logits: Tensor, teacher_logits: Tensor | None, lab
     total = torch.zeros((), device=student_logits.device)
     if weights.cross_entropy:
         total = total + weights.cross_entropy * cross_entropy(student_logits, labels, smoothing=weights.smoothing)
-    if weights.divergence and teacher_logits is not None:
-        divergence = forward_kl(student_logits, teacher_logits, labels, temperature=weights.temperature)
-        total = total + weights.divergence * divergence
+    if weights.divergence and teacher is not None:
+        apart = divergence(student_logits, teacher, labels, kind=weights.kind, temperature=weights.temperature, beta=weights.beta)
+        total = total + weights.divergence * apart
     return total

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias
 
 from pocketseq.errors import RecipeError
-from pocketseq_distill.losses import LossWeights
+from pocketseq_distill.losses import Divergence, LossWeights
 
 Optimizer: TypeAlias = Literal["adamw", "muon"]
 Schedule: TypeAlias = Literal["cosine", "linear", "inverse-sqrt", "constant"]
@@ -39,9 +39,16 @@ class TrainingPlan:
     cross_entropy: float = 1.0
     """Weight of the cross-entropy with the label."""
     divergence: float = 0.0
-    """Weight of the forward KL from the teacher; zero needs no teacher."""
+    """Weight of the divergence from the teacher; zero needs no teacher."""
+    divergence_kind: Divergence = "forward_kl"
+    """Which divergence (see ``losses``)."""
+    beta: float = 0.5
+    """β of the Jensen-Shannon divergence."""
     temperature: float = 1.0
     """Temperature at which student and teacher are compared."""
+    top_k: int | None = None
+    """The teacher's likeliest tokens at every label, computed once before training and kept on disk; None asks the teacher for
+    all of its distribution as the batches come. Worth it for several epochs, or a teacher much larger than the student."""
     label_smoothing: float = 0.0
     """Share of a label's probability that is spread over the vocabulary."""
     frozen_encoder_steps: int = 0
@@ -71,6 +78,13 @@ class TrainingPlan:
             raise RecipeError(f"training plan: expected a temperature above 0, found {self.temperature}")
         if self.cross_entropy <= 0 and self.divergence <= 0:
             raise RecipeError("training plan: expected a weight above 0 for cross_entropy or divergence, found none")
+        if not 0 < self.beta < 1:
+            raise RecipeError(f"training plan: expected beta between 0 and 1, found {self.beta}")
+        if self.top_k is not None and self.temperature != 1:
+            raise RecipeError(
+                f"training plan: expected temperature 1 with top_k, since the rest of the distribution is not known at another, "
+                f"found {self.temperature}; leave one of them out"
+            )
 
     @property
     def loss(self) -> LossWeights:
@@ -78,6 +92,8 @@ class TrainingPlan:
         return LossWeights(
             cross_entropy=self.cross_entropy,
             divergence=self.divergence,
+            kind=self.divergence_kind,
+            beta=self.beta,
             temperature=self.temperature,
             smoothing=self.label_smoothing,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,25 @@ class Row(TypedDict):
     """int32 [source]: what the encoder reads."""
     labels: Ids
     """int32 [target]: what the decoder should emit, end token included."""
+    top_ids: NotRequired[npt.NDArray[Any]]
+    """uint16 or int32 [target, k]: the teacher's likeliest tokens at every label, where they were computed beforehand."""
+    top_logprobs: NotRequired[npt.NDArray[np.float16]]
+    """float16 [target, k]: their log-probabilities."""
+
+
+@dataclass(frozen=True, slots=True)
+class Distributions:
+    """A teacher's likeliest tokens at every label of some rows, in the order of ``TokenRows.label_ids`` (see ``distributions``)."""
+
+    ids: npt.NDArray[Any]
+    """uint16 or int32 [all label tokens, k]: the tokens, likeliest first."""
+    logprobs: npt.NDArray[np.float16]
+    """float16 [all label tokens, k]: their log-probabilities in the whole vocabulary."""
+
+    @property
+    def bytes_a_token(self) -> int:
+        """What one labelled position takes, on disk and in memory."""
+        return int(self.ids.shape[1] * (self.ids.itemsize + self.logprobs.itemsize))
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +59,8 @@ class TokenRows:
     """int32 [all target tokens]: the rows' labels, one after the other."""
     label_offsets: Offsets
     """int64 [rows + 1]: where each row's labels begin."""
+    distributions: Distributions | None = None
+    """What the teacher says at every label, computed beforehand; None where it is asked as the batches come, or not at all."""
 
     @classmethod
     def of(cls, sources: Sequence[Sequence[int]], labels: Sequence[Sequence[int]]) -> TokenRows:
@@ -58,7 +79,11 @@ class TokenRows:
     def __getitem__(self, index: int) -> Row:
         begin, end = self.source_offsets[index : index + 2]
         label_begin, label_end = self.label_offsets[index : index + 2]
-        return {"input_ids": self.source_ids[begin:end], "labels": self.label_ids[label_begin:label_end]}
+        row: Row = {"input_ids": self.source_ids[begin:end], "labels": self.label_ids[label_begin:label_end]}
+        if self.distributions is not None:
+            row["top_ids"] = self.distributions.ids[label_begin:label_end]
+            row["top_logprobs"] = self.distributions.logprobs[label_begin:label_end]
+        return row
 
     @property
     def lengths(self) -> Offsets:

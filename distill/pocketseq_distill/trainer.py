@@ -19,7 +19,7 @@ from transformers.trainer_callback import PrinterCallback
 from pocketseq.errors import CheckpointError, TrainingError
 from pocketseq_distill.batches import Collate, LengthGroupedOrder
 from pocketseq_distill.callbacks import Clock, ProgressBar
-from pocketseq_distill.losses import IGNORED, distillation_loss
+from pocketseq_distill.losses import IGNORED, TopTokens, distillation_loss
 from pocketseq_distill.optimizers import Muon
 from pocketseq_distill.plan import TrainingPlan
 from pocketseq_distill.rows import TokenRows
@@ -112,12 +112,13 @@ class DistillationTrainer(Seq2SeqTrainer):
         """
         self._freeze_encoder(self.state.global_step < self.plan.frozen_encoder_steps)
         labels = inputs["labels"]
+        known = TopTokens(inputs.pop("top_ids"), inputs.pop("top_logprobs")) if "top_ids" in inputs else None
         seen: dict[str, Any] = {name: value for name, value in inputs.items() if name != "labels"}
         if self._encoder_frozen:
             seen["encoder_outputs"] = self._encode(seen.pop("input_ids"), seen["attention_mask"])
         outputs = model(**seen, use_cache=False)
-        teacher_logits = self._teacher_logits(inputs, seen.get("encoder_outputs"))
-        loss = distillation_loss(outputs.logits, teacher_logits, labels, self.plan.loss)
+        teaching = known or self._teacher_logits(inputs, seen.get("encoder_outputs"))
+        loss = distillation_loss(outputs.logits, teaching, labels, self.plan.loss)
         if not math.isfinite(loss.item()):
             raise TrainingError(
                 f"expected a finite loss, found {loss.item()} in step {self.state.global_step + 1}; "
