@@ -51,8 +51,16 @@ def _teacher(recipe: Recipe, run: Path) -> None:
     from pocketseq_distill.corpus import TASKS
     from pocketseq_distill.plan import TrainingPlan
     from pocketseq_distill.teaching import TeacherSettings, copy_teacher, find_teacher, train_teacher
+    from pocketseq_distill.trimming import trim_checkpoint
 
     settings = recipe.settings("teacher", TeacherSettings)
+    if settings.checkpoint and settings.trim:
+        trimmed = trim_checkpoint(find_teacher(settings.checkpoint), run / "teacher", read_examples(run / "data/train.jsonl"))
+        print(
+            f"trimmed the teacher's vocabulary from {trimmed.tokens_before:,} to {trimmed.tokens:,} tokens, "
+            f"its weights from {trimmed.parameters_before / 1e6:.1f}M to {trimmed.parameters / 1e6:.1f}M"
+        )
+        return
     if settings.checkpoint:
         copy_teacher(find_teacher(settings.checkpoint), run / "teacher")
         return

@@ -40,6 +40,8 @@ class TeacherSettings:
     """Name of a shipped teacher, a directory, or a hub id, to be taken as it is; None trains one."""
     start: str | None = None
     """The same for a teacher whose training goes on, with its vocabulary and shape; None starts from nothing."""
+    trim: bool = False
+    """Leave only those tokens of ``checkpoint`` that the corpus uses (see ``trimming``)."""
     vocab_size: int = 4096
     """Tokens of the vocabulary that is trained with it."""
     d_model: int = 256

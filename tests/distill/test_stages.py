@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,16 @@ def test_a_stage_refuses_a_key_that_it_does_not_know(run: Path) -> None:
     recipe = Recipe(name="tiny", task="repair", description="", text="", tables={"label": {"beam": 4}})
     with pytest.raises(RecipeError, match=r"recipe 'tiny': \[label\].*'beam'"):
         stages.LABEL.run(recipe, run)
+
+
+def test_a_run_trims_its_teacher_to_its_corpus(run: Path, teacher_path: Path) -> None:
+    """What the other stages find as the teacher has the corpus's tokens only, and answers in the same template."""
+    shutil.rmtree(run / "teacher")
+    write_examples(run / "data/train.jsonl", repair_examples(2))
+    recipe = replace(RECIPE, tables={"teacher": {"checkpoint": str(teacher_path), "trim": True}})
+    stages.TEACHER.run(recipe, run)
+    whole, trimmed = TeacherModel.load(teacher_path), TeacherModel.load(run / "teacher")
+    assert trimmed.model.config.vocab_size < whole.model.config.vocab_size
+    assert trimmed.card.template == whole.card.template
+    stages.LABEL.run(RECIPE, run)
+    assert len((run / "labels/train.jsonl").read_text().splitlines()) == 2
