@@ -66,14 +66,14 @@ def distil(
         TrainingError: no rows, or a loss that is not finite.
     """
     teacher = TeacherModel.load(teacher_path)
-    model = student_of(teacher.model, student)
     tokenized = tokenize(
         data.train,
         teacher.card.template,
         teacher.tokenizer,
-        end_id=int(model.config.eos_token_id),
+        end_id=int(teacher.model.config.eos_token_id),
         max_target_tokens=teacher.card.max_new_tokens,
     )
+    model = student_of(teacher.model, student, tokenized.rows)
     origin = checkpoint_fingerprint(teacher_path)
     validation = data.validation[: plan.validation_rows]
     state_dir = output.with_name(f"{output.name}.training")

@@ -1,4 +1,4 @@
-"""Students: fewer layers of the same width, copied from the teacher."""
+"""Students: fewer layers copied from the teacher, as wide as it is or narrower."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from pocketseq.errors import CheckpointError, RecipeError
+from pocketseq_distill.pruning import prune_hidden, prune_width
+from pocketseq_distill.rows import TokenRows
 
 Selection: TypeAlias = Literal["spaced", "alternating"]
 """``spaced`` takes the first, the last and evenly between (Shleifer and Rush 2020, "Pre-trained Summarization Distillation");
@@ -31,6 +33,10 @@ class StudentSettings:
     """The encoder layers themselves, instead of their number."""
     decoder_indices: tuple[int, ...] | None = None
     """The decoder layers themselves, instead of their number."""
+    d_ff: int | None = None
+    """Hidden units of its feed-forward layers, those that carry most (see ``pruning``); None for all of the teacher's."""
+    d_model: int | None = None
+    """Its width, chosen likewise; None for the teacher's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,25 +90,32 @@ def select_layers(total: int, keep: int, selection: Selection) -> tuple[int, ...
     return tuple(round(index * (total - 1) / (keep - 1)) for index in range(keep))
 
 
-def student_of(teacher: PreTrainedModel, settings: StudentSettings) -> PreTrainedModel:
+def student_of(teacher: PreTrainedModel, settings: StudentSettings, rows: TokenRows) -> PreTrainedModel:
     """Make the student that the settings ask for.
 
     Args:
         teacher: An encoder-decoder of a family in ``FAMILIES``; it stays as it is.
-        settings: Which layers to take.
+        settings: Which layers to take, and how wide.
+        rows: What a narrower student's dimensions are judged on.
 
     Raises:
-        CheckpointError: a family whose layers cannot be chosen.
-        RecipeError: layers that the teacher does not have.
+        CheckpointError: a family whose layers or width cannot be chosen.
+        RecipeError: layers or dimensions that the teacher does not have.
     """
     family = _family(teacher)
     encoder_total, decoder_total = (len(getattr(_stack(teacher, name), family.layers)) for name in ("encoder", "decoder"))
     keep = encoder_total if settings.encoder_layers is None else settings.encoder_layers
-    return make_student(
+    student = make_student(
         teacher,
         encoder_layers=settings.encoder_indices or select_layers(encoder_total, keep, settings.selection),
         decoder_layers=settings.decoder_indices or select_layers(decoder_total, settings.decoder_layers, settings.selection),
     )
+    # Dimensions are judged in the student: what a layer that is gone needed need not be kept.
+    if settings.d_ff is not None:
+        student = prune_hidden(student, settings.d_ff, rows)
+    if settings.d_model is not None:
+        student = prune_width(student, settings.d_model, rows)
+    return student
 
 
 def make_student(teacher: PreTrainedModel, *, encoder_layers: Sequence[int], decoder_layers: Sequence[int]) -> PreTrainedModel:

@@ -135,8 +135,9 @@ def _closed(document: Mapping[str, Any], used: set[int]) -> list[int]:
 
 
 def _merges(document: Mapping[str, Any]) -> list[tuple[str, str]]:
-    merges = document["model"].get("merges") or []
-    return [tuple(merge.split(" ")) if isinstance(merge, str) else (merge[0], merge[1]) for merge in merges]
+    """Pairs of pieces that become one; older files write a pair as one string."""
+    pairs = (merge.split(" ") if isinstance(merge, str) else merge for merge in document["model"].get("merges") or [])
+    return [(left, right) for left, right in pairs]
 
 
 def _trimmed_tokenizer(document: Mapping[str, Any], numbers: Mapping[int, int]) -> dict[str, Any]:
