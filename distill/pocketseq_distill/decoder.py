@@ -116,10 +116,18 @@ class Decoder:
                 last = chosen[:, None]
         return emissions
 
-    def search(self, prompts: Sequence[Prompt], *, beams: int) -> list[Emission]:
+    def search(self, prompts: Sequence[Prompt], *, beams: int, best: int = 1) -> list[list[Emission]]:
         """Answer one batch by beam search; the budget is the largest among the prompts.
 
         The log-probabilities come from one pass over the finished answers, since beams hold penalised sums only.
+
+        Args:
+            prompts: What to answer.
+            beams: Answers that are followed at a time.
+            best: Answers to give for each prompt, at most ``beams``.
+
+        Returns:
+            The best answers of each prompt, best first.
         """
         import torch
         from transformers import GenerationConfig
@@ -127,6 +135,7 @@ class Decoder:
 
         settings = GenerationConfig(
             num_beams=beams,
+            num_return_sequences=best,
             max_new_tokens=max(prompt.max_new_tokens for prompt in prompts),
             decoder_start_token_id=self._start_id,
             eos_token_id=sorted(self.end_ids),
@@ -141,6 +150,7 @@ class Decoder:
             sequences = self.model.generate(
                 encoder_outputs=BaseModelOutput(last_hidden_state=memory), attention_mask=mask, generation_config=settings
             )
+            memory, mask = memory.repeat_interleave(best, dim=0), mask.repeat_interleave(best, dim=0)
             logits = self.model(
                 encoder_outputs=BaseModelOutput(last_hidden_state=memory), attention_mask=mask, decoder_input_ids=sequences[:, :-1]
             ).logits
@@ -149,7 +159,7 @@ class Decoder:
         for tokens, scores in zip(sequences[:, 1:].tolist(), logprobs.tolist(), strict=True):
             length = next((place + 1 for place, token in enumerate(tokens) if token in self.end_ids), len(tokens))
             emissions.append(Emission(tokens[:length], scores[:length]))
-        return emissions
+        return [emissions[begin : begin + best] for begin in range(0, len(emissions), best)]
 
     def _encode(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Last encoder state [rows, source, width]."""

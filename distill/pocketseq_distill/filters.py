@@ -12,11 +12,13 @@ from pocketseq.template import Template
 from pocketseq.tokenizer import TextTokenizer
 from pocketseq_distill.labels import Label, source_digest
 
-Removal: TypeAlias = Literal["unlabelled", "empty", "truncated", "wrong", "inexpressible", "duplicate"]
-"""Why a row is gone: the teacher was not asked, answered nothing, did not come to an end, differs from the reference, cannot
-be written in the template's output form, or the same input and answer was there before."""
+Removal: TypeAlias = Literal["unlabelled", "empty", "truncated", "wrong", "long", "repetitive", "inexpressible", "duplicate"]
+"""Why a row is gone: the teacher was not asked, answered nothing, did not come to an end, differs from the reference, went on for
+too long, said the same over and over, cannot be written in the template's output form, or the same input and answer was there
+before."""
 
 _SAMPLES: Final = 5
+_LONGEST_RUN: Final = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +30,10 @@ class FilterSettings:
     reference instead, which then stands in for empty and unfinished answers too."""
     unlabelled: Literal["drop", "reference"] = "drop"
     """What to do with a row that the teacher was not asked about."""
+    longest_ratio: float | None = None
+    """Characters of an answer for each of the primary field, above which the teacher has lost its way; None sets no bound."""
+    repetitions: int | None = None
+    """How often in a row an answer may say the same few words; None sets no bound. More often is what a model says that is lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +88,9 @@ def filter_rows(
         labelled += label is not None
         agreed += label is not None and label.text == example.target
         target, reason = _target(example, label, settings)
+        if target is not None and label is not None and target == label.text != example.target:
+            reason = _fault(target, example.fields[template.primary], settings)
+            target = None if reason else target
         if target is not None and template.encode_target(tokenizer, template.encode(tokenizer, example.fields), target) is None:
             target, reason = None, "inexpressible"
         if target is not None:
@@ -98,6 +107,27 @@ def filter_rows(
         references += label is None or label.text != target
         kept.append(replace(example, target=target))
     return Filtered(kept, removed, samples, references, agreed / labelled if labelled else None)
+
+
+def _fault(answer: str, source: str, settings: FilterSettings) -> Removal | None:
+    """What is wrong with an answer that nothing but itself can tell."""
+    if settings.longest_ratio is not None and len(answer) > settings.longest_ratio * len(source):
+        return "long"
+    if settings.repetitions is not None and _repetitions(answer.split()) > settings.repetitions:
+        return "repetitive"
+    return None
+
+
+def _repetitions(words: list[str]) -> int:
+    """How often the most repeated run of up to four words follows itself, itself counted."""
+    most = 1
+    for size in range(1, _LONGEST_RUN + 1):
+        count = 1
+        for place in range(size, len(words)):
+            # Every run of matches at this distance is a run of repetitions.
+            count = count + 1 if words[place] == words[place - size] else 1
+            most = max(most, 1 + (count - 1) // size)
+    return most
 
 
 def _target(example: Example, label: Label | None, settings: FilterSettings) -> tuple[str | None, Removal | None]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 from pocketseq.checkpoint import CheckpointCard
 from pocketseq.errors import CheckpointError, InputError
@@ -13,6 +13,7 @@ from pocketseq.template import EncodedInput, Input
 from pocketseq.tokenizer import TextTokenizer
 from pocketseq_distill.decoder import Decoder, Emission, OnToken, Prompt
 
+T = TypeVar("T")
 FinishReason: TypeAlias = Literal["stop", "length"]
 
 _OLDER_VOCABULARIES: Final = ("spiece.model", "sentencepiece.bpe.model", "source.spm", "vocab.json")
@@ -142,13 +143,51 @@ class TeacherModel:
             raise InputError(f"expected beams or a temperature, found both: beams={beams}, temperature={temperature}")
         budget = self.card.max_new_tokens if max_new_tokens is None else max_new_tokens
         requests = [Request(self.encode(source), budget, temperature, seed + place) for place, source in enumerate(inputs)]
-        order = sorted(range(len(requests)), key=lambda place: len(requests[place].encoded.ids))
-        answers: dict[int, Answer] = {}
-        for start in range(0, len(order), batch_size):
-            places = order[start : start + batch_size]
-            batch = [requests[place] for place in places]
-            answers.update(zip(places, self._search(batch, beams) if beams > 1 else self.decode(batch), strict=True))
-        return [answers[place] for place in range(len(requests))]
+        if beams == 1:
+            return _by_length(requests, batch_size, self.decode)
+        return [best[0] for best in _by_length(requests, batch_size, lambda batch: self._search(batch, beams, best=1))]
+
+    def candidates(
+        self,
+        inputs: Sequence[Input],
+        count: int,
+        *,
+        max_new_tokens: int | None = None,
+        beams: int = 1,
+        temperature: float = 0.0,
+        seed: int = 0,
+        batch_size: int = 32,
+    ) -> list[list[Answer]]:
+        """Give several answers to each of many inputs: the best of a beam search, or so many samples.
+
+        Args:
+            inputs: See ``answer``.
+            count: Answers to each input; at most as many as beams where none is sampled.
+            max_new_tokens: See ``answer``.
+            beams: See ``answer``.
+            temperature: See ``answer``; above 0 each answer is drawn by a seed of its own.
+            seed: See ``answer``.
+            batch_size: See ``answer``.
+
+        Returns:
+            For each input its answers, likeliest first where they come from beams.
+
+        Raises:
+            InputError: as ``answer``, or more answers than beams without a temperature.
+        """
+        if temperature > 0:
+            repeated = [source for source in inputs for _ in range(count)]
+            drawn = self.answer(
+                repeated, max_new_tokens=max_new_tokens, beams=beams, temperature=temperature, seed=seed, batch_size=batch_size
+            )
+            return [drawn[begin : begin + count] for begin in range(0, len(drawn), count)]
+        if count > beams:
+            raise InputError(f"expected at most as many answers as beams, found {count} answers and {beams} beams; or sample them")
+        if beams == 1:
+            return [[answer] for answer in self.answer(inputs, max_new_tokens=max_new_tokens, batch_size=batch_size)]
+        budget = self.card.max_new_tokens if max_new_tokens is None else max_new_tokens
+        requests = [Request(self.encode(source), budget) for source in inputs]
+        return _by_length(requests, batch_size, lambda batch: self._search(batch, beams, best=count))
 
     def decode(self, requests: Sequence[Request], on_token: OnToken | None = None) -> list[Answer]:
         """Answer one batch of unlike requests greedily or by sampling.
@@ -160,9 +199,11 @@ class TeacherModel:
         emissions = self.decoder.decode([request.prompt for request in requests], on_token)
         return [self.read(request, emission) for request, emission in zip(requests, emissions, strict=True)]
 
-    def _search(self, requests: Sequence[Request], beams: int) -> list[Answer]:
-        emissions = self.decoder.search([request.prompt for request in requests], beams=beams)
-        return [self.read(request, emission) for request, emission in zip(requests, emissions, strict=True)]
+    def _search(self, requests: Sequence[Request], beams: int, *, best: int) -> list[list[Answer]]:
+        found = self.decoder.search([request.prompt for request in requests], beams=beams, best=best)
+        return [
+            [self.read(request, emission) for emission in emissions] for request, emissions in zip(requests, found, strict=True)
+        ]
 
     def read(self, request: Request, emission: Emission) -> Answer:
         """Turn the tokens that were emitted for a request into its answer."""
@@ -176,6 +217,16 @@ class TeacherModel:
             truncated=request.encoded.truncated,
             prompt_tokens=len(request.encoded.ids),
         )
+
+
+def _by_length(requests: Sequence[Request], batch_size: int, ask: Callable[[Sequence[Request]], Sequence[T]]) -> list[T]:
+    """Ask in batches of like length; what is found comes in the order of the requests."""
+    order = sorted(range(len(requests)), key=lambda place: len(requests[place].encoded.ids))
+    found: dict[int, T] = {}
+    for start in range(0, len(order), batch_size):
+        places = order[start : start + batch_size]
+        found.update(zip(places, ask([requests[place] for place in places]), strict=True))
+    return [found[place] for place in range(len(requests))]
 
 
 def read_tokenizer(path: Path) -> TextTokenizer:

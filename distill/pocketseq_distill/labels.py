@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import inf
 from pathlib import Path
-from typing import Any, Final
+from statistics import fmean
+from typing import Any, Final, Literal, TypeAlias
 
 import torch
 from tqdm import tqdm  # type: ignore[import-untyped]
@@ -14,10 +16,17 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from pocketseq.errors import DataError
 from pocketseq.examples import Example
 from pocketseq.files import digest, write_json
+from pocketseq.metrics import chrf
 from pocketseq_distill.generation import Answer, TeacherModel
 
 _FORMAT: Final = 1
+
+Choice: TypeAlias = Literal["likeliest", "nearest"]
+"""``likeliest`` keeps the candidate with the highest mean log-probability of its tokens, which needs no reference; ``nearest`` the
+one with the highest chrF to the reference (Kim and Rush 2016, "Sequence-Level Knowledge Distillation", section 3.3)."""
 _BATCHES_A_CHUNK: Final = 8
+_SEED: Final = 0
+"""Of the first sample; a sample's seed follows from its place in its chunk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +37,12 @@ class LabelSettings:
     """Rows to label, from the first; None for all."""
     beams: int = 1
     """1 labels greedily, more by beam search."""
+    candidates: int = 1
+    """Answers that are asked for each row, of which one is kept: the best of the beams, or samples where there is a temperature."""
+    temperature: float = 0.0
+    """Above 0 the candidates are drawn at this temperature."""
+    choose: Choice = "likeliest"
+    """Which candidate is kept."""
     batch_size: int = 64
     """Rows that go through the teacher together; a kill costs at most eight times as many."""
     max_new_tokens: int | None = None
@@ -78,6 +93,9 @@ def label_rows(examples: Sequence[Example], teacher: TeacherModel, path: Path, s
         "format": _FORMAT,
         "teacher": teacher_id,
         "beams": settings.beams,
+        "candidates": settings.candidates,
+        "temperature": settings.temperature,
+        "choose": settings.choose,
         "max_new_tokens": settings.max_new_tokens,
         "bf16": settings.bf16,
     }
@@ -90,17 +108,34 @@ def label_rows(examples: Sequence[Example], teacher: TeacherModel, path: Path, s
         for begin in range(0, len(missing), settings.batch_size * _BATCHES_A_CHUNK):
             chunk = missing[begin : begin + settings.batch_size * _BATCHES_A_CHUNK]
             with torch.autocast(teacher.model.device.type, dtype=torch.bfloat16, enabled=settings.bf16):
-                answers = teacher.answer(
+                found = teacher.candidates(
                     [example.fields for example in chunk],
+                    settings.candidates,
                     max_new_tokens=settings.max_new_tokens,
                     beams=settings.beams,
+                    temperature=settings.temperature,
+                    seed=_SEED,
                     batch_size=settings.batch_size,
                 )
-            for example, answer in zip(chunk, answers, strict=True):
-                file.write(json.dumps(asdict(_label(example, answer)), ensure_ascii=False) + "\n")
+            for example, answers in zip(chunk, found, strict=True):
+                label = _label(example, choose_answer(answers, example.target, settings.choose))
+                file.write(json.dumps(asdict(label), ensure_ascii=False) + "\n")
             file.flush()
             bar.update(len(chunk))
     return len(missing)
+
+
+def choose_answer(answers: Sequence[Answer], reference: str, choice: Choice) -> Answer:
+    """Choose one of several answers to a row; of equals the first.
+
+    Args:
+        answers: At least one.
+        reference: The row's own target.
+        choice: By what.
+    """
+    if choice == "nearest":
+        return max(answers, key=lambda answer: chrf([answer.text], [reference]))
+    return max(answers, key=lambda answer: fmean(answer.token_logprobs) if answer.token_logprobs else -inf)
 
 
 def read_labels(path: Path, examples: Sequence[Example]) -> dict[str, Label]:

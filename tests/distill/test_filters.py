@@ -89,3 +89,25 @@ def test_some_of_what_was_removed_can_be_looked_at(tokenizer: TextTokenizer) -> 
     assert filtered.agreement is None
     assert filtered.to_json()["samples"]["unlabelled"][0] == {"id": "0", "target": MISSING.target, "label": None}
     assert len(filtered.to_json()["samples"]["unlabelled"]) == 5
+
+
+def test_an_answer_far_longer_than_its_input_is_removed(tokenizer: TextTokenizer) -> None:
+    """The teacher has lost its way; the reference is never judged so."""
+    line = WRONG.fields["line"]
+    labels = {WRONG.id: label(WRONG, line * 4), RIGHT.id: label(RIGHT, RIGHT.target)}
+    found = filter_rows([RIGHT, WRONG], labels, TEMPLATE, tokenizer, FilterSettings(longest_ratio=0.5))
+    assert found.removed == {"long": 1}
+    assert [row.id for row in found.rows] == [RIGHT.id]
+    assert filter_rows([WRONG], labels, TEMPLATE, tokenizer, FilterSettings(longest_ratio=4)).removed == {}
+
+
+@pytest.mark.parametrize(
+    ("answer", "often"),
+    [("a", 1), ("a b c", 1), ("a a b", 2), ("a b a b a b", 3), ("x a b c d a b c d", 2), ("a b c d e a b c d e", 1), ("a b a", 1)],
+)
+def test_repetition_counts_runs_of_one_to_four_words(tokenizer: TextTokenizer, answer: str, often: int) -> None:
+    """A run that follows itself; words that merely occur again are none."""
+    labels = {WRONG.id: label(WRONG, answer)}
+    for bound in (1, 2, 3):
+        found = filter_rows([WRONG], labels, TEMPLATE, tokenizer, FilterSettings(repetitions=bound))
+        assert found.removed == ({"repetitive": 1} if often > bound else {})

@@ -83,7 +83,7 @@ def test_sampling_follows_its_seed(decoder: Decoder) -> None:
 
 def test_beams_are_those_of_transformers(decoder: Decoder) -> None:
     """Beam search gives transformers' answer, with the raw log-probabilities of its tokens."""
-    for prompt, emission in zip(prompts(), decoder.search(prompts(), beams=3), strict=True):
+    for prompt, (emission,) in zip(prompts(), decoder.search(prompts(), beams=3), strict=True):
         expected = decoder.model.generate(input_ids=torch.tensor([prompt.ids]), max_new_tokens=10, num_beams=3)
         assert emission.tokens == expected[0, 1:].tolist()
         with torch.no_grad():

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from pocketseq.errors import DataError
+from pocketseq.errors import DataError, InputError
 from pocketseq.template import Input
 from pocketseq_distill.generation import Answer, TeacherModel
-from pocketseq_distill.labels import LabelSettings, label_rows, read_labels
+from pocketseq_distill.labels import LabelSettings, choose_answer, label_rows, read_labels
 
 from .models import repair_examples
 
@@ -27,11 +27,11 @@ class Power(TeacherModel):
     asked: int = 0
     dies_after: int | None = None
 
-    def answer(self, inputs: Sequence[Input], **settings: Any) -> list[Answer]:
+    def candidates(self, inputs: Sequence[Input], count: int, **settings: Any) -> list[list[Answer]]:
         if self.dies_after is not None and self.asked >= self.dies_after:
             raise KeyboardInterrupt
         self.asked += len(inputs)
-        return super().answer(inputs, **settings)
+        return super().candidates(inputs, count, **settings)
 
 
 @pytest.fixture
@@ -98,3 +98,39 @@ def test_a_malformed_line_is_named(tmp_path: Path) -> None:
     path.write_text(json.dumps({"id": "0-0"}) + "\n")
     with pytest.raises(DataError, match=r"labels\.jsonl:1: expected a label"):
         read_labels(path, EXAMPLES)
+
+
+def answer(text: str, *logprobs: float) -> Answer:
+    return Answer(
+        text=text, tokens=(5,) * len(logprobs), token_logprobs=logprobs, finish_reason="stop", truncated=(), prompt_tokens=1
+    )
+
+
+def test_the_likeliest_candidate_is_so_by_token_and_not_by_length() -> None:
+    """Two tokens of −0.5 beat one of −0.8."""
+    answers = [answer("short", -0.8), answer("longer", -0.5, -0.5), answer("nothing")]
+    assert choose_answer(answers, "reference", "likeliest").text == "longer"
+
+
+def test_the_nearest_candidate_is_the_one_like_the_reference() -> None:
+    """However unlikely the teacher thought it."""
+    answers = [answer("return value", -0.1), answer("return values", -3.0)]
+    assert choose_answer(answers, "return values", "nearest").text == "return values"
+
+
+def test_candidates_of_beams_and_of_samples_are_asked_for(teacher: Power, tmp_path: Path) -> None:
+    """Of three beams' best the nearest may be another than the first; samples are the same at every call."""
+    best = teacher.candidates([EXAMPLES[0].fields], 3, beams=3)[0]
+    assert len({found.tokens for found in best}) == 3
+    first = teacher.answer([EXAMPLES[0].fields], beams=3)[0]
+    assert best[0].tokens == first.tokens
+    settings = replace(SETTINGS, candidates=4, temperature=1.0, choose="nearest")
+    for name in ("one", "two"):
+        label_rows(EXAMPLES, teacher, tmp_path / f"{name}.jsonl", settings, teacher_id="t")
+    assert (tmp_path / "one.jsonl").read_bytes() == (tmp_path / "two.jsonl").read_bytes()
+
+
+def test_more_candidates_than_beams_are_refused(teacher: Power, tmp_path: Path) -> None:
+    """A search has no more answers than it follows."""
+    with pytest.raises(InputError, match="found 4 answers and 2 beams; or sample them"):
+        label_rows(EXAMPLES, teacher, tmp_path / "labels.jsonl", replace(SETTINGS, candidates=4, beams=2), teacher_id="t")
