@@ -49,6 +49,8 @@ class TrainingPlan:
     top_k: int | None = None
     """The teacher's likeliest tokens at every label, computed once before training and kept on disk; None asks the teacher for
     all of its distribution as the batches come. Worth it for several epochs, or a teacher much larger than the student."""
+    on_policy: float = 0.0
+    """Share of updates in which the student answers itself and learns from its teacher alone (see ``on_policy``)."""
     label_smoothing: float = 0.0
     """Share of a label's probability that is spread over the vocabulary."""
     frozen_encoder_steps: int = 0
@@ -78,6 +80,11 @@ class TrainingPlan:
             raise RecipeError(f"training plan: expected a temperature above 0, found {self.temperature}")
         if self.cross_entropy <= 0 and self.divergence <= 0:
             raise RecipeError("training plan: expected a weight above 0 for cross_entropy or divergence, found none")
+        if self.on_policy and (not self.divergence or self.top_k is not None):
+            raise RecipeError(
+                "training plan: on_policy asks the teacher about answers that nobody knows beforehand; "
+                "give divergence a weight, and leave top_k out"
+            )
         if not 0 < self.beta < 1:
             raise RecipeError(f"training plan: expected beta between 0 and 1, found {self.beta}")
         if self.top_k is not None and self.temperature != 1:

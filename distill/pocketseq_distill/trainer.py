@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -20,6 +21,7 @@ from pocketseq.errors import CheckpointError, TrainingError
 from pocketseq_distill.batches import Collate, LengthGroupedOrder
 from pocketseq_distill.callbacks import Clock, ProgressBar
 from pocketseq_distill.losses import IGNORED, TopTokens, distillation_loss
+from pocketseq_distill.on_policy import is_on_policy, own_answers
 from pocketseq_distill.optimizers import Muon
 from pocketseq_distill.plan import TrainingPlan
 from pocketseq_distill.rows import TokenRows
@@ -111,21 +113,27 @@ class DistillationTrainer(Seq2SeqTrainer):
             TrainingError: the loss is not finite.
         """
         self._freeze_encoder(self.state.global_step < self.plan.frozen_encoder_steps)
-        labels = inputs["labels"]
+        labels, weights = inputs["labels"], self.plan.loss
+        items = (labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
+        if is_on_policy(self.plan.on_policy, seed=self.plan.seed, step=self.state.global_step):
+            given = (labels != IGNORED).sum()
+            inputs = own_answers(self.accelerator.unwrap_model(model), inputs)
+            labels, weights = inputs["labels"], replace(weights, cross_entropy=0.0)
+            # The batch weighs what its given labels would, however long the student's answers are.
+            items = items * (labels != IGNORED).sum() / given
         known = TopTokens(inputs.pop("top_ids"), inputs.pop("top_logprobs")) if "top_ids" in inputs else None
         seen: dict[str, Any] = {name: value for name, value in inputs.items() if name != "labels"}
         if self._encoder_frozen:
             seen["encoder_outputs"] = self._encode(seen.pop("input_ids"), seen["attention_mask"])
         outputs = model(**seen, use_cache=False)
         teaching = known or self._teacher_logits(inputs, seen.get("encoder_outputs"))
-        loss = distillation_loss(outputs.logits, teaching, labels, self.plan.loss)
+        loss = distillation_loss(outputs.logits, teaching, labels, weights)
         if not math.isfinite(loss.item()):
             raise TrainingError(
                 f"expected a finite loss, found {loss.item()} in step {self.state.global_step + 1}; "
                 f"try a lower learning_rate than {self.plan.learning_rate}, more warmup_steps than {self.plan.warmup_steps}, "
                 "or bf16 = false"
             )
-        items = (labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
         # Gradients are averaged over processes, while the count is of all of them.
         loss = loss * self.accelerator.num_processes / items
         return (loss, outputs) if return_outputs else loss
