@@ -9,59 +9,70 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pocketseq.batching import BatchQueue
     from pocketseq.bundle import Bundle, open_bundle, pack, packaged_bundles, write_manifest
     from pocketseq.checkpoint import CheckpointCard
     from pocketseq.cloud import CloudEndpoint
-    from pocketseq.decoding import Sampling
+    from pocketseq.decoding import Beams, Cancellation, Constraints, Sampling
     from pocketseq.endpoint import Completion, Endpoint
     from pocketseq.errors import PocketSeqError
     from pocketseq.examples import Example, read_examples, write_examples
     from pocketseq.hybrid import Hybrid
     from pocketseq.manifest import Calibration, Manifest, Variant
     from pocketseq.model import PocketModel
+    from pocketseq.options import Options
     from pocketseq.policy import Mode, Policy
-    from pocketseq.results import Result, Timing
+    from pocketseq.results import Hypothesis, Result, Score, Timing
     from pocketseq.suggestion import Receipt, Suggestion
     from pocketseq.template import Field, Template
 
 __version__: str
 
 _HOMES = {
+    "batching": ("BatchQueue",),
     "bundle": ("Bundle", "open_bundle", "pack", "packaged_bundles", "write_manifest"),
     "checkpoint": ("CheckpointCard",),
     "cloud": ("CloudEndpoint",),
-    "decoding": ("Sampling",),
+    "decoding": ("Beams", "Cancellation", "Constraints", "Sampling"),
     "endpoint": ("Completion", "Endpoint"),
     "errors": ("PocketSeqError",),
     "examples": ("Example", "read_examples", "write_examples"),
     "hybrid": ("Hybrid",),
     "manifest": ("Calibration", "Manifest", "Variant"),
     "model": ("PocketModel",),
+    "options": ("Options",),
     "policy": ("Mode", "Policy"),
-    "results": ("Result", "Timing"),
+    "results": ("Hypothesis", "Result", "Score", "Timing"),
     "suggestion": ("Receipt", "Suggestion"),
     "template": ("Field", "Template"),
 }
 _HOME_OF = {name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "BatchQueue",
+    "Beams",
     "Bundle",
     "Calibration",
+    "Cancellation",
     "CheckpointCard",
     "CloudEndpoint",
     "Completion",
+    "Constraints",
     "Endpoint",
     "Example",
     "Field",
     "Hybrid",
+    "Hypothesis",
     "Manifest",
     "Mode",
+    "Options",
     "PocketModel",
     "PocketSeqError",
     "Policy",
     "Receipt",
     "Result",
     "Sampling",
+    "Score",
     "Suggestion",
     "Template",
     "Timing",

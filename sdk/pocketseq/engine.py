@@ -28,7 +28,7 @@ from pocketseq.decoding.grammar import GrammarState, Vocabulary
 from pocketseq.errors import InputError
 from pocketseq.job import Job, milliseconds
 from pocketseq.manifest import Manifest
-from pocketseq.options import Request
+from pocketseq.options import PLAIN, Request
 from pocketseq.plan import Plan, make_plan
 from pocketseq.results import Result, Score
 from pocketseq.runtimes.protocol import AnyRuntime
@@ -51,10 +51,15 @@ class Engine:
     scorer: str
     """Name of the confidence scorer."""
     _vocabulary: Vocabulary | None = field(default=None, init=False)
+    _plain: Plan | None = field(default=None, init=False)
 
     def plan(self, request: Request) -> Plan:
         """Hold a request against the model; see ``make_plan``."""
-        return make_plan(self.manifest, self.tokenizer, request)
+        if request is not PLAIN:
+            return make_plan(self.manifest, self.tokenizer, request)
+        if self._plain is None:
+            self._plain = make_plan(self.manifest, self.tokenizer, request)
+        return self._plain
 
     def read(self, source: Input, request: Request, *, called: float, number: int = 0) -> Job:
         """Check an input and turn it into token ids.
@@ -140,7 +145,7 @@ class Engine:
             if step is None:
                 break
             emitted.append(step)
-            if step.endings.get(0) != "stop" and step.rows and (piece := text.push(int(step.ids[0]))):
+            if step.endings.get(0) != "stop" and step.rows and (piece := text.push(step.ids[0])):
                 yield piece
         if piece := text.finish():
             yield piece
@@ -182,6 +187,9 @@ class Engine:
         return [*ids, self.manifest.geometry.end_id]
 
     def _encode(self, inputs: Sequence[EncodedInput]) -> Any:
+        if len(inputs) == 1:
+            ids = np.array([inputs[0].ids], dtype=np.int64)
+            return self.runtime.encode(ids, np.ones_like(ids))
         longest = max(len(encoded.ids) for encoded in inputs)
         ids = np.full((len(inputs), longest), self.manifest.geometry.pad_id, dtype=np.int64)
         mask = np.zeros((len(inputs), longest), dtype=np.int64)

@@ -14,7 +14,7 @@ PocketSeqError
 ├── TrainingError         a training cannot go on: nothing to train on, or a loss that is not finite
 ├── RuntimeUnavailableError   the library that a variant needs is not installed or cannot run it
 ├── MissingExtraError     an optional dependency is absent; ends in the pip line that mends it
-├── CancelledError        the caller stopped a generation
+├── QueueFullError        a batch queue has as many requests waiting as it may
 ├── CalibrationError      a threshold was asked for where none can be had
 ├── PolicyError           a hybrid's policy names an unknown mode or a number out of its range
 └── EndpointError         the cloud endpoint gave no usable answer
@@ -98,8 +98,8 @@ class MissingExtraError(PocketSeqError):
         )
 
 
-class CancelledError(PocketSeqError):
-    """The caller stopped a generation."""
+class QueueFullError(PocketSeqError):
+    """A batch queue has as many requests waiting as it may."""
 
 
 class CalibrationError(PocketSeqError):

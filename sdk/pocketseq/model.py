@@ -13,7 +13,7 @@ from pocketseq.confidence import DEFAULT_SCORER, SCORERS
 from pocketseq.engine import Engine
 from pocketseq.errors import InputError, RuntimeUnavailableError
 from pocketseq.manifest import Calibration, Manifest, Variant
-from pocketseq.options import Options, Request
+from pocketseq.options import Options, Request, request_of
 from pocketseq.results import Result, Score
 from pocketseq.runtimes.opening import open_runtime, require_runtime
 from pocketseq.runtimes.protocol import AnyRuntime
@@ -117,7 +117,7 @@ class PocketModel:
             InputTooLongError: over the budget, and ``overflow`` is ``refuse``.
             MissingExtraError: a grammar without the extra ``grammar``.
         """
-        called, request = perf_counter(), Request(**options)
+        called, request = perf_counter(), request_of(options)
         engine = self._opened()
         plan = engine.plan(request)
         return engine.answer([engine.read(source, request, called=called)], plan)[0]
@@ -138,7 +138,7 @@ class PocketModel:
         Raises:
             InputError: as ``generate``, with the number of the input; nothing was answered then.
         """
-        called, request = perf_counter(), Request(**options)
+        called, request = perf_counter(), request_of(options)
         _check_many(sources)
         engine = self._opened()
         plan = engine.plan(request)
@@ -158,7 +158,7 @@ class PocketModel:
         Raises:
             InputError: see ``generate``; at the call, not at the first piece.
         """
-        called, request = perf_counter(), Request(**options)
+        called, request = perf_counter(), request_of(options)
         if request.beams is not None:
             raise InputError("stream: expected no beams, found some; their answer is certain only at its end, so call generate")
         engine = self._opened()

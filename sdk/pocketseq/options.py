@@ -82,3 +82,11 @@ _KINDS: Final[dict[str, Any]] = {
     "constraints": Constraints,
     "cancellation": Cancellation,
 }
+
+PLAIN: Final = Request()
+"""Of a call without options."""
+
+
+def request_of(options: Options) -> Request:
+    """Check the options of a call."""
+    return Request(**options) if options else PLAIN

@@ -6,18 +6,18 @@ A bundle and a checkpoint carry the same template, so that training, every runti
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal, TypeAlias
 
 from pocketseq.edits import Edit, apply_edit, find_edit, lexemes
 from pocketseq.errors import InputError, InputTooLongError
 from pocketseq.tokenizer import TextTokenizer
+from pocketseq.windows import LINE_OR_SPACE, Side, narrow
 
 Input: TypeAlias = str | Mapping[str, str]
 """What a user may give: the primary field's text, or a mapping of field names to texts."""
 
-Side: TypeAlias = Literal["left", "right"]
 Overflow: TypeAlias = Literal["truncate", "refuse"]
 
 MARK_TOKENS: Final = 64
@@ -27,6 +27,9 @@ MARK_TOKENS: Final = 64
 def mark_token(index: int) -> str:
     """Name of the token that marks a lexeme's place."""
     return f"<m{index}>"
+
+
+_FIRST_MARK: Final = mark_token(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +137,7 @@ class Template:
             InputTooLongError: a field is over its budget and ``overflow`` is ``refuse``.
         """
         texts = self.fields_of(source)
-        ids = tokenizer.literal_ids(self.start)
+        ids = [*tokenizer.literal_ids(self.start)]
         truncated: list[str] = []
         head = window = tail = ""
         for field in self.fields:
@@ -144,7 +147,8 @@ class Template:
                 head, window, tail, field_ids = _encode_marked(tokenizer, text, field)
                 cut = bool(head or tail)
             else:
-                field_ids = tokenizer.text_ids(text)
+                kept: Side = "right" if field.truncate == "left" else "left"
+                field_ids = tokenizer.edge_ids(text, field.max_tokens + 1, kept) if text else []
                 cut = len(field_ids) > field.max_tokens
                 if cut:
                     field_ids = field_ids[-field.max_tokens :] if field.truncate == "left" else field_ids[: field.max_tokens]
@@ -238,28 +242,49 @@ def read_edit(tokenizer: TextTokenizer, ids: Sequence[int]) -> Edit | None:
 
 
 def _first_mark(tokenizer: TextTokenizer) -> int:
-    number = tokenizer.special_id(mark_token(0))
+    number = tokenizer.special_id(_FIRST_MARK)
     if number is None:
-        raise InputError(f"the template asks for edits, but the tokenizer has no mark tokens such as {mark_token(0)!r}")
+        raise InputError(f"the template asks for edits, but the tokenizer has no mark tokens such as {_FIRST_MARK!r}")
     return number
 
 
 def _encode_marked(tokenizer: TextTokenizer, text: str, field: Field) -> tuple[str, str, str, list[int]]:
     """Encode the edited field: a mark before each lexeme and one at the end, within the field's budget."""
-    parts = lexemes(text)
-    pieces = tokenizer.batch_ids(parts)
-    first, last = 0, len(parts)
-    total = sum(len(piece) for piece in pieces)
-    while last - first > 1 and (total > field.max_tokens or last - first >= MARK_TOKENS):
-        if field.truncate == "left":
-            total -= len(pieces[first])
-            first += 1
-        else:
-            last -= 1
-            total -= len(pieces[last])
+    kept: Side = "right" if field.truncate == "left" else "left"
+    parts = _edge_lexemes(text, MARK_TOKENS, kept)
+    pieces = list(map(tokenizer.word_ids, parts))
+    fitting = _fitting(map(len, pieces if kept == "left" else reversed(pieces)), field.max_tokens)
+    if fitting < len(parts):
+        parts, pieces = (parts[:fitting], pieces[:fitting]) if kept == "left" else (parts[-fitting:], pieces[-fitting:])
+    window = "".join(parts)
+    cut = len(text) - len(window)
     mark = _first_mark(tokenizer)
     ids: list[int] = []
-    for index, piece in enumerate(pieces[first:last]):
-        ids += [mark + index, *piece[: field.max_tokens]]
-    ids.append(mark + last - first)
-    return "".join(parts[:first]), "".join(parts[first:last]), "".join(parts[last:]), ids
+    for number, piece in enumerate(pieces, start=mark):
+        ids.append(number)
+        ids += piece if len(piece) <= field.max_tokens else piece[: field.max_tokens]
+    ids.append(mark + len(pieces))
+    return (text[:cut], window, "", ids) if kept == "right" else ("", window, text[len(window) :], ids)
+
+
+def _fitting(sizes: Iterable[int], max_tokens: int) -> int:
+    """How many lexemes fit into the budgets of tokens and of marks; at least one of one or more."""
+    total = count = 0
+    for size in sizes:
+        total += size
+        if count and (total > max_tokens or count + 1 >= MARK_TOKENS):
+            break
+        count += 1
+    return count
+
+
+def _edge_lexemes(text: str, count: int, side: Side) -> list[str]:
+    """The first or last ``count`` lexemes of a text, or all where there are fewer, without reading a long text whole."""
+    width = 8 * count
+    while (part := narrow(text, width, side, LINE_OR_SPACE)) is not None:
+        parts = lexemes(part)
+        if len(parts) >= count:
+            return parts[:count] if side == "left" else parts[-count:]
+        width *= 8
+    parts = lexemes(text)
+    return parts[:count] if side == "left" else parts[-count:]

@@ -5,10 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from pocketseq.windows import Side, boundaries, narrow
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+
+
+_WORDS: Final = 8192
+"""Short texts of which the ids are remembered: a megabyte or two at most."""
+_SHORT: Final = 32
+"""Longest text, in characters, of which the ids are remembered."""
+
+_LITERALS: Final = 256
+"""Literals of which the ids are remembered: more than a template has."""
 
 
 class TextTokenizer:
@@ -27,6 +38,10 @@ class TextTokenizer:
         self._special = {token.content: number for number, token in tokenizer.get_added_tokens_decoder().items() if token.special}
         names = sorted(self._special, key=len, reverse=True)
         self._split = re.compile("(" + "|".join(map(re.escape, names)) + ")") if names else None
+        self._boundaries = boundaries(tokenizer)
+        # The lexemes of a line and the literals of a template come again and again, and a look-up costs a hundredth.
+        self._words: dict[str, list[int]] = {}
+        self._literals: dict[str, list[int]] = {}
 
     @classmethod
     def from_file(cls, path: Path) -> TextTokenizer:
@@ -60,16 +75,44 @@ class TextTokenizer:
         """Token ids of a user's text; special tokens spelled out in it are ordinary characters."""
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids) if text else []
 
-    def batch_ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of several short texts, one after the other: a pool of threads would cost more than they do."""
-        return [self.text_ids(text) for text in texts]
+    def edge_ids(self, text: str, count: int, side: Side) -> list[int]:
+        """The first or last ``count`` ids of ``text_ids(text)``, or all where there are fewer, without reading a long text whole.
+
+        Args:
+            text: A user's text.
+            count: Ids to give at most, at least 1.
+            side: ``left`` for the first ids, ``right`` for the last.
+        """
+        width = 8 * count + 64
+        while (part := narrow(text, width, side, self._boundaries)) is not None:
+            ids = self.text_ids(part)
+            if len(ids) > count:
+                return ids[:count] if side == "left" else ids[-count:]
+            width *= 8
+        ids = self.text_ids(text)
+        return ids[:count] if side == "left" else ids[-count:]
+
+    def word_ids(self, text: str) -> list[int]:
+        """Token ids of a user's text that is likely to come again, such as one lexeme; not to be changed."""
+        ids = self._words.get(text)
+        if ids is None:
+            ids = self.text_ids(text)
+            if len(text) <= _SHORT:
+                if len(self._words) >= _WORDS:
+                    self._words.clear()
+                self._words[text] = ids
+        return ids
 
     def literal_ids(self, literal: str) -> list[int]:
-        """Token ids of a template's literal, in which special tokens count as such."""
-        ids: list[int] = []
-        for part in self._split.split(literal) if self._split else [literal]:
-            number = self._special.get(part)
-            ids += self.text_ids(part) if number is None else [number]
+        """Token ids of a template's literal, in which special tokens count as such; not to be changed."""
+        ids = self._literals.get(literal)
+        if ids is None:
+            ids = []
+            for part in self._split.split(literal) if self._split else [literal]:
+                number = self._special.get(part)
+                ids += self.text_ids(part) if number is None else [number]
+            if len(self._literals) < _LITERALS:
+                self._literals[literal] = ids
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:

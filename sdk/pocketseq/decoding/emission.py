@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pocketseq.decoding.settings import FinishReason
-from pocketseq.runtimes.protocol import Floats, Ids
+from pocketseq.runtimes.protocol import Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +31,10 @@ class Emission:
 
     rows: Sequence[int]
     """Numbers of the rows that were still unfinished."""
-    ids: Ids
-    """The token of each, int64 [live]."""
-    logprobs: Floats
-    """Its raw log-probability, before constraints, temperature, top-k, top-p and min-p, float32 [live]."""
+    ids: Sequence[int]
+    """The token of each."""
+    logprobs: Sequence[float]
+    """Its raw log-probability, before constraints, temperature, top-k, top-p and min-p."""
     endings: Mapping[int, FinishReason]
     """Rows that end here, by number: with this token, or without one where their caller halted them."""
     alternatives: tuple[Alternatives, ...] = ()
@@ -69,7 +69,7 @@ def collect(steps: Iterable[Emission]) -> dict[int, Decoded]:
     growing: dict[int, _Growing] = {}
     answers: dict[int, Decoded] = {}
     for step in steps:
-        for place, (row, token, logprob) in enumerate(zip(step.rows, step.ids.tolist(), step.logprobs.tolist(), strict=True)):
+        for place, (row, token, logprob) in enumerate(zip(step.rows, step.ids, step.logprobs, strict=True)):
             answer = growing.get(row)
             if answer is None:
                 answer = growing[row] = _Growing()

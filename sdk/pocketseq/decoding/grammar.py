@@ -94,7 +94,7 @@ class Vocabulary:
 class GrammarState:
     """How far one answer is in its grammar."""
 
-    def __init__(self, vocabulary: Vocabulary, matcher: LLMatcher, closing: Sequence[int] | None) -> None:
+    def __init__(self, vocabulary: Vocabulary, matcher: LLMatcher, closing: list[int] | None) -> None:
         """Wrap a matcher.
 
         Args:
@@ -138,7 +138,9 @@ class GrammarState:
             return token
         ahead = self._matcher.deep_copy()
         ahead.consume_token(token)
-        closing = [] if token == self._vocabulary.end_id else _closing(ahead, self._vocabulary, room)
+        closing: list[int] | None = []
+        if token != self._vocabulary.end_id:
+            closing = _closing(ahead, self._vocabulary, room, reach=len(way) + 8)
         if closing is None:
             self._consume(way[0])
             self._closing = way[1:]
@@ -178,15 +180,25 @@ def _mask(matcher: LLMatcher, size: int) -> NDArray[np.bool_]:
     return np.unpackbits(bits, count=size, bitorder="little").view(np.bool_)
 
 
-def _closing(matcher: LLMatcher, vocabulary: Vocabulary, room: int) -> list[int] | None:
-    """The shortest way to an end that is found within ``room`` tokens, the end token included."""
+def _closing(matcher: LLMatcher, vocabulary: Vocabulary, room: int, *, reach: int = 32) -> list[int] | None:
+    """A way to an end within ``room`` tokens, the end token included; the shortest that is found where room is scarce.
+
+    Args:
+        matcher: Stays as it is.
+        vocabulary: Of the model.
+        room: Longest way that is of use.
+        reach: Longest way that is likely; longer ones are looked for where there is none.
+    """
     shortest: list[int] | None = None
-    for preference in vocabulary.preferences:
-        way = _walk(matcher.deep_copy(), vocabulary, preference, room if shortest is None else len(shortest) - 1)
-        shortest = way or shortest
-        if shortest is not None and len(shortest) <= room // 2:
-            break  # there is room enough; a shorter way would change nothing
-    return shortest
+    for longest in sorted({min(reach, room), min(8 * reach, room), room}):
+        for preference in vocabulary.preferences:
+            way = _walk(matcher.deep_copy(), vocabulary, preference, longest if shortest is None else len(shortest) - 1)
+            shortest = way or shortest
+            if shortest is not None and len(shortest) <= room // 2:
+                return shortest  # there is room enough; a shorter way would change nothing
+        if shortest is not None:
+            return shortest
+    return None
 
 
 def _walk(matcher: LLMatcher, vocabulary: Vocabulary, preference: Preference, room: int) -> list[int] | None:
@@ -199,7 +211,7 @@ def _walk(matcher: LLMatcher, vocabulary: Vocabulary, preference: Preference, ro
             mask = _mask(matcher, vocabulary.size)
             if not mask.any():
                 return None
-            ranks = np.roll(preference.ranks, len(way) * preference.stride)
+            ranks = np.roll(preference.ranks, len(way) * preference.stride) if preference.stride else preference.ranks
             tokens = [int(np.where(mask, ranks, np.float32(np.inf)).argmin())]
         if not matcher.consume_tokens(tokens):
             return None
@@ -209,12 +221,12 @@ def _walk(matcher: LLMatcher, vocabulary: Vocabulary, preference: Preference, ro
 
 def _preferences(spelled: Sequence[bytes]) -> tuple[Preference, ...]:
     """Orders in which tokens are tried, short ones first; then walks at random, which leave every loop."""
-    lengths = np.array([len(text) if text else 99 for text in spelled], dtype=np.float32) / 128
-    found = []
+    lengths = np.array([len(text) if text else 99 for text in spelled]) / 128
+    found: list[Preference] = []
     for first in _ORDERS:
         places = {character.encode(): place for place, character in enumerate(first)}
         ranks = [places.get(text, 50 + text[:1].isalnum() + text[:1].isspace()) for text in spelled]
-        found.append(Preference(np.array(ranks, dtype=np.float32) + lengths, stride=0))
+        found.append(Preference((np.array(ranks) + lengths).astype(np.float32), stride=0))
     random = np.random.default_rng(0)  # the same walks in every process
     found += [Preference(random.random(len(spelled)).astype(np.float32), stride=977) for _ in range(_WALKS)]
     return tuple(found)

@@ -18,9 +18,6 @@ Halt: TypeAlias = Callable[[int], FinishReason | None]
 Ended: TypeAlias = Callable[[int, int], FinishReason | None]
 """(number of a row, its new token) → why it ends with this token, or None; the end token is not asked about."""
 
-_NONE_IDS: Ids = np.empty(0, dtype=np.int64)
-_NONE_LOGPROBS: Floats = np.empty(0, dtype=np.float32)
-
 
 def greedy(
     runtime: AnyRuntime,
@@ -81,7 +78,7 @@ def emissions(
     cache = runtime.start(len(left))
     for number in range(1, max_new_tokens + 1):
         if halt is not None and (halted := {row: reason for row in left if (reason := halt(row))}):
-            yield Emission(rows=(), ids=_NONE_IDS, logprobs=_NONE_LOGPROBS, endings=halted)
+            yield Emission(rows=(), ids=(), logprobs=(), endings=halted)
             if len(halted) == len(left):
                 return
             live = [place for place, row in enumerate(left) if row not in halted]
@@ -89,9 +86,10 @@ def emissions(
             left, tokens = [left[place] for place in live], tokens[live]
         step = runtime.step(tokens, memory, cache)
         scores, cache = step.logprobs[:, -1], step.cache
-        ids = choose(scores, left)
+        chosen = choose(scores, left)
+        ids = chosen.tolist()
         endings: dict[int, FinishReason] = {}
-        for row, token in zip(left, ids.tolist(), strict=True):
+        for row, token in zip(left, ids, strict=True):
             if token == end_id:
                 endings[row] = "stop"
             elif ended is not None and (reason := ended(row, token)):
@@ -101,13 +99,13 @@ def emissions(
         yield Emission(
             rows=left,
             ids=ids,
-            logprobs=scores[np.arange(len(left)), ids],
+            logprobs=[line.item(token) for line, token in zip(scores, ids, strict=True)],
             endings=endings,
             alternatives=tuple(likeliest(line, alternatives) for line in scores) if alternatives else (),
         )
         if len(endings) == len(left):
             return
-        tokens = ids[:, None]
+        tokens = chosen[:, None]
         if endings:
             live = [place for place, row in enumerate(left) if row not in endings]
             memory, cache = runtime.select(memory, cache, np.array(live, dtype=np.int64))
