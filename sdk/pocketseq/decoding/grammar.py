@@ -23,6 +23,8 @@ from pocketseq.runtimes.protocol import Floats
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
 
+IMPOSSIBLE: Final = np.float32(-1e30)
+"""Lowest score of a token that may come: where a model gives all of them -inf, one that may not must not win."""
 _ORDERS: Final = ('"]}', ']}"', "}0123456789", "")
 """Characters that a search for an end tries first; it is made once in each of these orders."""
 _WALKS: Final = 4
@@ -118,8 +120,7 @@ class GrammarState:
         mask = _mask(self._matcher, self._vocabulary.size)
         if not mask.any():
             raise InputError("grammar: expected a form that the model's vocabulary can spell, found no token that may come next")
-        # Raw scores of -inf would let a token that is not allowed win.
-        return np.where(mask, np.maximum(scores, np.float32(-1e30)), np.float32(-np.inf))
+        return np.where(mask, np.maximum(scores, IMPOSSIBLE), np.float32(-np.inf))
 
     def accept(self, token: int, *, room: int) -> int:
         """Take a token, or the next one of the way out where it would leave none.

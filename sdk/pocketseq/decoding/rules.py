@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pocketseq.decoding.grammar import GrammarState
+from pocketseq.decoding.grammar import IMPOSSIBLE, GrammarState
 from pocketseq.decoding.settings import Constraints
 from pocketseq.decoding.steps import Choose
 from pocketseq.errors import InputError
@@ -39,7 +39,7 @@ class Rules:
             InputError: no token is left, or ``allowed`` names none that there is.
         """
         wanted, history = self.constraints, [*self.prompt, *emitted]
-        adjusted = scores.copy()
+        adjusted = np.maximum(scores, IMPOSSIBLE)
         if wanted.repetition_penalty != 1.0:
             seen = np.unique(history)
             known = adjusted[seen]
@@ -52,7 +52,7 @@ class Rules:
             adjusted[list(wanted.suppressed)] = -np.inf
         if wanted.allowed is not None:
             adjusted = _only(adjusted, wanted.allowed(tuple(history[self.hidden :])))
-        if not np.isfinite(adjusted).any() and np.isfinite(scores).any():
+        if np.isneginf(adjusted).all():
             raise InputError(
                 f"constraints: expected a token that may come after {len(emitted)} tokens, found none left; loosen them"
             )

@@ -29,7 +29,9 @@ class StopStrings:
 
     def found(self, ids: Sequence[int]) -> FinishReason | None:
         """Whether the text of these tokens holds a stop string."""
-        return None if first_stop(self._decode(ids), self._stops) is None else "stop_string"
+        # Bytes that are no whole character yet are not what they look like.
+        text = self._decode(ids).rstrip("\N{REPLACEMENT CHARACTER}")
+        return None if first_stop(text, self._stops) is None else "stop_string"
 
 
 def first_stop(text: str, stops: Sequence[str]) -> int | None:
