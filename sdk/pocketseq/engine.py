@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from pocketseq.answers import Answers
+from pocketseq.characters import check_text
 from pocketseq.decoding import (
     Decoded,
     Emission,
@@ -175,6 +176,7 @@ class Engine:
         return [scores[row] for row in range(len(jobs))]
 
     def _target(self, job: Job, target: str, plan: Plan) -> list[int]:
+        check_text("target", target)
         ids = self.manifest.template.encode_target(self.tokenizer, job.encoded, target)
         if ids is None:
             raise InputError(

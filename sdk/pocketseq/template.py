@@ -10,10 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal, TypeAlias
 
+from pocketseq.characters import check_text
 from pocketseq.edits import Edit, apply_edit, find_edit, lexemes
 from pocketseq.errors import InputError, InputTooLongError
 from pocketseq.tokenizer import TextTokenizer
-from pocketseq.windows import LINE_OR_SPACE, Side, narrow
+from pocketseq.windows import LEXEME, Side, narrow
 
 Input: TypeAlias = str | Mapping[str, str]
 """What a user may give: the primary field's text, or a mapping of field names to texts."""
@@ -113,13 +114,7 @@ class Template:
         for name, text in given.items():
             if not isinstance(text, str):
                 raise InputError(f"field {name!r}: expected a string, found {type(text).__name__}")
-            try:
-                text.encode("utf-8")
-            except UnicodeEncodeError as error:
-                raise InputError(
-                    f"field {name!r}: expected Unicode text, found a lone surrogate at character {error.start}; "
-                    "decode the source with the right encoding or errors='replace'"
-                ) from None
+            check_text(f"field {name!r}", text)
         if not given.get(self.primary, "").strip():
             raise InputError(f"expected text in the field {self.primary!r}, found none")
         return {name: given.get(name, "") for name in names}
@@ -144,8 +139,8 @@ class Template:
             text = texts[field.name]
             ids += tokenizer.literal_ids(field.prefix)
             if field.name == self.edits:
-                head, window, tail, field_ids = _encode_marked(tokenizer, text, field)
-                cut = bool(head or tail)
+                marked = _encode_marked(tokenizer, text, field)
+                head, window, tail, field_ids, cut = marked.head, marked.window, marked.tail, marked.ids, marked.cut
             else:
                 kept: Side = "right" if field.truncate == "left" else "left"
                 field_ids = tokenizer.edge_ids(text, field.max_tokens + 1, kept) if text else []
@@ -248,7 +243,19 @@ def _first_mark(tokenizer: TextTokenizer) -> int:
     return number
 
 
-def _encode_marked(tokenizer: TextTokenizer, text: str, field: Field) -> tuple[str, str, str, list[int]]:
+@dataclass(frozen=True, slots=True)
+class _Marked:
+    """The edited field as the model reads it; see ``EncodedInput``."""
+
+    head: str
+    window: str
+    tail: str
+    ids: list[int]
+    cut: bool
+    """Whether there is more of the field than the model sees: before or behind the window, or within a giant lexeme."""
+
+
+def _encode_marked(tokenizer: TextTokenizer, text: str, field: Field) -> _Marked:
     """Encode the edited field: a mark before each lexeme and one at the end, within the field's budget."""
     kept: Side = "right" if field.truncate == "left" else "left"
     parts = _edge_lexemes(text, MARK_TOKENS, kept)
@@ -264,7 +271,8 @@ def _encode_marked(tokenizer: TextTokenizer, text: str, field: Field) -> tuple[s
         ids.append(number)
         ids += piece if len(piece) <= field.max_tokens else piece[: field.max_tokens]
     ids.append(mark + len(pieces))
-    return (text[:cut], window, "", ids) if kept == "right" else ("", window, text[len(window) :], ids)
+    head, tail = (text[:cut], "") if kept == "right" else ("", text[len(window) :])
+    return _Marked(head, window, tail, ids, cut=cut > 0 or len(ids) < sum(map(len, pieces)) + len(pieces) + 1)
 
 
 def _fitting(sizes: Iterable[int], max_tokens: int) -> int:
@@ -281,7 +289,7 @@ def _fitting(sizes: Iterable[int], max_tokens: int) -> int:
 def _edge_lexemes(text: str, count: int, side: Side) -> list[str]:
     """The first or last ``count`` lexemes of a text, or all where there are fewer, without reading a long text whole."""
     width = 8 * count
-    while (part := narrow(text, width, side, LINE_OR_SPACE)) is not None:
+    while (part := narrow(text, width, side, LEXEME)) is not None:
         parts = lexemes(part)
         if len(parts) >= count:
             return parts[:count] if side == "left" else parts[-count:]

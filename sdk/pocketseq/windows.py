@@ -22,7 +22,9 @@ Side: TypeAlias = Literal["left", "right"]
 SPACE: Final = re.compile("(?<=[!-~]) ")
 """A space behind a printable ASCII character."""
 LINE_OR_SPACE: Final = re.compile("(?<=[!-~])[ \n]")
-"""A space or line feed behind a printable ASCII character; lexemes always begin there."""
+"""A space or line feed behind a printable ASCII character."""
+LEXEME: Final = re.compile(r"(?<=[!-~])[ \n]|(?<=[A-Za-z0-9])(?=[!-/:-@\[-^`{-~])|(?<=[!-/:-@\[-^`{-~])(?=[A-Za-z0-9])")
+"""The same, or between a letter or digit and punctuation; lexemes always begin there."""
 
 _LOCAL_NORMALIZERS: Final = {"NFC", "NFD", "NFKC", "NFKD", "Nmt", "Precompiled", "Lowercase"}
 """They look at no more than a character and the marks upon it."""
@@ -83,11 +85,13 @@ def _is_local(normalizer: Mapping[str, Any]) -> bool:
 def _boundary(pre_tokenizer: Mapping[str, Any]) -> re.Pattern[str] | None:
     match pre_tokenizer:
         case {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}:
-            return LINE_OR_SPACE if pattern == LEXEME_PATTERN else None
+            return LEXEME if pattern == LEXEME_PATTERN else None
         case {"type": "ByteLevel", "use_regex": True}:
             return SPACE
         case {"type": "Metaspace", "split": True}:
             return SPACE
-        case {"type": "WhitespaceSplit" | "Whitespace" | "BertPreTokenizer"}:
+        case {"type": "Whitespace" | "BertPreTokenizer"}:
+            return LEXEME
+        case {"type": "WhitespaceSplit"}:
             return LINE_OR_SPACE
     return None

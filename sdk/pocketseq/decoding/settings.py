@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+from pocketseq.characters import check_text
 from pocketseq.errors import InputError
 
 FinishReason: TypeAlias = Literal["stop", "length", "stop_string", "deadline", "cancelled"]
@@ -95,6 +96,8 @@ class Constraints:
             text: object = getattr(self, name)
             if not isinstance(text, tuple | list) or not all(isinstance(part, str) and part for part in text):
                 raise InputError(f"Constraints.{name}: expected a tuple of strings, none empty, found {text!r}")
+        for name, text in (("prefix", self.prefix), ("regex", self.regex or ""), *(("choices", text) for text in self.choices)):
+            check_text(f"Constraints.{name}", text)
         if type(self.min_new_tokens) is not int or self.min_new_tokens < 0:
             raise InputError(f"Constraints.min_new_tokens: expected a whole number of at least 0, found {self.min_new_tokens!r}")
         if not 0 < self.repetition_penalty < math.inf:
