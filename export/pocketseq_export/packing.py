@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 from pocketseq.bundle import write_manifest
 from pocketseq.errors import BundleError, CheckpointError
 from pocketseq.manifest import BundleFile, Generation, Geometry, Manifest, Variant
+from pocketseq.marks import MARK_TOKENS
 from pocketseq.storage import MANIFEST
-from pocketseq.template import MARK_TOKENS, Template
+from pocketseq.template import Template
 from pocketseq.tokenizer import TextTokenizer
 from pocketseq_export.exporters import exporter, wanted_variants
 

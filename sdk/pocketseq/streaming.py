@@ -7,7 +7,8 @@ from typing import Final, Protocol
 
 from pocketseq.decoding.stops import certain, first_stop
 from pocketseq.edits import Edit, lexemes
-from pocketseq.template import EncodedInput, Template, read_edit
+from pocketseq.marks import read_edit
+from pocketseq.template import EncodedInput, Template
 from pocketseq.tokenizer import TextTokenizer
 
 _INCOMPLETE: Final = "\N{REPLACEMENT CHARACTER}"

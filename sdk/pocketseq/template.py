@@ -6,31 +6,21 @@ A bundle and a checkpoint carry the same template, so that training, every runti
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from pocketseq.characters import check_text
-from pocketseq.edits import Edit, apply_edit, find_edit, lexemes
+from pocketseq.edits import apply_edit, find_edit
 from pocketseq.errors import InputError, InputTooLongError
+from pocketseq.marks import MARK_TOKENS, encode_marked, first_mark, read_edit
 from pocketseq.tokenizer import TextTokenizer
-from pocketseq.windows import LEXEME, Side, narrow
+from pocketseq.windows import Side
 
 Input: TypeAlias = str | Mapping[str, str]
 """What a user may give: the primary field's text, or a mapping of field names to texts."""
 
 Overflow: TypeAlias = Literal["truncate", "refuse"]
-
-MARK_TOKENS: Final = 64
-"""Mark tokens in a vocabulary whose model answers with edits: one before each lexeme and one at the end."""
-
-
-def mark_token(index: int) -> str:
-    """Name of the token that marks a lexeme's place."""
-    return f"<m{index}>"
-
-
-_FIRST_MARK: Final = mark_token(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +128,11 @@ class Template:
         for field in self.fields:
             text = texts[field.name]
             ids += tokenizer.literal_ids(field.prefix)
+            kept: Side = "right" if field.truncate == "left" else "left"
             if field.name == self.edits:
-                marked = _encode_marked(tokenizer, text, field)
+                marked = encode_marked(tokenizer, text, max_tokens=field.max_tokens, kept=kept)
                 head, window, tail, field_ids, cut = marked.head, marked.window, marked.tail, marked.ids, marked.cut
             else:
-                kept: Side = "right" if field.truncate == "left" else "left"
                 field_ids = tokenizer.edge_ids(text, field.max_tokens + 1, kept) if text else []
                 cut = len(field_ids) > field.max_tokens
                 if cut:
@@ -172,7 +162,7 @@ class Template:
         edit = find_edit(encoded.window, target[len(encoded.head) : stop])
         if edit is None:
             return []
-        first = _first_mark(tokenizer)
+        first = first_mark(tokenizer)
         return [first + edit.start, first + edit.stop, *tokenizer.text_ids(edit.text)]
 
     def decode(self, tokenizer: TextTokenizer, ids: Sequence[int], encoded: EncodedInput) -> str:
@@ -223,76 +213,3 @@ class Template:
             return cls(**{**value, "fields": fields})
         except (KeyError, TypeError) as error:
             raise InputError(f"not an input template: {error}") from None
-
-
-def read_edit(tokenizer: TextTokenizer, ids: Sequence[int]) -> Edit | None:
-    """Read an edit out of emitted tokens: two marks, then text. None where they are no edit."""
-    if len(ids) < 2:
-        return None
-    first = _first_mark(tokenizer)
-    start, stop = ids[0] - first, ids[1] - first
-    if not 0 <= start <= stop < MARK_TOKENS:
-        return None
-    return Edit(start=start, stop=stop, text=tokenizer.decode(ids[2:]))
-
-
-def _first_mark(tokenizer: TextTokenizer) -> int:
-    number = tokenizer.special_id(_FIRST_MARK)
-    if number is None:
-        raise InputError(f"the template asks for edits, but the tokenizer has no mark tokens such as {_FIRST_MARK!r}")
-    return number
-
-
-@dataclass(frozen=True, slots=True)
-class _Marked:
-    """The edited field as the model reads it; see ``EncodedInput``."""
-
-    head: str
-    window: str
-    tail: str
-    ids: list[int]
-    cut: bool
-    """Whether there is more of the field than the model sees: before or behind the window, or within a giant lexeme."""
-
-
-def _encode_marked(tokenizer: TextTokenizer, text: str, field: Field) -> _Marked:
-    """Encode the edited field: a mark before each lexeme and one at the end, within the field's budget."""
-    kept: Side = "right" if field.truncate == "left" else "left"
-    parts = _edge_lexemes(text, MARK_TOKENS, kept)
-    pieces = list(map(tokenizer.word_ids, parts))
-    fitting = _fitting(map(len, pieces if kept == "left" else reversed(pieces)), field.max_tokens)
-    if fitting < len(parts):
-        parts, pieces = (parts[:fitting], pieces[:fitting]) if kept == "left" else (parts[-fitting:], pieces[-fitting:])
-    window = "".join(parts)
-    cut = len(text) - len(window)
-    mark = _first_mark(tokenizer)
-    ids: list[int] = []
-    for number, piece in enumerate(pieces, start=mark):
-        ids.append(number)
-        ids += piece if len(piece) <= field.max_tokens else piece[: field.max_tokens]
-    ids.append(mark + len(pieces))
-    head, tail = (text[:cut], "") if kept == "right" else ("", text[len(window) :])
-    return _Marked(head, window, tail, ids, cut=cut > 0 or len(ids) < sum(map(len, pieces)) + len(pieces) + 1)
-
-
-def _fitting(sizes: Iterable[int], max_tokens: int) -> int:
-    """How many lexemes fit into the budgets of tokens and of marks; at least one of one or more."""
-    total = count = 0
-    for size in sizes:
-        total += size
-        if count and (total > max_tokens or count + 1 >= MARK_TOKENS):
-            break
-        count += 1
-    return count
-
-
-def _edge_lexemes(text: str, count: int, side: Side) -> list[str]:
-    """The first or last ``count`` lexemes of a text, or all where there are fewer, without reading a long text whole."""
-    width = 8 * count
-    while (part := narrow(text, width, side, LEXEME)) is not None:
-        parts = lexemes(part)
-        if len(parts) >= count:
-            return parts[:count] if side == "left" else parts[-count:]
-        width *= 8
-    parts = lexemes(text)
-    return parts[:count] if side == "left" else parts[-count:]

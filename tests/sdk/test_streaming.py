@@ -7,8 +7,9 @@ import random
 import pytest
 from tokenizers import Tokenizer, decoders, models
 
+from pocketseq.marks import mark_token
 from pocketseq.streaming import text_stream
-from pocketseq.template import EncodedInput, Template, mark_token
+from pocketseq.template import EncodedInput, Template
 from pocketseq.testing import byte_tokenizer
 from pocketseq.tokenizer import TextTokenizer
 

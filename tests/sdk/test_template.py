@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pocketseq.errors import InputError, InputTooLongError
-from pocketseq.template import MARK_TOKENS, Field, Template, mark_token, read_edit
+from pocketseq.marks import MARK_TOKENS, mark_token, read_edit
+from pocketseq.template import Field, Template
 from pocketseq.tokenizer import TextTokenizer
 
 from .tiny import EDITS, PLAIN

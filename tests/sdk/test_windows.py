@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from pocketseq.edits import lexemes
-from pocketseq.template import MARK_TOKENS, Template
+from pocketseq.marks import MARK_TOKENS
+from pocketseq.template import Template
 from pocketseq.tokenizer import TextTokenizer
 from pocketseq.windows import LEXEME, SPACE, boundaries, narrow
 

@@ -15,8 +15,9 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 from pocketseq.bundle import write_manifest
 from pocketseq.edits import LEXEME_PATTERN
 from pocketseq.manifest import BundleFile, Calibration, Generation, Geometry, Manifest, Variant
+from pocketseq.marks import MARK_TOKENS, mark_token
 from pocketseq.runtimes.protocol import Floats, Ids, Step
-from pocketseq.template import MARK_TOKENS, Field, Template, mark_token
+from pocketseq.template import Field, Template
 
 SPECIAL = ["<pad>", "</s>", "<line>", "<after>", *(mark_token(index) for index in range(MARK_TOKENS))]
 TEXT = ["for i in range(10):", "def fit(self, x):", "    return self._value + 1", "if name == '__main__':", "naïve café €5 😀"] * 4

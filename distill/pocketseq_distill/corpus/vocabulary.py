@@ -9,7 +9,8 @@ from typing import Final
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from pocketseq.edits import LEXEME_PATTERN
-from pocketseq.template import MARK_TOKENS, Template, mark_token
+from pocketseq.marks import MARK_TOKENS, mark_token
+from pocketseq.template import Template
 
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
 PAD_ID: Final = 0
