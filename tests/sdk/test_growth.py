@@ -25,8 +25,7 @@ def test_ten_thousand_suggestions_leave_no_trace() -> None:
 
         def suggest(first: int, last: int) -> None:
             for number in range(first, last):
-                line = f"    value_{number} = self.items[{number}]" if number % 10 else f"    retrun self.name_{number}"
-                model.generate({"before": f"import module_{number}", "line": line})
+                model.generate(f"x{number} = y_{number}" if number % 10 else f"retrun name_{number}")
 
         suggest(0, 500)
         before = resident_bytes()
