@@ -42,6 +42,7 @@ def write_self_attention(
     bias: str | None = None,
     past: tuple[str, str] | None = None,
     new: tuple[str, str] | None = None,
+    present: tuple[str, str] | None = None,
 ) -> str:
     """Write attention of a sequence over itself.
 
@@ -54,6 +55,7 @@ def write_self_attention(
         bias: float32 [1, heads, query, key].
         past: Keys and values of the tokens before, in the decoder; attention is then causal.
         new: Names of the outputs that hold keys and values of the new tokens, [batch, heads, query, head_dim].
+        present: Names of the outputs that hold those of all tokens.
     """
     graph = writer.graph
     query, key, value = graph.split(writer.linear(x, f"{name}.query_key_value", module.query_key_value), 3, axis=-1)
@@ -64,7 +66,7 @@ def write_self_attention(
     graph.ops(
         "MultiHeadAttention",
         *(query, key, value, None, mask, bias, *(past or ())),
-        names=(y, f"{name}.keys", f"{name}.values") if past else (y,),
+        names=(y, *(present or (f"{name}.keys", f"{name}.values"))) if past else (y,),
         num_heads=module.heads,
         scale=module.scale,
         mask_filter_value=MASKED,

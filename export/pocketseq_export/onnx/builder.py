@@ -62,22 +62,48 @@ class WeightFile:
 class GraphBuilder:
     """An ONNX graph under construction; values are known by their names."""
 
-    def __init__(self, name: str, weights: WeightFile) -> None:
+    def __init__(self, name: str, weights: WeightFile, *, outer: GraphBuilder | None = None) -> None:
+        """Start a graph.
+
+        Args:
+            name: Of the graph.
+            weights: Where its weights go.
+            outer: The graph that this one is the body of a loop in; it holds the weights and constants of both.
+        """
         self._name = name
         self._weights = weights
         self._nodes: list[onnx.NodeProto] = []
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
-        self._initializers: dict[str, TensorProto] = {}
+        self._initializers: dict[str, TensorProto] = {} if outer is None else outer._initializers
+        # Names of a body must not hide those of the graph around it.
+        self._prefix = "" if outer is None else f"{name}."
 
     def input(self, name: str, kind: type[np.generic], shape: Shape) -> str:
         """Declare an input; strings in the shape are dynamic axes."""
         self._inputs.append(helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(kind)), shape))
         return name
 
-    def output(self, name: str, shape: Shape) -> None:
-        """Declare a float32 output, which a node has written under that name."""
-        self._outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+    def output(self, name: str, shape: Shape, kind: type[np.generic] = np.float32) -> None:
+        """Declare an output, which a node has written under that name."""
+        self._outputs.append(helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(kind)), shape))
+
+    def body(self, name: str) -> GraphBuilder:
+        """The body of a loop in this graph; every value of this graph can be read in it."""
+        return GraphBuilder(name, self._weights, outer=self)
+
+    def loop(self, body: GraphBuilder, *carried: str, limit: str, names: Sequence[str]) -> Sequence[str]:
+        """Add a loop: the body runs until its first output is false, at most ``limit`` times.
+
+        Args:
+            body: Takes the number of the round, a condition and what is carried; gives a condition, what is carried, and what
+                is gathered round by round.
+            carried: Values at the first round.
+            limit: A number, int64.
+            names: Names of the outputs: what was carried, then what was gathered with the round as first axis.
+        """
+        graph = helper.make_graph(body._nodes, body._name, body._inputs, body._outputs)
+        return self.ops("Loop", limit, None, *carried, names=names, body=graph)
 
     def op(self, kind: str, *inputs: str | None, name: str | None = None, **attributes: Any) -> str:
         """Add a node with one output.
@@ -145,4 +171,4 @@ class GraphBuilder:
         path.write_bytes(model.SerializeToString(deterministic=True))
 
     def _fresh(self, kind: str) -> str:
-        return f"{kind}_{len(self._nodes)}"
+        return f"{self._prefix}{kind}_{len(self._nodes)}"

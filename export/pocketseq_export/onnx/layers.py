@@ -38,8 +38,17 @@ class Sublayer:
 class LayerWriter:
     """Writes the parts that encoder and decoder have in common."""
 
-    def __init__(self, graph: GraphBuilder, operators: Operators, spec: GraphSpec) -> None:
+    def __init__(self, graph: GraphBuilder, operators: Operators, spec: GraphSpec, *, many_tokens: bool = False) -> None:
+        """Start with an empty graph.
+
+        Args:
+            graph: Where nodes go.
+            operators: How weights are written.
+            spec: Of the model.
+            many_tokens: Whether the graph sees a whole sequence at a time rather than a token or a few.
+        """
         self.graph = graph
+        self.many_tokens = many_tokens
         self.operators = operators
         self.spec = spec
 
@@ -62,22 +71,25 @@ class LayerWriter:
             x = self.norm(x, NormPart(f"{name}.norm", module.norm))
         return x
 
-    def norm(self, x: str, part: NormPart) -> str:
-        """Write a norm."""
-        gamma, beta = self._norm_weights(part, 1.0)
+    def norm(self, x: str, part: NormPart, scale: float = 1.0, name: str | None = None) -> str:
+        """Write a norm times a factor."""
+        gamma, beta = self._norm_weights(part, scale)
         kind = "SimplifiedLayerNormalization" if beta is None else "LayerNormalization"
-        return self.graph.op(kind, x, gamma, beta, axis=-1, epsilon=self.spec.norm_epsilon)
+        return self.graph.op(kind, x, gamma, beta, name=name, axis=-1, epsilon=self.spec.norm_epsilon)
 
     def add_norm(self, x: str, y: str, part: NormPart, scale: float = 1.0) -> tuple[str, str]:
-        """Write a residual sum and the norm of it times a factor, as one node.
+        """Write a residual sum and the norm of it times a factor.
 
         Returns:
             The norm, and the sum.
         """
+        normed, total = f"{part.name}.output", f"{part.name}.sum"
+        if self.many_tokens:
+            # A third of the time of one node, whose loop over a row is not vectorised; over one token a node less counts more.
+            return self.norm(self.graph.op("Add", x, y, name=total), part, scale, name=normed), total
         gamma, beta = self._norm_weights(part, scale)
         kind = "SkipSimplifiedLayerNormalization" if beta is None else "SkipLayerNormalization"
         weights = (gamma,) if beta is None else (gamma, beta)
-        normed, total = f"{part.name}.output", f"{part.name}.sum"
         self.graph.ops(kind, y, x, *weights, names=(normed, "", "", total), epsilon=self.spec.norm_epsilon)
         return normed, total
 
@@ -125,6 +137,11 @@ class LayerWriter:
         named = dict(part.module.named_parameters())
         gamma = self.graph.weight(f"{part.name}.weight", floats(named["weight"] * scale))
         return gamma, self.graph.weight(f"{part.name}.bias", floats(named["bias"] * scale)) if "bias" in named else None
+
+
+def final_norm(name: str, module: nn.Module | None) -> NormPart | None:
+    """The norm after the last layer, where there is one."""
+    return None if module is None else NormPart(name, module)
 
 
 def floats(parameter: torch.Tensor) -> Floats:

@@ -8,17 +8,19 @@ from typing import Final
 
 import numpy as np
 from onnx import TensorProto
-from torch import nn
 
 from pocketseq_export.graphs.model import EncoderDecoder
-from pocketseq_export.graphs.stacks import DecoderLayer, EncoderLayer
-from pocketseq_export.onnx.attention import write_cross_attention, write_positions, write_relative_bias, write_self_attention
+from pocketseq_export.graphs.stacks import EncoderLayer
+from pocketseq_export.onnx.attention import write_positions, write_relative_bias, write_self_attention
 from pocketseq_export.onnx.builder import GraphBuilder, WeightFile
-from pocketseq_export.onnx.layers import LayerWriter, NormPart, Sublayer
+from pocketseq_export.onnx.decoder import cross_names, self_names, write_decoder, write_memory
+from pocketseq_export.onnx.greedy import write_greedy
+from pocketseq_export.onnx.layers import LayerWriter, NormPart, Sublayer, final_norm
 from pocketseq_export.onnx.operators import PRECISIONS
 
 ENCODE: Final = "encode.onnx"
 STEP: Final = "step.onnx"
+GREEDY: Final = "greedy.onnx"
 WEIGHTS: Final = "weights.bin"
 
 
@@ -38,15 +40,17 @@ def write_programs(model: EncoderDecoder, directory: Path, *, precision: str) ->
     """
     written = PRECISIONS[precision]
     weights = WeightFile(WEIGHTS)
-    encode, step = GraphBuilder("encode", weights), GraphBuilder("step", weights)
-    write_encode(LayerWriter(encode, written.encode, model.spec), model)
+    encode, step, greedy = (GraphBuilder(name, weights) for name in ("encode", "step", "greedy"))
+    write_encode(LayerWriter(encode, written.encode, model.spec, many_tokens=True), model)
     write_step(LayerWriter(step, written.step, model.spec), model)
+    write_greedy(LayerWriter(greedy, written.step, model.spec), model)
     directory = directory / precision
     directory.mkdir()
     weights.write(directory)
     encode.write(directory / ENCODE)
     step.write(directory / STEP)
-    return directory / ENCODE, directory / STEP, directory / WEIGHTS
+    greedy.write(directory / GREEDY)
+    return directory / ENCODE, directory / STEP, directory / GREEDY, directory / WEIGHTS
 
 
 def write_encode(writer: LayerWriter, model: EncoderDecoder) -> None:
@@ -96,12 +100,7 @@ def write_step(writer: LayerWriter, model: EncoderDecoder) -> None:
     graph, decoder, stack = writer.graph, model.decoder, model.spec.decoder
     ids = graph.input("token_ids", np.int64, ["B", "Q"])
     position = graph.input("position", np.int64, [1])
-    mask = graph.op("Cast", graph.input("attention_mask", np.int64, ["B", "S"]), to=TensorProto.INT32)
-    for number in range(stack.layers):
-        for name in cross_names(number):
-            graph.input(name, np.float32, ["B", stack.heads, "S", stack.head_dim])
-        for name in self_names(number):
-            graph.input(name, np.float32, ["B", stack.heads, "P", stack.head_dim])
+    mask = write_memory(graph, model.spec)
     start = graph.op("Squeeze", position, graph.constant(0))
     end = graph.op("Add", start, graph.length(ids, 1))
     queries = write_positions(graph, start, end)
@@ -109,52 +108,9 @@ def write_step(writer: LayerWriter, model: EncoderDecoder) -> None:
     if decoder.bias is not None:
         keys = write_positions(graph, graph.scalar(0, np.int64), end)
         bias = write_relative_bias(graph, "decoder.bias", decoder.bias, queries=queries, keys=keys)
-    x = writer.embed(ids, queries, "decoder.embedding", decoder.embedding)
-    sublayers: list[Sublayer] = []
-    for index, layer in enumerate(decoder.layers):
-        assert isinstance(layer, DecoderLayer)
-        name = f"decoder.layers.{index}"
-        attention = partial(
-            write_self_attention,
-            writer=writer,
-            name=f"{name}.attention",
-            module=layer.attention,
-            bias=bias,
-            past=self_names(index),
-            new=new_names(index),
-        )
-        cross = partial(
-            write_cross_attention, writer=writer, name=f"{name}.cross", module=layer.cross, mask=mask, memory=cross_names(index)
-        )
-        feed_forward = partial(writer.feed_forward, name=f"{name}.ffn", module=layer.ffn)
-        sublayers += [
-            Sublayer(NormPart(f"{name}.attention_norm", layer.attention_norm), attention),
-            Sublayer(NormPart(f"{name}.cross_norm", layer.cross_norm), cross),
-            Sublayer(NormPart(f"{name}.ffn_norm", layer.ffn_norm), feed_forward),
-        ]
-    states = writer.residual(x, sublayers, final_norm("decoder.norm", decoder.norm), model.spec.logit_scale)
-    graph.op("LogSoftmax", writer.linear(states, "output", model.output), name="logprobs", axis=-1)
+    scores = write_decoder(writer, model, ids, positions=queries, mask=mask, bias=bias, new="new")
+    graph.op("LogSoftmax", scores, name="logprobs", axis=-1)
     graph.output("logprobs", ["B", "Q", model.spec.vocab_size])
     for number in range(stack.layers):
-        for name in new_names(number):
+        for name in self_names(number, "new"):
             graph.output(name, ["B", stack.heads, "Q", stack.head_dim])
-
-
-def final_norm(name: str, module: nn.Module | None) -> NormPart | None:
-    """The norm after the last layer, where there is one."""
-    return None if module is None else NormPart(name, module)
-
-
-def cross_names(layer: int) -> tuple[str, str]:
-    """Keys and values of the source."""
-    return f"cross_key_{layer}", f"cross_value_{layer}"
-
-
-def self_names(layer: int) -> tuple[str, str]:
-    """Keys and values of the tokens before."""
-    return f"self_key_{layer}", f"self_value_{layer}"
-
-
-def new_names(layer: int) -> tuple[str, str]:
-    """Keys and values of the new tokens."""
-    return f"new_key_{layer}", f"new_value_{layer}"

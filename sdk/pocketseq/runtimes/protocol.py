@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,18 @@ class Step(Generic[CacheT]):
     """Raw log-probabilities, float32 [batch, tokens, vocab]."""
     cache: CacheT
     """The cache with these tokens in it; the one before stays as it was."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run(Generic[CacheT]):
+    """What several greedy steps in one call give."""
+
+    ids: Ids
+    """Likeliest tokens, one after the other, int64 [batch, tokens]; behind a row's end token stands nothing of meaning."""
+    logprobs: Floats
+    """Raw log-probability of each, float32 [batch, tokens]."""
+    cache: CacheT
+    """The cache with the token that was given and all of these but the last in it."""
 
 
 class Runtime(Protocol[MemoryT, CacheT]):
@@ -72,6 +84,22 @@ class Runtime(Protocol[MemoryT, CacheT]):
         Args:
             cache: What a step gave; it stays as it was.
             length: From 0 to the number of tokens in the cache.
+        """
+
+
+@runtime_checkable
+class GreedyRuntime(Runtime[MemoryT, CacheT], Protocol[MemoryT, CacheT]):
+    """A runtime that can take many greedy steps in one call."""
+
+    def greedy(self, token_ids: Ids, memory: MemoryT, cache: CacheT, *, end_id: int, limit: int) -> Run[CacheT]:
+        """Take the likeliest token again and again: what ``step`` would give one by one, without coming back in between.
+
+        Args:
+            token_ids: The token that each row goes on from, int64 [batch, 1].
+            memory: What ``encode`` gave.
+            cache: What came before that token.
+            end_id: The call ends when every row has met this token.
+            limit: Tokens at most, at least 1.
         """
 
 
