@@ -1,0 +1,45 @@
+"""The comparison as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def write_table(found: Mapping[str, Any]) -> str:
+    """Write a comparison for people.
+
+    Args:
+        found: What ``compare`` gave.
+    """
+    lines = [f"{found['bundle']}, int8, {found['threads']} thread(s), medians of {found['rounds']} runs in turns", ""]
+    head = ("task", "contender", "same answers", "tokens/s", "ours over theirs", "by processor time")
+    rows: list[Sequence[str]] = []
+    for task in found["tasks"]:
+        for name, same in task["same_answers"].items():
+            speed = task["tokens_per_s"].get(name)
+            ratio = task["ours_over_theirs"].get(name, {})
+            rows.append(
+                (
+                    task["name"],
+                    name,
+                    f"{same:.0%}",
+                    f"{speed:.0f}" if speed else "not quoted: other answers",
+                    f"{ratio['wall_s']:.2f}" if ratio else "",
+                    f"{ratio['cpu_s']:.2f}" if ratio else "",
+                )
+            )
+    lines += [*_columns(head, rows), ""]
+    head = ("contender", "first answer, s", "ours over theirs", "serving, MB")
+    rows = [
+        (name, f"{start['median']:.2f}", f"{start['ours_over_theirs']:.2f}", f"{found['serving_bytes'][name] / 1e6:.0f}")
+        for name, start in found["start_s"].items()
+    ]
+    lines += [*_columns(head, rows), ""]
+    lines += [f"left out: {name}: {reason}" for name, reason in found["excluded"].items()]
+    return "\n".join(lines)
+
+
+def _columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[place]) for row in (head, *rows)) for place in range(len(head))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in (head, *rows)]

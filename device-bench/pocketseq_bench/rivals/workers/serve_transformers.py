@@ -1,0 +1,50 @@
+"""transformers in float32: prompt in, answer and log-probabilities out."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from serving import Answer, serve
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
+
+settings = json.loads(sys.argv[1])
+end = settings["end_id"]
+torch.set_num_threads(settings["threads"])
+tokenizer = AutoTokenizer.from_pretrained(settings["checkpoint"])
+model = AutoModelForSeq2SeqLM.from_pretrained(settings["checkpoint"]).eval()
+
+
+def answer(prompts: Sequence[str], request: dict[str, Any]) -> list[Answer]:
+    """Generate."""
+    forced = request["tokens"]
+    encoded = tokenizer(list(prompts), add_special_tokens=False, padding=True, return_tensors="pt")
+    config = GenerationConfig(
+        num_beams=request["beam"],
+        do_sample=False,
+        max_new_tokens=forced or settings["max_new_tokens"],
+        min_new_tokens=forced,
+        decoder_start_token_id=settings["start_id"],
+        eos_token_id=end,
+        pad_token_id=settings["pad_id"],
+        length_penalty=1.0,
+        return_dict_in_generate=True,
+        output_scores=True,
+    )
+    with torch.inference_mode():
+        found = model.generate(input_ids=encoded["input_ids"], attention_mask=encoded["attention_mask"], generation_config=config)
+        scores = model.compute_transition_scores(
+            found.sequences, found.scores, getattr(found, "beam_indices", None), normalize_logits=request["beam"] == 1
+        )
+    answers = []
+    for row, line in zip(found.sequences[:, 1:].tolist(), scores.tolist(), strict=True):
+        ids = row[: row.index(end) + 1] if end in row else row
+        tokenizer.decode(ids, skip_special_tokens=True)
+        answers.append((ids, line[: len(ids)]))
+    return answers
+
+
+serve(answer)
