@@ -30,12 +30,12 @@ def write_table(found: Mapping[str, Any]) -> str:
                 )
             )
     lines += [*_columns(head, rows), ""]
-    head = ("contender", "first answer, s", "ours over theirs", "serving, MB")
-    rows = [
+    heads = ("contender", "first answer, s", "ours over theirs", "serving, MB")
+    processes = [
         (name, f"{start['median']:.2f}", f"{start['ours_over_theirs']:.2f}", f"{found['serving_bytes'][name] / 1e6:.0f}")
         for name, start in found["start_s"].items()
     ]
-    lines += [*_columns(head, rows), ""]
+    lines += [*_columns(heads, processes), ""]
     lines += [f"left out: {name}: {reason}" for name, reason in found["excluded"].items()]
     return "\n".join(lines)
 
