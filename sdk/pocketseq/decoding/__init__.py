@@ -2,12 +2,14 @@
 
 from pocketseq.decoding.beams import beam_search
 from pocketseq.decoding.cancellation import Cancellation
+from pocketseq.decoding.drafts import CopyDraft, drafted
 from pocketseq.decoding.drawing import drawing
 from pocketseq.decoding.emission import Alternatives, Decoded, Emission, TokenLogprob, collect
+from pocketseq.decoding.greedy import greedy
 from pocketseq.decoding.rules import Rules, constrained
 from pocketseq.decoding.scoring import score_targets
 from pocketseq.decoding.settings import Beams, Constraints, FinishReason, Sampling
-from pocketseq.decoding.steps import Choose, Ended, Halt, best, emissions, greedy
+from pocketseq.decoding.steps import Choose, Ended, Halt, best, emissions
 from pocketseq.decoding.stops import StopStrings, certain, first_stop
 
 __all__ = [
@@ -16,6 +18,7 @@ __all__ = [
     "Cancellation",
     "Choose",
     "Constraints",
+    "CopyDraft",
     "Decoded",
     "Emission",
     "Ended",
@@ -30,6 +33,7 @@ __all__ = [
     "certain",
     "collect",
     "constrained",
+    "drafted",
     "drawing",
     "emissions",
     "first_stop",

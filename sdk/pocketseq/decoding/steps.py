@@ -19,33 +19,6 @@ Ended: TypeAlias = Callable[[int, int], FinishReason | None]
 """(number of a row, its new token) → why it ends with this token, or None; the end token is not asked about."""
 
 
-def greedy(
-    runtime: AnyRuntime,
-    memory: Any,
-    *,
-    rows: Sequence[int],
-    prompt: Sequence[int],
-    end_id: int,
-    max_new_tokens: int,
-    halt: Halt | None = None,
-    ended: Ended | None = None,
-    alternatives: int = 0,
-) -> Iterator[Emission]:
-    """Take the likeliest token at every step; see ``emissions``."""
-    return emissions(
-        runtime,
-        memory,
-        rows=rows,
-        prompt=prompt,
-        end_id=end_id,
-        max_new_tokens=max_new_tokens,
-        choose=best,
-        halt=halt,
-        ended=ended,
-        alternatives=alternatives,
-    )
-
-
 def emissions(
     runtime: AnyRuntime,
     memory: Any,
@@ -77,11 +50,11 @@ def emissions(
     tokens: Ids = np.array([prompt] * len(left), dtype=np.int64)
     cache = runtime.start(len(left))
     for number in range(1, max_new_tokens + 1):
-        if halt is not None and (halted := {row: reason for row in left if (reason := halt(row))}):
-            yield Emission(rows=(), ids=(), logprobs=(), endings=halted)
-            if len(halted) == len(left):
+        if ending := halted(halt, left):
+            yield ending
+            if len(ending.endings) == len(left):
                 return
-            live = [place for place, row in enumerate(left) if row not in halted]
+            live = [place for place, row in enumerate(left) if row not in ending.endings]
             memory, cache = runtime.select(memory, cache, np.array(live, dtype=np.int64))
             left, tokens = [left[place] for place in live], tokens[live]
         step = runtime.step(tokens, memory, cache)
@@ -110,6 +83,12 @@ def emissions(
             live = [place for place, row in enumerate(left) if row not in endings]
             memory, cache = runtime.select(memory, cache, np.array(live, dtype=np.int64))
             left, tokens = [left[place] for place in live], tokens[live]
+
+
+def halted(halt: Halt | None, rows: Sequence[int]) -> Emission | None:
+    """The rows that must end before their next step, as an emission without tokens; None where none must."""
+    endings = {} if halt is None else {row: reason for row in rows if (reason := halt(row))}
+    return Emission(rows=(), ids=(), logprobs=(), endings=endings) if endings else None
 
 
 def best(scores: Floats, rows: Sequence[int]) -> Ids:  # noqa: ARG001 the signature is Choose

@@ -1,0 +1,117 @@
+"""Greedy answers: the likeliest token at every step, many steps in one call where the runtime can."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from pocketseq.decoding.emission import Emission
+from pocketseq.decoding.settings import FinishReason
+from pocketseq.decoding.steps import Ended, Halt, best, emissions, halted
+from pocketseq.runtimes.protocol import AnyRuntime, Ids
+
+STRIDE: Final = 8
+"""Tokens in one call for a batch, whose ended rows leave it only between calls."""
+
+
+def greedy(
+    runtime: AnyRuntime,
+    memory: Any,
+    *,
+    rows: Sequence[int],
+    prompt: Sequence[int],
+    end_id: int,
+    max_new_tokens: int,
+    halt: Halt | None = None,
+    ended: Ended | None = None,
+    alternatives: int = 0,
+    ahead: int | None = None,
+) -> Iterator[Emission]:
+    """Take the likeliest token at every step; see ``emissions``.
+
+    Args:
+        runtime: What runs the model; a ``GreedyRuntime`` takes many steps in one call.
+        memory: See ``emissions``.
+        rows: See ``emissions``.
+        prompt: See ``emissions``.
+        end_id: See ``emissions``.
+        max_new_tokens: See ``emissions``.
+        halt: See ``emissions``; asked before every call.
+        ended: See ``emissions``.
+        alternatives: See ``emissions``.
+        ahead: Tokens at most that are decoded before the first of them is given; None leaves it to what is fastest.
+    """
+    if alternatives or not hasattr(runtime, "greedy"):
+        return emissions(
+            runtime,
+            memory,
+            rows=rows,
+            prompt=prompt,
+            end_id=end_id,
+            max_new_tokens=max_new_tokens,
+            choose=best,
+            halt=halt,
+            ended=ended,
+            alternatives=alternatives,
+        )
+    return _runs(
+        runtime,
+        memory,
+        left=list(rows),
+        prompt=prompt,
+        end_id=end_id,
+        max_new_tokens=max_new_tokens,
+        halt=halt,
+        ended=ended,
+        ahead=ahead or (max_new_tokens if len(rows) == 1 else STRIDE),
+    )
+
+
+def _runs(
+    runtime: Any,
+    memory: Any,
+    *,
+    left: list[int],
+    prompt: Sequence[int],
+    end_id: int,
+    max_new_tokens: int,
+    halt: Halt | None,
+    ended: Ended | None,
+    ahead: int,
+) -> Iterator[Emission]:
+    given: Ids = np.array([prompt] * len(left), dtype=np.int64)
+    cache = runtime.start(len(left))
+    if len(prompt) > 1:
+        cache = runtime.step(given[:, :-1], memory, cache).cache
+    last, number = given[:, -1:], 0
+    while number < max_new_tokens:
+        if ending := halted(halt, left):
+            yield ending
+            if len(ending.endings) == len(left):
+                return
+            live = [place for place, row in enumerate(left) if row not in ending.endings]
+            memory, cache = runtime.select(memory, cache, np.array(live, dtype=np.int64))
+            left, last = [left[place] for place in live], last[live]
+        run = runtime.greedy(last, memory, cache, end_id=end_id, limit=min(ahead, max_new_tokens - number))
+        places = list(range(len(left)))
+        for ids, logprobs in zip(run.ids.T, run.logprobs.T, strict=True):
+            number += 1
+            endings: dict[int, FinishReason] = {}
+            for place, token in zip(places, ids[places].tolist(), strict=True):
+                row = left[place]
+                if token == end_id:
+                    endings[row] = "stop"
+                elif ended is not None and (reason := ended(row, token)):
+                    endings[row] = reason
+                elif number == max_new_tokens:
+                    endings[row] = "length"
+            yield Emission(rows=[left[place] for place in places], ids=ids[places], logprobs=logprobs[places], endings=endings)
+            places = [place for place in places if left[place] not in endings]
+            if not places:
+                return
+        cache, last = run.cache, run.ids[:, -1:]
+        if len(places) < len(left):
+            memory, cache = runtime.select(memory, cache, np.array(places, dtype=np.int64))
+            left, last = [left[place] for place in places], last[places]
