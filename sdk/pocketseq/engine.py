@@ -12,6 +12,8 @@ import numpy as np
 from pocketseq.answers import Answers
 from pocketseq.characters import check_text
 from pocketseq.decoding import (
+    STRIDE,
+    CopyDraft,
     Decoded,
     Emission,
     Halt,
@@ -20,6 +22,7 @@ from pocketseq.decoding import (
     best,
     collect,
     constrained,
+    drafted,
     drawing,
     emissions,
     greedy,
@@ -137,7 +140,7 @@ class Engine:
         started = perf_counter()
         memory = self._encode([job.encoded])
         answers.encode_ms = milliseconds(started)
-        steps = self._emissions(memory, [0], [job], plan)
+        steps = self._emissions(memory, [0], [job], plan, ahead=1)
         emitted: list[Emission] = []
         while True:
             started = perf_counter()
@@ -217,7 +220,9 @@ class Engine:
             found=None if (stops := self._stops(plan)) is None else stops.found,
         )
 
-    def _emissions(self, memory: Any, rows: Sequence[int], jobs: Sequence[Job], plan: Plan) -> Iterator[Emission]:
+    def _emissions(
+        self, memory: Any, rows: Sequence[int], jobs: Sequence[Job], plan: Plan, *, ahead: int | None = None
+    ) -> Iterator[Emission]:
         stops = self._stops(plan)
         arguments: dict[str, Any] = {
             "rows": rows,
@@ -226,15 +231,27 @@ class Engine:
             "max_new_tokens": plan.max_new_tokens,
             "halt": _halt(rows, jobs),
             "ended": None if stops is None else stops.ended,
-            "alternatives": plan.request.alternatives,
         }
-        if plan.is_greedy:
-            return greedy(self.runtime, memory, **arguments)
+        if plan.is_greedy and plan.request.alternatives == 0:
+            return self._greedy(memory, jobs, plan, ahead, arguments)
         sampling = plan.request.sampling
         choose = best if sampling is None else drawing(sampling, {row: jobs[row].number for row in rows})
         if plan.rules is not None or plan.constraints.has_grammar:
             choose = constrained(plan.rules, self._grammars(rows, plan), rows, plan.max_new_tokens, choose)
-        return emissions(self.runtime, memory, choose=choose, **arguments)
+        return emissions(self.runtime, memory, choose=choose, alternatives=plan.request.alternatives, **arguments)
+
+    def _greedy(
+        self, memory: Any, jobs: Sequence[Job], plan: Plan, ahead: int | None, arguments: dict[str, Any]
+    ) -> Iterator[Emission]:
+        running = [jobs[row] for row in arguments["rows"]]
+        if len(running) == 1 and (document := plan.document or (running[0].encoded.primary_ids if plan.drafts else ())):
+            draft = CopyDraft([*document, self.manifest.geometry.end_id], said=plan.prefix)
+            return drafted(self.runtime, memory, draft=draft, **arguments)
+        if any(job.cancellation for job in running):
+            ahead = 1
+        elif ahead is None and arguments["halt"]:
+            ahead = STRIDE
+        return greedy(self.runtime, memory, ahead=ahead, **arguments)
 
     def _stops(self, plan: Plan) -> StopStrings | None:
         if not plan.constraints.stop:

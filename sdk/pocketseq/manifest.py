@@ -78,6 +78,9 @@ class Generation:
     """Longest answer in tokens, end token included, unless the caller says otherwise."""
     forced_prefix: tuple[int, ...] = ()
     """Tokens that the decoder is given after the start token, such as the target's language; no part of the answer."""
+    draft: bool = False
+    """Whether greedy answers are verified against the input's primary field, several tokens at a time, unless the caller says
+    otherwise: it pays where an answer copies most of it."""
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:

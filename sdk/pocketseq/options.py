@@ -23,6 +23,10 @@ class Options(TypedDict, total=False):
     """Draw tokens; None takes the likeliest."""
     constraints: Constraints | None
     """What the answer must and must not hold."""
+    draft: bool | str | None
+    """Verify several tokens at a time against a text that the answer is likely to copy: True takes the input's primary field, a
+    string that text, None what the bundle found to pay, False none. The answer is the same; only greedy answers to one input at a
+    time are drafted."""
     alternatives: int
     """How many of the likeliest tokens to tell at each place, in ``Result.token_alternatives``."""
     pooled: bool
@@ -47,6 +51,7 @@ class Request:
     beams: Beams | None = None
     sampling: Sampling | None = None
     constraints: Constraints | None = None
+    draft: bool | str | None = None
     alternatives: int = 0
     pooled: bool = False
     overflow: Overflow = "truncate"
@@ -60,12 +65,18 @@ class Request:
                 raise InputError(f"{name}: expected {kind.__name__} or None, found {value!r}")
         if self.overflow not in ("truncate", "refuse"):
             raise InputError(f"overflow: expected 'truncate' or 'refuse', found {self.overflow!r}")
+        if self.draft is not None and not isinstance(self.draft, bool | str):
+            raise InputError(f"draft: expected True, False, a text or None, found {self.draft!r}")
         if type(self.alternatives) is not int or self.alternatives < 0:
             raise InputError(f"alternatives: expected a whole number of at least 0, found {self.alternatives!r}")
         if self.deadline_s is not None and (not isinstance(self.deadline_s, float | int) or math.isnan(self.deadline_s)):
             raise InputError(f"deadline_s: expected a number of seconds or None, found {self.deadline_s!r}")
         if self.beams is not None:
             self._check_beams()
+        if self.draft:
+            unfit = [name for name in ("sampling", "beams", "alternatives") if getattr(self, name)]
+            if unfit:
+                raise InputError(f"expected a draft or {unfit[0]}, found both; only the likeliest tokens can be verified together")
 
     def _check_beams(self) -> None:
         if self.sampling is not None:

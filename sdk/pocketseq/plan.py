@@ -29,6 +29,10 @@ class Plan:
     """The caller's part of it, with which the answer begins."""
     rules: Rules | None
     """What changes the scores of tokens; None where nothing does."""
+    drafts: bool = False
+    """Whether greedy answers are verified against the input's primary field."""
+    document: tuple[int, ...] = ()
+    """Token ids of the text against which they are verified instead; empty for none."""
 
     @property
     def is_greedy(self) -> bool:
@@ -52,6 +56,15 @@ def make_plan(manifest: Manifest, tokenizer: TextTokenizer, request: Request) ->
                 f"Constraints.{unfit[0]}: expected a bundle that answers with text, found one that answers with edits of the field "
                 f"{manifest.template.edits!r}"
             )
+    if request.draft and (wanted.adjusts or wanted.has_grammar):
+        raise InputError(
+            "expected a draft or constraints on tokens, found both; only the likeliest tokens can be verified together"
+        )
+    if request.draft and manifest.template.edits is not None:
+        raise InputError(
+            "draft: expected a bundle that answers with text, found one that answers with edits of the field "
+            f"{manifest.template.edits!r}, which copies nothing"
+        )
     prefix = tuple(tokenizer.text_ids(wanted.prefix))
     limit = _limit(manifest, request.max_new_tokens, taken=len(forced) + len(prefix))
     if wanted.min_new_tokens >= limit:
@@ -65,7 +78,9 @@ def make_plan(manifest: Manifest, tokenizer: TextTokenizer, request: Request) ->
     hidden = (geometry.start_id, *forced)
     prompt = (*hidden, *prefix)
     rules = Rules(wanted, prompt, len(hidden), geometry.end_id) if wanted.adjusts else None
-    return Plan(request, wanted, limit, prompt, prefix, rules)
+    drafts = manifest.generation.draft if request.draft is None else request.draft is True
+    document = tuple(tokenizer.text_ids(request.draft)) if isinstance(request.draft, str) else ()
+    return Plan(request, wanted, limit, prompt, prefix, rules, drafts, document)
 
 
 def _limit(manifest: Manifest, max_new_tokens: int | None, *, taken: int) -> int:

@@ -51,6 +51,8 @@ class EncodedInput:
     """The part of the edited field that the model saw; empty where the output is plain text."""
     tail: str
     """What was cut off the right of the edited field."""
+    primary_ids: list[int]
+    """Those of ``ids`` that are the primary field, without its prefix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,7 @@ class Template:
         ids = [*tokenizer.literal_ids(self.start)]
         truncated: list[str] = []
         head = window = tail = ""
+        primary_ids: list[int] = []
         for field in self.fields:
             text = texts[field.name]
             ids += tokenizer.literal_ids(field.prefix)
@@ -145,8 +148,10 @@ class Template:
             if cut:
                 truncated.append(field.name)
             ids += field_ids
+            if field.name == self.primary:
+                primary_ids = field_ids
         ids += tokenizer.literal_ids(self.end)
-        return EncodedInput(ids=ids, truncated=tuple(truncated), head=head, window=window, tail=tail)
+        return EncodedInput(ids=ids, truncated=tuple(truncated), head=head, window=window, tail=tail, primary_ids=primary_ids)
 
     def encode_target(self, tokenizer: TextTokenizer, encoded: EncodedInput, target: str) -> list[int] | None:
         """Turn the wanted answer into the token ids that the model should emit, end token not included.

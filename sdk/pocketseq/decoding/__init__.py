@@ -5,7 +5,7 @@ from pocketseq.decoding.cancellation import Cancellation
 from pocketseq.decoding.drafts import CopyDraft, drafted
 from pocketseq.decoding.drawing import drawing
 from pocketseq.decoding.emission import Alternatives, Decoded, Emission, TokenLogprob, collect
-from pocketseq.decoding.greedy import greedy
+from pocketseq.decoding.greedy import STRIDE, greedy
 from pocketseq.decoding.rules import Rules, constrained
 from pocketseq.decoding.scoring import score_targets
 from pocketseq.decoding.settings import Beams, Constraints, FinishReason, Sampling
@@ -13,6 +13,7 @@ from pocketseq.decoding.steps import Choose, Ended, Halt, best, emissions
 from pocketseq.decoding.stops import StopStrings, certain, first_stop
 
 __all__ = [
+    "STRIDE",
     "Alternatives",
     "Beams",
     "Cancellation",

@@ -25,33 +25,36 @@ SKIPPED: Final = 12
 class CopyDraft:
     """Guesses what comes next by the place in a document at which the answer so far seems to stand."""
 
-    def __init__(self, document: Sequence[int]) -> None:
+    def __init__(self, document: Sequence[int], *, said: Sequence[int] = ()) -> None:
         """Begin at the document's beginning.
 
         Args:
             document: Token ids of what the answer is likely to copy.
+            said: What the answer begins with.
         """
         self._document = list(document)
         self._place = 0
         self._length = LONGEST // 2
+        for token in said:
+            self._place = self._after(token, self._place)
 
     def propose(self) -> list[int]:
         """What is likely to come next; empty at the document's end."""
         return self._document[self._place : self._place + self._length]
 
-    def follow(self, said: Sequence[int], agreed: int, proposed: int) -> None:
+    def follow(self, token: int, *, agreed: int, proposed: int) -> None:
         """Take note of what came.
 
         Args:
-            said: The answer so far.
-            agreed: How many tokens of the last proposal came as proposed.
-            proposed: How many there were.
+            token: The token after those that came as proposed.
+            agreed: How many came as proposed.
+            proposed: How many tokens the last proposal had.
         """
         if proposed:
             self._length = min(LONGEST, 2 * self._length) if agreed == proposed else max(2, self._length // 2, agreed)
-        self._place = self._follow(said[-1], self._place + agreed)
+        self._place = self._after(token, self._place + agreed)
 
-    def _follow(self, token: int, expected: int) -> int:
+    def _after(self, token: int, expected: int) -> int:
         """The place after a token that came where another, or no, token was proposed."""
         window = self._document[expected : expected + SKIPPED]
         if token in window:  # what stands between was left out
@@ -63,7 +66,7 @@ def drafted(
     runtime: AnyRuntime,
     memory: Any,
     *,
-    row: int,
+    rows: Sequence[int],
     prompt: Sequence[int],
     end_id: int,
     max_new_tokens: int,
@@ -76,7 +79,7 @@ def drafted(
     Args:
         runtime: What runs the model.
         memory: What its ``encode`` gave for one input.
-        row: Its number.
+        rows: Its number, alone.
         prompt: See ``emissions``.
         end_id: See ``emissions``.
         max_new_tokens: See ``emissions``.
@@ -84,6 +87,7 @@ def drafted(
         halt: See ``emissions``.
         ended: See ``emissions``.
     """
+    (row,) = rows
     cache, held = runtime.start(1), 0
     given, said = list(prompt), list[int]()
     while True:
@@ -109,4 +113,4 @@ def drafted(
         held += len(given) + agreed
         cache = runtime.keep(step.cache, held)
         given = [said[-1]]
-        draft.follow(said, agreed, len(guess))
+        draft.follow(said[-1], agreed=agreed, proposed=len(guess))

@@ -13,7 +13,7 @@ from pocketseq.decoding.steps import Ended, Halt, best, emissions, halted
 from pocketseq.runtimes.protocol import AnyRuntime, Ids
 
 STRIDE: Final = 8
-"""Tokens in one call for a batch, whose ended rows leave it only between calls."""
+"""Tokens in one call where something may happen between calls: rows of a batch that have ended leave it, a deadline passes."""
 
 
 def greedy(
@@ -26,7 +26,6 @@ def greedy(
     max_new_tokens: int,
     halt: Halt | None = None,
     ended: Ended | None = None,
-    alternatives: int = 0,
     ahead: int | None = None,
 ) -> Iterator[Emission]:
     """Take the likeliest token at every step; see ``emissions``.
@@ -40,10 +39,9 @@ def greedy(
         max_new_tokens: See ``emissions``.
         halt: See ``emissions``; asked before every call.
         ended: See ``emissions``.
-        alternatives: See ``emissions``.
         ahead: Tokens at most that are decoded before the first of them is given; None leaves it to what is fastest.
     """
-    if alternatives or not hasattr(runtime, "greedy"):
+    if not hasattr(runtime, "greedy"):
         return emissions(
             runtime,
             memory,
@@ -54,7 +52,6 @@ def greedy(
             choose=best,
             halt=halt,
             ended=ended,
-            alternatives=alternatives,
         )
     return _runs(
         runtime,
