@@ -99,6 +99,8 @@ def compare(
         measured = [
             _measure(task, workers, rows, rounds=rounds, end_id=manifest.geometry.end_id, progress=progress) for task in tasks
         ]
+        # Answers that are edits copy nothing.
+        drafts = None if manifest.template.edits else _drafts(workers[0], rows[: tasks[0].rows], rounds=rounds, progress=progress)
         memory = {worker.contender.name: worker.resident_bytes() for worker in workers}
     progress("first suggestion of fresh processes")
     return {
@@ -109,6 +111,7 @@ def compare(
         "inputs": {"rows": len(rows), "mean_tokens": round(sum(len(row["ids"]) for row in rows) / len(rows), 1)},
         "environment": environment(),
         "tasks": measured,
+        "drafts": drafts,
         "start_s": _starts(present, settings, rows[0], rounds),
         "serving_bytes": _serving(present, settings, rows),
         "after_all_tasks_bytes": memory,
@@ -187,6 +190,25 @@ def _measure(
         "runs": runs,
         "tokens_per_s": {name: round(counts[name] / median(run["wall_s"] for run in taken), 1) for name, taken in runs.items()},
         "ours_over_theirs": _ratios(runs, counts),
+    }
+
+
+def _drafts(worker: Worker, rows: Sequence[Mapping[str, Any]], *, rounds: int, progress: Callable[[str], None]) -> dict[str, Any]:
+    """Our own greedy answers with drafts from the input and without, in turns."""
+    plain, drafted = worker.ask(rows), worker.ask(rows, draft=True)
+    runs: dict[str, list[float]] = {"plain": [], "drafted": []}
+    for number in range(rounds):
+        progress(f"drafts: round {number + 1} of {rounds}")
+        for name, taken in runs.items():
+            taken.append(round(worker.ask(rows, draft=name == "drafted")["wall_s"], 6))
+    tokens = sum(map(len, plain["tokens"]))
+    return {
+        "rows": len(rows),
+        "tokens": tokens,
+        "same_answers": _agreement(drafted["tokens"], plain["tokens"], -1),
+        "runs": runs,
+        "tokens_per_s": {name: round(tokens / median(taken), 1) for name, taken in runs.items()},
+        "drafted_over_plain": round(median(runs["plain"]) / median(runs["drafted"]), 2),
     }
 
 

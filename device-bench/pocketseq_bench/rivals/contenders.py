@@ -73,7 +73,15 @@ class Worker:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True, encoding="utf-8"
         )
 
-    def ask(self, rows: Sequence[Mapping[str, Any]], *, beam: int = 1, batch: int = 1, tokens: int | None = None) -> dict[str, Any]:
+    def ask(
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        *,
+        beam: int = 1,
+        batch: int = 1,
+        tokens: int | None = None,
+        draft: bool = False,
+    ) -> dict[str, Any]:
         """Let it answer rows.
 
         Args:
@@ -81,6 +89,7 @@ class Worker:
             beam: Beams; 1 is greedy.
             batch: Rows at a time.
             tokens: Length that every answer is forced to; None lets the model end.
+            draft: Whether to verify drafts from the input, which only ours can.
 
         Returns:
             ``wall_s``, ``cpu_s``, ``tokens`` and ``logprobs``.
@@ -89,7 +98,7 @@ class Worker:
             PocketSeqError: the process failed; carries what it wrote to standard error.
         """
         given = rows if self.contender.reads_fields else [row["prompt"] for row in rows]
-        request = json.dumps({"rows": list(given), "beam": beam, "batch": batch, "tokens": tokens})
+        request = json.dumps({"rows": list(given), "beam": beam, "batch": batch, "tokens": tokens, "draft": draft})
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:

@@ -18,8 +18,8 @@ from pocketseq.runtimes.protocol import AnyRuntime
 
 LONGEST: Final = 16
 """Tokens of a draft: more cost more than they bring, since a step's time grows with them."""
-SKIPPED: Final = 12
-"""Tokens of the document that an answer may leave out and still be followed."""
+REACH: Final = 12
+"""Tokens that an answer may leave out, or put in, and still be followed."""
 
 
 class CopyDraft:
@@ -56,9 +56,10 @@ class CopyDraft:
 
     def _after(self, token: int, expected: int) -> int:
         """The place after a token that came where another, or no, token was proposed."""
-        window = self._document[expected : expected + SKIPPED]
-        if token in window:  # what stands between was left out
-            return expected + window.index(token) + 1
+        first = max(0, expected - REACH)
+        near = [first + place for place, other in enumerate(self._document[first : expected + REACH]) if other == token]
+        if near:
+            return min(near, key=lambda place: abs(place - expected)) + 1
         return min(expected + 1, len(self._document))  # one token stands for another
 
 

@@ -26,7 +26,7 @@ def answer(inputs: Sequence[Any], request: dict[str, Any]) -> list[Answer]:
     elif len(inputs) > 1:
         results = model.generate_batch([row["fields"] for row in inputs])
     else:
-        results = [model.generate(inputs[0]["fields"])]
+        results = [model.generate(inputs[0]["fields"], draft=request["draft"])]
     return [(list(result.tokens), list(result.token_logprobs)) for result in results]
 
 
