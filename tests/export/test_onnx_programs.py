@@ -85,6 +85,41 @@ def test_an_int8_decoder_does_not_depend_on_the_size_of_a_step(tmp_path: Path) -
     np.testing.assert_allclose(decode(runtime, [9]), decode(runtime, [1] * 9), atol=1e-4)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_the_loop_says_what_single_steps_say(model: Any, precision: str, tmp_path: Path) -> None:
+    """Every family, a padded batch: the same tokens, log-probabilities and cache, and it goes on from where it stopped."""
+    runtime = open_programs(author(model), tmp_path, precision)
+    memory = runtime.encode(SOURCE, MASK)
+    ids, cache = TARGET[:, :1], runtime.start(2)
+    expected_ids, expected_logprobs = [], []
+    for _ in range(9):
+        step = runtime.step(ids, memory, cache)
+        cache, ids = step.cache, step.logprobs[:, -1].argmax(axis=-1)[:, None]
+        expected_ids.append(ids)
+        expected_logprobs.append(np.take_along_axis(step.logprobs[:, -1], ids, axis=-1))
+    first = runtime.greedy(TARGET[:, :1], memory, runtime.start(2), end_id=-1, limit=4)
+    second = runtime.greedy(first.ids[:, -1:], memory, first.cache, end_id=-1, limit=5)
+    np.testing.assert_array_equal(np.hstack((first.ids, second.ids)), np.hstack(expected_ids))
+    np.testing.assert_allclose(np.hstack((first.logprobs, second.logprobs)), np.hstack(expected_logprobs), atol=1e-4)
+    assert (first.cache.length, second.cache.length) == (4, 9)
+    for name, value in second.cache.feeds.items():
+        np.testing.assert_allclose(value, cache.feeds[name], atol=1e-4)
+
+
+def test_the_loop_ends_when_every_row_has_met_the_end(tmp_path: Path) -> None:
+    """Not before, and a row that goes on is not disturbed by one that has ended."""
+    runtime = open_programs(author(bart()), tmp_path, "fp32")
+    memory = runtime.encode(SOURCE, MASK)
+
+    def loop(end_id: int) -> np.ndarray:
+        return runtime.greedy(TARGET[:, :1], memory, runtime.start(2), end_id=end_id, limit=12).ids
+
+    free = loop(-1)
+    for end_id in np.unique(free):
+        ends = [int((row == end_id).argmax()) if end_id in row else 11 for row in free]
+        np.testing.assert_array_equal(loop(int(end_id)), free[:, : max(ends) + 1])
+
+
 def test_positions_beyond_the_largest_distance_are_read(tmp_path: Path) -> None:
     """Relative positions set no limit to the length of source or target."""
     model = t5()
@@ -114,7 +149,7 @@ def test_no_weight_is_stored_twice(build: Any, precision: str, tmp_path: Path) -
         assert stored <= weights * (1 + scales_and_norms)
     places = {
         tuple(sorted((entry.key, entry.value) for entry in tensor.external_data))
-        for name in ("encode.onnx", "step.onnx")
+        for name in ("encode.onnx", "step.onnx", "greedy.onnx")
         for tensor in onnx.load(tmp_path / precision / name, load_external_data=False).graph.initializer
         if tensor.dims[:1] == [VOCAB] and np.prod(tensor.dims) == VOCAB * graph.spec.d_model
     }
@@ -126,5 +161,5 @@ def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
     for name in ("one", "other"):
         (tmp_path / name).mkdir()
         write_programs(author(t5()), tmp_path / name, precision="int8")
-    for file in ("encode.onnx", "step.onnx", "weights.bin"):
+    for file in ("encode.onnx", "step.onnx", "greedy.onnx", "weights.bin"):
         assert (tmp_path / "one" / "int8" / file).read_bytes() == (tmp_path / "other" / "int8" / file).read_bytes()

@@ -6,11 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 
 from pocketseq.bundle import open_bundle
 from pocketseq.errors import BundleFormatError, RuntimeUnavailableError
-from pocketseq.runtimes import AnyRuntime, open_runtime
+from pocketseq.runtimes import AnyRuntime, open_runtime, processor
 from pocketseq.runtimes.onnx import OnnxRuntime
 
 from .tiny import HEAD_DIM, HEADS, WIDTH, NumpyRuntime, make_weights
@@ -79,6 +81,18 @@ def test_selected_rows_go_on_as_they_were(runtime: AnyRuntime) -> None:
     assert first.cache.length == 1
 
 
+def test_beams_that_change_places_read_what_they_read_before(runtime: AnyRuntime) -> None:
+    """Rows of one source are alike, so that reordering them copies the cache but not the source's keys and values."""
+    memory = runtime.encode(IDS, MASK)
+    beams, cache = runtime.select(memory, runtime.start(2), np.array([0, 0, 1, 1]))
+    cache = runtime.step(np.array([[70], [71], [72], [73]], dtype=np.int64), beams, cache).cache
+    same, moved = runtime.select(beams, cache, np.array([1, 1, 3, 2]))
+    assert same is beams
+    assert runtime.select(beams, cache, np.array([1, 2, 3, 0]))[0] is not beams
+    name = next(iter(cache.feeds))
+    np.testing.assert_array_equal(moved.feeds[name], cache.feeds[name][[1, 1, 3, 2]])
+
+
 def test_tokens_can_be_taken_back(runtime: AnyRuntime) -> None:
     """What follows the tokens that were kept is what would have followed them at first, and the longer cache stays as it was."""
     memory = runtime.encode(IDS, MASK)
@@ -136,3 +150,12 @@ def test_a_runtime_of_the_future_is_refused(pristine_bundle: Path) -> None:
         variant = replace(bundle.manifest.variants[0], runtime="abacus")
         with pytest.raises(RuntimeUnavailableError, match=r"expected a runtime among \['onnx'\], found 'abacus'"):
             open_runtime(bundle, variant)
+
+
+def test_int8_sums_are_tried_on_this_processor() -> None:
+    """By a product of one node: what it says of sums is what plain arithmetic says of other numbers."""
+    model = onnx.load_from_string(processor._PRODUCT)
+    assert [node.op_type for node in model.graph.node] == ["MatMulInteger"]
+    a, b = np.full((3, 32), 250, dtype=np.uint8), np.full((32, 8), -120, dtype=np.int8)
+    (found,) = onnxruntime.InferenceSession(processor._PRODUCT).run(None, {"a": a, "b": b})
+    assert processor.sums_overflow() == (found != a.astype(np.int32) @ b.astype(np.int32)).any()

@@ -32,11 +32,8 @@ def write_table(found: Mapping[str, Any]) -> str:
     lines += [*_columns(head, rows), ""]
     if drafts := found["drafts"]:
         speed = drafts["tokens_per_s"]
-        lines += [
-            f"drafts from the input: {speed['drafted']:.0f} tokens/s against {speed['plain']:.0f} without, "
-            f"{drafts['drafted_over_plain']:.2f} times as fast, {drafts['same_answers']:.0%} the same answers",
-            "",
-        ]
+        times, same = f"{drafts['drafted_over_plain']:.2f} times as fast", f"{drafts['same_answers']:.0%} the same answers"
+        lines += [f"drafts from the input: {speed['drafted']:.0f} tokens/s, {speed['plain']:.0f} without: {times}, {same}", ""]
     heads = ("contender", "first answer, s", "ours over theirs", "serving, MB")
     processes = [
         (name, f"{start['median']:.2f}", f"{start['ours_over_theirs']:.2f}", f"{found['serving_bytes'][name] / 1e6:.0f}")

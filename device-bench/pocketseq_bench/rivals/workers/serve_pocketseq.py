@@ -20,7 +20,7 @@ def answer(inputs: Sequence[Any], request: dict[str, Any]) -> list[Answer]:
     if request["tokens"]:
         return [decode(row["ids"], request["tokens"]) for row in inputs]
     if request["beam"] > 1:
-        from pocketseq import Beams
+        from pocketseq.decoding import Beams
 
         results = [model.generate(row["fields"], beams=Beams(count=request["beam"])) for row in inputs]
     elif len(inputs) > 1:
