@@ -32,6 +32,8 @@ class Contender:
     """What must be installed."""
     tokenizer: str = "tokenizers"
     """Which library turns text into tokens, where the contender leaves that to its user."""
+    precision: str = "int8"
+    """Of the weights, where the contender has a choice."""
     reads_fields: bool = False
     """Whether it takes the fields of an input rather than the prompt that a template makes of them."""
 
@@ -46,8 +48,11 @@ CTRANSLATE2: Final = Contender("ctranslate2", "serve_ctranslate2.py", ("ctransla
 CTRANSLATE2_GUIDE: Final = Contender(
     "ctranslate2, AutoTokenizer", "serve_ctranslate2.py", ("ctranslate2", "transformers"), tokenizer="transformers"
 )
+CTRANSLATE2_FLOAT32: Final = Contender(
+    "ctranslate2, float32", "serve_ctranslate2.py", ("ctranslate2", "tokenizers"), precision="float32"
+)
 TRANSFORMERS: Final = Contender("transformers", "serve_transformers.py", ("transformers", "torch"))
-CONTENDERS: Final = (OURS, CTRANSLATE2, CTRANSLATE2_GUIDE, TRANSFORMERS)
+CONTENDERS: Final = (OURS, CTRANSLATE2, CTRANSLATE2_FLOAT32, CTRANSLATE2_GUIDE, TRANSFORMERS)
 """All of them; ours first."""
 EXCLUDED: Final[Mapping[str, str]] = {
     "optimum-onnx": "does not install beside transformers 5: its release 0.1.0 asks for transformers<4.58",
@@ -68,7 +73,8 @@ class Worker:
         self.contender = contender
         self.started_s = time.perf_counter()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 closed with the worker
-        command = [sys.executable, str(WORKERS / contender.program), json.dumps({**settings, "tokenizer": contender.tokenizer})]
+        given = {**settings, "tokenizer": contender.tokenizer, "precision": contender.precision}
+        command = [sys.executable, str(WORKERS / contender.program), json.dumps(given)]
         self._process = subprocess.Popen(  # noqa: S603 the interpreter that runs this, and a file beside it
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True, encoding="utf-8"
         )

@@ -1,4 +1,4 @@
-"""Convert a checkpoint to CTranslate2's format, int8."""
+"""Convert a checkpoint to CTranslate2's format, in int8 or float32."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import sys
 
 import ctranslate2
 
-checkpoint, directory = sys.argv[1:]
-ctranslate2.converters.TransformersConverter(checkpoint).convert(directory, quantization="int8", force=True)
+checkpoint, directory, kind = sys.argv[1:]
+ctranslate2.converters.TransformersConverter(checkpoint).convert(directory, quantization=kind, force=True)

@@ -1,4 +1,4 @@
-"""CTranslate2 with its int8 model: prompt in, answer and log-probability out."""
+"""CTranslate2: prompt in, answer and log-probability out."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ else:
     encode = lambda text: plain.encode(text, add_special_tokens=False).tokens  # noqa: E731
     number, decode = plain.token_to_id, plain.decode
 
+kind = settings["precision"]
 translator = ctranslate2.Translator(
-    settings["converted"], device="cpu", compute_type="int8", inter_threads=1, intra_threads=settings["threads"]
+    settings["converted"][kind], device="cpu", compute_type=kind, inter_threads=1, intra_threads=settings["threads"]
 )
 
 
@@ -43,7 +44,7 @@ def answer(prompts: Sequence[str], request: dict[str, Any]) -> list[Answer]:
         max_batch_size=0,
         max_input_length=0,
         max_decoding_length=forced or limit,
-        min_decoding_length=forced or 1,
+        min_decoding_length=forced or 0,
         return_scores=True,
         length_penalty=1.0,
     )
