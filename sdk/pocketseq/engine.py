@@ -40,8 +40,9 @@ from pocketseq.streaming import text_stream
 from pocketseq.template import EncodedInput, Input
 from pocketseq.tokenizer import TextTokenizer
 
-_BATCH: Final = 32
-"""Rows that run at once: more bring little on a CPU and take memory."""
+_BATCH: Final = 8
+"""Rows that run at once: on a CPU more bring nothing, and the more there are, the more are padded to the longest and wait for the
+slowest (measured: 8 rows at a time are a third faster than 32)."""
 
 
 @dataclass(slots=True)

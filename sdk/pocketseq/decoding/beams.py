@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from pocketseq.decoding.emission import Decoded
+from pocketseq.decoding.ranking import highest
 from pocketseq.decoding.rules import Rules
 from pocketseq.decoding.settings import Beams, FinishReason
 from pocketseq.decoding.steps import Halt
@@ -68,9 +69,7 @@ class _Course:
         totals = scores + np.array([beam.total for beam in search.running], dtype=np.float32)[:, None]
         flat = totals.ravel()
         # Twice as many as beams: were the better half all to end, as many would be left to go on.
-        count = min(2 * beams.count, flat.size)
-        top = np.argpartition(-flat, count - 1)[:count]
-        top = top[np.argsort(-flat[top], kind="stable")]
+        top = highest(flat, 2 * beams.count)
         running: list[_Beam] = []
         for rank, place in enumerate(top.tolist()):
             beam, token = divmod(place, raw.shape[1])

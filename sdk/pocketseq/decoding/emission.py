@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
+from pocketseq.decoding.ranking import highest
 from pocketseq.decoding.settings import FinishReason
 from pocketseq.runtimes.protocol import Floats
 
@@ -90,7 +89,5 @@ def likeliest(scores: Floats, count: int) -> Alternatives:
         scores: Log-probabilities, float32 [vocab].
         count: How many; fewer where the vocabulary is smaller.
     """
-    count = min(count, scores.size)
-    top = np.argpartition(scores, -count)[-count:]
-    top = top[np.argsort(-scores[top], kind="stable")]
+    top = highest(scores, count)
     return tuple(TokenLogprob(token, logprob) for token, logprob in zip(top.tolist(), scores[top].tolist(), strict=True))
