@@ -102,13 +102,13 @@ def drafted(
         wrong = (ids[:-1] != guess).nonzero()[0]
         agreed = int(wrong[0]) if wrong.size else len(guess)
         for place in range(agreed + 1):
-            token = int(ids[place])
+            token = ids.item(place)
             said.append(token)
             reason: FinishReason | None = "stop" if token == end_id else None if ended is None else ended(row, token)
             if reason is None and len(said) == max_new_tokens:
                 reason = "length"
             endings = {} if reason is None else {row: reason}
-            yield Emission(rows=[row], ids=ids[place : place + 1], logprobs=scores[place, token : token + 1], endings=endings)
+            yield Emission(rows=[row], ids=[token], logprobs=[scores[place].item(token)], endings=endings)
             if endings:
                 return
         held += len(given) + agreed

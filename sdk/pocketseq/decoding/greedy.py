@@ -93,18 +93,23 @@ def _runs(
             left, last = [left[place] for place in live], last[live]
         run = runtime.greedy(last, memory, cache, end_id=end_id, limit=min(ahead, max_new_tokens - number))
         places = list(range(len(left)))
-        for ids, logprobs in zip(run.ids.T, run.logprobs.T, strict=True):
+        for ids, logprobs in zip(run.ids.T.tolist(), run.logprobs.T.tolist(), strict=True):
             number += 1
             endings: dict[int, FinishReason] = {}
-            for place, token in zip(places, ids[places].tolist(), strict=True):
-                row = left[place]
+            for place in places:
+                row, token = left[place], ids[place]
                 if token == end_id:
                     endings[row] = "stop"
                 elif ended is not None and (reason := ended(row, token)):
                     endings[row] = reason
                 elif number == max_new_tokens:
                     endings[row] = "length"
-            yield Emission(rows=[left[place] for place in places], ids=ids[places], logprobs=logprobs[places], endings=endings)
+            yield Emission(
+                rows=[left[place] for place in places],
+                ids=[ids[place] for place in places],
+                logprobs=[logprobs[place] for place in places],
+                endings=endings,
+            )
             places = [place for place in places if left[place] not in endings]
             if not places:
                 return

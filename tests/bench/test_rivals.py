@@ -1,0 +1,101 @@
+"""The comparison with other libraries: ours as a real process, the arithmetic by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.sdk.tiny import write_bundle
+
+from pocketseq import Example, PocketModel
+from pocketseq.errors import DataError, PocketSeqError
+from pocketseq_bench.rivals import compare, comparison, write_table
+from pocketseq_bench.rivals.comparison import Task
+from pocketseq_bench.rivals.contenders import CTRANSLATE2, OURS, Worker
+
+TEXTS = ("for i in range(10):", "return self._value + 1", "naïve café")
+TASKS = (Task("greedy", rows=3), Task("forced", rows=2, tokens=9), Task("beam 2", rows=2, beam=2), Task("batch", rows=3, batch=3))
+
+
+def examples(*texts: str) -> list[Example]:
+    return [Example(id=str(number), fields={"text": text}, target="") for number, text in enumerate(texts)]
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("rivals") / "tiny"
+    write_bundle(directory, precisions=("int8",))
+    return directory
+
+
+@pytest.fixture(scope="module")
+def found(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    absent = replace(CTRANSLATE2, modules=("no_such_module",))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(comparison, "CONTENDERS", (OURS, absent))
+        directory = tmp_path_factory.mktemp("work")
+        return compare(directory, bundle, examples(*TEXTS), directory=directory, rounds=1, tasks=TASKS)
+
+
+def test_our_own_process_says_what_the_sdk_says(bundle: Path, found: dict[str, Any]) -> None:
+    """Every task is answered, and its tokens are counted."""
+    with PocketModel.load(bundle) as model:
+        counted = sum(len(model.generate(text).tokens) for text in TEXTS)
+    assert [task["name"] for task in found["tasks"]] == [task.name for task in TASKS]
+    assert {task["name"]: task["tokens"][OURS.name] for task in found["tasks"]}["greedy"] == counted
+    assert found["tasks"][1]["tokens"] == {OURS.name: 18}
+    assert all(task["same_answers"] == {OURS.name: 1.0} for task in found["tasks"])
+    assert found["drafts"]["same_answers"] == 1.0
+    assert found["start_s"][OURS.name]["ours_over_theirs"] == 1
+    assert found["serving_bytes"][OURS.name] > 0
+
+
+def test_who_is_left_out_is_said(found: dict[str, Any]) -> None:
+    """With the reason, in the result and in the table."""
+    assert 'pip install "pocketseq[rivals]"' in found["excluded"]["ctranslate2"]
+    assert "left out: optimum-onnx: does not install" in write_table(found)
+
+
+def test_a_table_quotes_no_time_of_other_answers() -> None:
+    """But says how many were the same."""
+    task = {
+        "name": "greedy",
+        "same_answers": {"pocketseq": 1.0, "other": 0.25},
+        "tokens_per_s": {"pocketseq": 500.0},
+        "ours_over_theirs": {},
+    }
+    result = {
+        "bundle": "b",
+        "threads": 1,
+        "rounds": 5,
+        "tasks": [task],
+        "drafts": None,
+        "excluded": {},
+        "start_s": {"pocketseq": {"median": 0.5, "ours_over_theirs": 1.0}},
+        "serving_bytes": {"pocketseq": 8e7},
+    }
+    rows = write_table(result).splitlines()
+    assert rows[3].split() == ["greedy", "pocketseq", "100%", "500"]
+    assert rows[4].split()[:3] == ["greedy", "other", "25%"]
+    assert rows[4].endswith("not quoted: other answers")
+
+
+def test_ratios_are_of_tokens_by_time() -> None:
+    """Ours over theirs: twice the tokens in half the time are four times as fast."""
+    runs = {"pocketseq": [{"wall_s": 1.0, "cpu_s": 2.0}], "other": [{"wall_s": 2.0, "cpu_s": 2.0}]}
+    assert comparison._ratios(runs, {"pocketseq": 20, "other": 10}) == {"other": {"wall_s": 4.0, "cpu_s": 2.0}}
+    assert comparison._agreement([[1, 2, 3], [4]], [[1, 2, 9], [5]], [2, 1]) == 0.5
+
+
+def test_a_process_that_fails_says_why(bundle: Path, tmp_path: Path) -> None:
+    """With the end of what it wrote."""
+    with Worker(OURS, {"bundle": str(tmp_path), "threads": 1}) as worker, pytest.raises(PocketSeqError, match="found exit code 1"):
+        worker.ask([{"fields": {"text": "x"}}])
+
+
+def test_inputs_that_no_one_reads_alike_are_refused(bundle: Path, tmp_path: Path) -> None:
+    """A text over its budget is cut by us alone."""
+    with pytest.raises(DataError, match="expected inputs that fit"):
+        compare(tmp_path, bundle, examples("x = 1\n" * 200), directory=tmp_path)
