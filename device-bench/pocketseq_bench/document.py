@@ -64,8 +64,7 @@ class Startup:
 
 @dataclass(frozen=True, slots=True)
 class Forced:
-    """Answers of a fixed length, so that variants and devices are compared on equal work; what is decoded past the natural end has no
-    meaning."""
+    """Answers of a fixed length: equal work for all variants and devices. What is decoded past the natural end has no meaning."""
 
     tokens: int
     """Length of every answer."""
@@ -156,6 +155,8 @@ class Row:
     """Of the very answers that were timed, by name; empty where the inputs carry no true answers."""
     quality_n: int = 0
     """Inputs that the quality is taken over."""
+    parity: Mapping[str, Any] = field(default_factory=dict)
+    """How its answers agree with the checkpoint's, as the bundle says; empty where it was not judged."""
     stop: Literal["", "precise", "time"] = ""
     """Why measuring ended: the interval was narrow enough, or the time was up."""
     spread: float | None = None

@@ -28,7 +28,9 @@ def choose_cores(count: int) -> Pinning:
     """
     allowed = _allowed()
     if allowed is None:
-        return Pinning((), "not pinned: this system has no processor affinity" + ("" if psutil_or_none() else f", or {WITHOUT_PSUTIL}"))
+        return Pinning(
+            (), "not pinned: this system has no processor affinity" + ("" if psutil_or_none() else f", or {WITHOUT_PSUTIL}")
+        )
     if count > len(allowed):
         return Pinning((), f"not pinned: {count} threads on {len(allowed)} processors")
     psutil = psutil_or_none()

@@ -44,6 +44,7 @@ def _readable(path: str) -> bool:
 
 def _said(*command: str) -> str:
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=False).stdout.strip()
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)  # noqa: S603 fixed words
     except (OSError, subprocess.TimeoutExpired):
         return ""
+    return done.stdout.strip()

@@ -70,7 +70,7 @@ def default_inputs(task: str) -> BenchInputs:
     file = _PACKAGED.joinpath(f"{task}.jsonl")
     if not file.is_file():
         raise DataError(
-            f"expected --inputs FILE with one JSON object a line, such as {{\"fields\": {{…}}, \"target\": …}}, found none; "
+            f'expected --inputs FILE with one JSON object a line, such as {{"fields": {{…}}, "target": …}}, found none; '
             f"the package carries no inputs for the task {task!r}"
         )
     return _parse(file.read_text(encoding="utf-8"), origin=f"pocketseq_bench/inputs/{file.name}", where=file.name)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from pocketseq.files import writing
 
-NAME: Final = "journal.jsonl"
+NAME: Final = "bench.partial.jsonl"
 
 
 class Journal:

@@ -93,17 +93,17 @@ class Plan:
         return -(-len(self.order) // self.settings.turn_rows)
 
     def turn(self, number: int, *, rows: int | None = None) -> list[int]:
-        """Inputs of one turn: the next so many, from the start again at the end."""
-        count = rows or self.settings.turn_rows
-        first = number * count
-        if count > len(self.order):
-            return [self.order[place % len(self.order)] for place in range(count)]
-        whole = self.order[first % len(self.order) :][:count]
-        # The last turn of a pass is shorter, so that a pass asks every input exactly once.
+        """Inputs of one turn, by their numbers.
+
+        Args:
+            number: Of the round.
+            rows: How many, from the start again at the end; None for those of a round, the last of a pass shorter than the
+                others, so that a pass asks every input exactly once.
+        """
         if rows is None:
-            place = number % self.rounds_a_pass * count
-            return list(self.order[place : place + count])
-        return list(whole) + list(self.order[: count - len(whole)])
+            place = number % self.rounds_a_pass * self.settings.turn_rows
+            return list(self.order[place : place + self.settings.turn_rows])
+        return [self.order[(number * rows + place) % len(self.order)] for place in range(rows)]
 
     def opening(self, configuration: Configuration) -> Mapping[str, object]:
         """The request that opens a configuration in a fresh process."""
@@ -129,6 +129,7 @@ def _chosen(manifest: Manifest, settings: BenchSettings) -> list[Variant]:
     if lacking or not chosen:
         wanted = ", ".join(lacking) or "one with that runtime and that precision"
         raise VariantNotFoundError(
-            f"bundle {manifest.name!r}: expected variants with {wanted}, found {', '.join(there)}; ask for these or export the others"
+            f"bundle {manifest.name!r}: expected variants with {wanted}, found {', '.join(there)}; "
+            "ask for these or export the others"
         )
     return chosen

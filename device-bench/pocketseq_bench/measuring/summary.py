@@ -102,6 +102,7 @@ def _row(plan: Plan, journal: Journal, configuration: Configuration, problem: Pr
         energy_mj=_energy(turns),
         quality=quality,
         quality_n=n,
+        parity=plain(variant.parity) if variant.parity else {},
         stop="" if interval is None else "precise" if precise else "time",
         spread=round(interval.spread, 5) if interval else None,
         halves=_halves(plan, turns),
@@ -112,7 +113,11 @@ def _row(plan: Plan, journal: Journal, configuration: Configuration, problem: Pr
 def _pinned(configuration: Configuration, starts: Sequence[Entry]) -> Reading:
     failed = next((entry["not_pinned"] for entry in starts if entry["not_pinned"]), "")
     cores = configuration.pinning.cores
-    return Reading(None, failed or configuration.pinning.reason) if failed or not cores else Reading(len(cores), configuration.pinning.reason)
+    return (
+        Reading(None, failed or configuration.pinning.reason)
+        if failed or not cores
+        else Reading(len(cores), configuration.pinning.reason)
+    )
 
 
 def _startup(entries: Sequence[Entry]) -> Startup | None:
@@ -147,7 +152,12 @@ def _memory(journal: Journal, label: str) -> Memory | None:
     if not opened or not later:
         return None
     first, last = opened[-1], later[-1]
-    return Memory(*(Reading(*entry[name]) for entry, name in ((first, "imported_bytes"), (first, "loaded_bytes"), (last, "steady_bytes"), (last, "peak_bytes"))))
+    return Memory(
+        *(
+            Reading(*entry[name])
+            for entry, name in ((first, "imported_bytes"), (first, "loaded_bytes"), (last, "steady_bytes"), (last, "peak_bytes"))
+        )
+    )
 
 
 def _energy(turns: Sequence[Entry]) -> Reading:
@@ -172,8 +182,8 @@ def _halves(plan: Plan, turns: Sequence[Entry]) -> float | None:
     if passes < 2:
         return None
     length = passes // 2 * plan.rounds_a_pass
-    early, late = ([ms for turn in part for ms in turn["total"]] for part in (turns[:length], turns[-length:]))
-    return round(median(late) / median(early), 5)
+    early, late = (median(ms for turn in part for ms in turn["total"]) for part in (turns[:length], turns[-length:]))
+    return round(float(late / early), 5)
 
 
 def _sustained(entries: Sequence[Entry]) -> Sustained | None:
@@ -237,4 +247,7 @@ def _verdict(noises: Sequence[str], spread: float, rows: Sequence[Row]) -> str:
         halves = "" if drift is None else f", the halves of the run agree within {100 * drift:.1f}%"
         return f"quiet: a fixed loop varied by {100 * spread:.1f}% from round to round{halves}"
     widest = max(spread, drift or 0.0, *(row.spread or 0.0 for row in rows))
-    return f"noisy: {'; '.join(noises)}. Another run may differ by {100 * widest:.0f}% or more; ratios between rows are safer, as they took turns"
+    return (
+        f"noisy: {'; '.join(noises)}; another run may differ by {100 * widest:.0f}% or more. "
+        "Ratios between configurations are safer, as they took turns"
+    )

@@ -1,0 +1,19 @@
+"""The reports of benchmarks as files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pocketseq.files import writing
+from pocketseq_bench.document import BenchDocument
+from pocketseq_bench.report.bench_page import bench_page
+from pocketseq_bench.report.bench_table import bench_markdown
+
+
+def write_bench_reports(directory: Path, documents: Sequence[BenchDocument]) -> None:
+    """Write ``bench.md`` and ``bench.html``, both made from the documents alone."""
+    with writing(directory / "bench.md") as file:
+        file.write(bench_markdown(documents))
+    with writing(directory / "bench.html") as file:
+        file.write(bench_page(documents))
