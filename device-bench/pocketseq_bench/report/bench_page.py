@@ -9,7 +9,7 @@ from pocketseq_bench.document import BenchDocument, Row
 from pocketseq_bench.report.bench_plots import PARTS, STARTS, device_plot, distribution_plot, key, stage_plot, start_plot
 from pocketseq_bench.report.bench_table import HEADINGS, cells, device_lines, problem_lines, start_ms
 from pocketseq_bench.report.figures import fine_milliseconds, megabytes, milliseconds, share
-from pocketseq_bench.report.frame import html_frame
+from pocketseq_bench.report.frame import html_card, html_frame
 from pocketseq_bench.report.pareto import ParetoPoint, pareto_front, pareto_plot
 
 
@@ -95,12 +95,12 @@ def _table(document: BenchDocument, rows: Sequence[Row]) -> str:
 
 def _plots(rows: Sequence[Row]) -> str:
     cards = [
-        _card(
+        html_card(
             "How long a suggestion takes",
             "The shape of all samples; the stroke is the median, the dot the 95th percentile.",
             distribution_plot(rows),
         ),
-        _card(
+        html_card(
             "Where the time goes",
             "Medians of the stages of one suggestion; detokenize includes the confidence.",
             stage_plot(rows) + key([(f"part{number}", name) for number, (_, name) in enumerate(PARTS)]),
@@ -113,10 +113,10 @@ def _plots(rows: Sequence[Row]) -> str:
         words = (
             f"Of {judged[0].quality_n} inputs. On the line nothing smaller is as good: {', '.join(point.label for point in best)}."
         )
-        cards.insert(0, _card("Which to ship", words, pareto_plot(points)))
+        cards.insert(0, html_card("Which to ship", words, pareto_plot(points)))
     if any(row.startup for row in rows):
         picture = start_plot(rows) + key([(f"part{number}", name) for number, (_, name) in enumerate(STARTS)])
-        cards.append(_card("From nothing to the first suggestion", _cold(rows), picture))
+        cards.append(html_card("From nothing to the first suggestion", _cold(rows), picture))
     return f'<section class="plots">\n{"".join(cards)}\n</section>'
 
 
@@ -135,15 +135,11 @@ def _devices(documents: Sequence[BenchDocument]) -> str:
     words = "The same bundle and inputs." if _alike(documents) else "Bundles or inputs differ: compare with care."
     noisy = [document.device.label for document in documents if not document.conduct.quiet]
     words += f" Noisy: {', '.join(noisy)}." if noisy else ""
-    return f'<section class="plots">\n{_card("Devices side by side", words, device_plot(documents) + key(names))}\n</section>'
+    return f'<section class="plots">\n{html_card("Devices side by side", words, device_plot(documents) + key(names))}\n</section>'
 
 
 def _alike(documents: Sequence[BenchDocument]) -> bool:
     return len({(document.bundle.hash, document.inputs.hash) for document in documents}) == 1
-
-
-def _card(title: str, note: str, picture: str) -> str:
-    return f'<section class="card">\n<h2>{escape(title)}</h2>\n<p class="note">{escape(note)}</p>\n{picture}\n</section>\n'
 
 
 def _footer(document: BenchDocument) -> str:

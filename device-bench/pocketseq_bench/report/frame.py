@@ -16,3 +16,8 @@ def html_frame(title: str, parts: Sequence[str]) -> str:
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
     )
+
+
+def html_card(title: str, note: str, picture: str) -> str:
+    """A picture with its title and a sentence."""
+    return f'<section class="card">\n<h2>{escape(title)}</h2>\n<p class="note">{escape(note)}</p>\n{picture}\n</section>\n'
