@@ -17,7 +17,8 @@ FORMAT: Final = 1
 """Version of the document; ``schema/bench-1.json`` describes it."""
 
 Status: TypeAlias = Literal["measured", "unavailable", "crashed", "failed"]
-"""``unavailable``: its runtime is not installed; ``crashed``: its process died; ``failed``: it raised or gave no answer in time."""
+"""``unavailable``: its runtime is not installed, or cannot run it; ``crashed``: its process died; ``failed``: it raised, or gave no
+answer in time."""
 
 
 @dataclass(frozen=True, slots=True)

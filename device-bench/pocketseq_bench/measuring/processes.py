@@ -15,6 +15,8 @@ from typing import Any, Final
 from pocketseq.errors import PocketSeqError
 from pocketseq_bench.document import Status
 
+WORKER: Final = ("-m", "pocketseq_bench.measuring.worker")
+"""What a fresh Python runs."""
 _UNAVAILABLE: Final = ("RuntimeUnavailableError", "MissingExtraError")
 
 
@@ -43,7 +45,7 @@ class Process:
         """
         self._patience_s = patience_s
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 closed with the process
-        command = [sys.executable, "-m", "pocketseq_bench.measuring.worker"]
+        command = [sys.executable, *WORKER]
         self._process = subprocess.Popen(  # noqa: S603
             command,
             stdin=subprocess.PIPE,
@@ -69,6 +71,7 @@ class Process:
             self._process.stdin.flush()
             line = self._replies.get(timeout=self._patience_s)
         except queue.Empty:
+            self._process.kill()
             self.close()
             raise SubjectError(
                 f"expected an answer within {self._patience_s:.0f} s, found none; the process was ended", status="failed"

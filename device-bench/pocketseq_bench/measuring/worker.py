@@ -196,8 +196,13 @@ def serve(requests: IO[str], replies: IO[str]) -> None:
         replies.flush()
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Serve the parent."""
     # Libraries print to standard output as they please: replies take another way, and what is printed goes to standard error.
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     serve(sys.stdin, channel)
+
+
+if __name__ == "__main__":
+    main()

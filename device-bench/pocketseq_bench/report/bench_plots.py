@@ -99,7 +99,7 @@ def _shape(values: Sequence[float], x: Scale, centre: float, kind: str) -> str:
     """The samples as an area that is thick where many lie; smoothed, between the 1st and the 99th percentile."""
     low, high = np.log10(np.percentile(values, (1, 99)))
     edges = np.linspace(low - 1e-6, max(high, low + 0.01), max(6, min(BINS, len(values) // 4)) + 1)
-    counts, _ = np.histogram(np.log10(values), bins=edges)
+    counts, _ = np.histogram(np.clip(np.log10(values), edges[0], edges[-1]), bins=edges)
     smooth = np.convolve(np.pad(counts.astype(float), 2, mode="edge"), [1, 3, 4, 3, 1], mode="valid")
     heights = 13 * smooth / smooth.max()
     places = [x(10 ** float(middle)) for middle in (edges[:-1] + edges[1:]) / 2]

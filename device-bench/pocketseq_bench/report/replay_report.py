@@ -50,10 +50,8 @@ def replay_page(document: ReplayDocument) -> str:
     """The replay as HTML."""
     headings = "".join(f"<th>{escape(heading)}</th>" for heading in HEADINGS)
     body = "\n".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in _cells(row)) + "</tr>" for row in document.rows)
-    best = max(document.rows, key=lambda row: (row.exact_match, -row.cloud))
-    sentence = (
-        f"At {_name(best)} the editor gets {share(best.exact_match)} right answers and asks the cloud for {share(best.cloud)}."
-    )
+    first = document.rows[0]
+    sentence = f"With the threshold {_name(first)}, the device gives {share(first.local)} of the answers, and {share(first.exact_match)} are right."
     head = f"{escape(document.bundle.name)} · {escape(document.variant)} · {escape(document.made_at)}"
     plots = [
         html_card(
@@ -92,7 +90,7 @@ def usefulness_plot(document: ReplayDocument) -> str:
         shapes.append(
             text(
                 x(row.cloud),
-                y(row.exact_match) + (26 if number % 2 else -14),
+                y(row.exact_match) + (-14 if number % 2 else 26),
                 _name(row),
                 f"{'strong' if calibrated else 'label'} {side}",
             )
