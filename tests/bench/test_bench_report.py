@@ -20,7 +20,7 @@ GONE = row(
     status="unavailable",
     problem="needs the module 'ai_edge_litert'; mend it with: pip install \"pocketseq[litert]\"",
     runtime="tflite",
-    **{name: None for name in ("startup", "forced", "memory", "cpu_ms", "spread", "halves", "tokens")},
+    **dict.fromkeys(("startup", "forced", "memory", "cpu_ms", "spread", "halves", "tokens")),
     stages_ms={},
     throughput=(),
     quality={},

@@ -29,7 +29,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     assert read_document(tmp_path / "bench.json") == BENCH
     text = (tmp_path / "bench.json").read_text(encoding="utf-8")
     assert "[20.0, 20.0, 30.0]" in text
-    assert list(json.loads(text))[0] == "format"
+    assert next(iter(json.loads(text))) == "format"
 
 
 def test_what_is_written_fits_the_schema(tmp_path: Path) -> None:

@@ -51,7 +51,8 @@ def replay_page(document: ReplayDocument) -> str:
     headings = "".join(f"<th>{escape(heading)}</th>" for heading in HEADINGS)
     body = "\n".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in _cells(row)) + "</tr>" for row in document.rows)
     first = document.rows[0]
-    sentence = f"With the threshold {_name(first)}, the device gives {share(first.local)} of the answers, and {share(first.exact_match)} are right."
+    answered = f"the device gives {share(first.local)} of the answers, and {share(first.exact_match)} are right"
+    sentence = f"With the threshold {_name(first)}, {answered}."
     head = f"{escape(document.bundle.name)} · {escape(document.variant)} · {escape(document.made_at)}"
     plots = [
         html_card(

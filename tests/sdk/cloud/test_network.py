@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from pocketseq.errors import EndpointTimeoutError, EndpointUnavailableError
@@ -75,7 +77,7 @@ def test_latencies_vary_around_the_median_the_same_in_every_run() -> None:
         for _ in range(201):
             endpoint.complete("x")
             times.append(clock())
-        return [later - sooner for sooner, later in zip(times, times[1:], strict=False)]
+        return [later - sooner for sooner, later in pairwise(times)]
 
     assert draws(1) == draws(1) != draws(2)
     assert 0.09 < sorted(draws(1))[100] < 0.11
