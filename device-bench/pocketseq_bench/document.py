@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -284,17 +283,26 @@ class BenchDocument:
 
 
 def write_document(path: Path, document: BenchDocument) -> None:
-    """Write a document as JSON with each list of numbers on one line."""
+    """Write a document as JSON."""
     values = plain(document)
     write_compact_json(path, {"format": values.pop("format"), **values})
 
 
 def write_compact_json(path: Path, value: Any) -> None:
-    """Write JSON for people and programs; a list of plain numbers takes one line."""
-    text = json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False)
-    text = re.sub(r"\[\s*(-?\d[^\[\]{}\"]*?)\s*\]", lambda found: f"[{' '.join(found[1].split())}]", text)
+    """Write JSON for people and programs; a list or an object that holds no other takes one line."""
     with writing(path) as file:
-        file.write(text + "\n")
+        file.write(_compact(value, "\n") + "\n")
+
+
+def _compact(value: Any, line: str) -> str:
+    parts = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+    if not any(isinstance(part, dict | list) for part in parts):
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    deeper = line + " "
+    if isinstance(value, list):
+        return f"[{deeper}{f',{deeper}'.join(_compact(part, deeper) for part in value)}{line}]"
+    named = (f"{json.dumps(str(name), ensure_ascii=False)}: {_compact(part, deeper)}" for name, part in value.items())
+    return f"{{{deeper}{f',{deeper}'.join(named)}{line}}}"
 
 
 def read_document(path: Path) -> BenchDocument:

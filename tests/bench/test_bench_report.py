@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
 from tests.bench.benches import DEVICE, document, row
 from tests.bench.test_report import Page
 
-from pocketseq_bench.document import BenchDocument, Sustained
+from pocketseq.cli import main
+from pocketseq_bench.document import BenchDocument, Sustained, read_document, write_document
 from pocketseq_bench.report import bench_markdown, bench_page, bench_table
 from pocketseq_bench.report.bench_plots import device_plot, distribution_plot, stage_plot, start_plot
 
@@ -104,3 +107,22 @@ def test_a_device_that_slows_down_is_told(bench: BenchDocument) -> None:
     assert "onnx/fp32, 5 min without a pause: the last quarter took 1.30 times as long" in bench_markdown(
         [replace(bench, rows=(tired,))]
     )
+
+
+def test_other_libraries_are_shown_beside(bench: BenchDocument, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Tokens a second where answers are the same, none where they are not, and who was left out for what reason."""
+    rivals = {
+        "tasks": [{"name": "greedy", "same_answers": {"pocketseq": 1.0, "other <1>": 0.4}, "tokens_per_s": {"pocketseq": 1234.5}}],
+        "excluded": {"optimum-onnx": "does not install beside transformers 5"},
+    }
+    write_document(tmp_path / "a.json", bench)
+    (tmp_path / "rivals.json").write_text(json.dumps(rivals), encoding="utf-8")
+    paths = [str(tmp_path / "a.json"), "--rivals", str(tmp_path / "rivals.json"), "-o", str(tmp_path / "out")]
+    assert main(["bench", "merge", *paths]) == 0
+    capsys.readouterr()
+    lines = (tmp_path / "out/bench.md").read_text(encoding="utf-8").splitlines()
+    assert "| pocketseq | 1,234 (100.0%) |" in lines
+    assert "| other <1> | – (40.0%) |" in lines
+    assert "- left out: optimum-onnx: does not install beside transformers 5" in lines
+    assert "other &lt;1&gt;" in (tmp_path / "out/bench.html").read_text(encoding="utf-8")
+    assert read_document(tmp_path / "out/bench.json").rivals == rivals

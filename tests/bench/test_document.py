@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -24,9 +25,10 @@ def schema(name: str) -> dict[str, object]:
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
-    """Samples included, each list of numbers on one line."""
-    write_document(tmp_path / "bench.json", BENCH)
-    assert read_document(tmp_path / "bench.json") == BENCH
+    """Samples included; what holds nothing else takes one line, whatever its words."""
+    odd = replace(BENCH, made_at='two  spaces, "quotes", [brackets] {and}\nlines')
+    write_document(tmp_path / "bench.json", odd)
+    assert read_document(tmp_path / "bench.json") == odd
     text = (tmp_path / "bench.json").read_text(encoding="utf-8")
     assert "[20.0, 20.0, 30.0]" in text
     assert next(iter(json.loads(text))) == "format"

@@ -115,7 +115,7 @@ class Editor:
             error=receipt.error if asked else None,
             shown=self._shows(suggestion, key),
             right=right,
-            similarity=edit_similarity(suggestion.text, meant),
+            similarity=round(edit_similarity(suggestion.text, meant), 4),
             saved_keys=saved,
             bytes_sent=receipt.bytes_sent if asked else 0,
             prompt_tokens=(receipt.prompt_tokens or 0) if asked else 0,

@@ -11,6 +11,7 @@ from pocketseq_bench.report.bench_table import HEADINGS, cells, device_lines, pr
 from pocketseq_bench.report.figures import fine_milliseconds, megabytes, milliseconds, share
 from pocketseq_bench.report.frame import html_card, html_frame
 from pocketseq_bench.report.pareto import ParetoPoint, pareto_front, pareto_plot
+from pocketseq_bench.report.rivals import rivals_section
 
 
 def bench_page(documents: Sequence[BenchDocument]) -> str:
@@ -54,7 +55,8 @@ def _device(document: BenchDocument) -> list[str]:
     noise = "" if conduct.quiet else f'<p class="note noisy">{escape(conduct.verdict)}.</p>'
     if not rows:
         return [noise, _footer(document)]
-    return [noise, _tiles(rows), _table(document, rows), _plots(rows), _footer(document)]
+    rivals = [rivals_section(document.rivals)] if document.rivals else []
+    return [noise, _tiles(rows), _table(document, rows), _plots(rows), *rivals, _footer(document)]
 
 
 def _tiles(rows: Sequence[Row]) -> str:
