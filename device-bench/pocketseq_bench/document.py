@@ -163,6 +163,9 @@ class Row:
     """Farther end of the interval of the median, as a share of it."""
     halves: float | None = None
     """Median of the second half of the rounds over that of the first: what two runs would have differed by."""
+    relative: Reading = field(default=Reading(None))
+    """How many times as long as the first row it takes: the median over rounds, in each of which both were asked the same inputs at
+    about the same time: it holds where times do not, as on a busy machine."""
     sustained: Sustained | None = None
 
     @property

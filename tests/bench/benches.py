@@ -59,6 +59,7 @@ def row(precision: str, size_bytes: int, exact_match: float, *, ms: float = 20.0
         "stop": "precise",
         "spread": 0.01,
         "halves": 1.01,
+        "relative": Reading(ms / 20, "against onnx/fp32"),
     }
     return Row(**(values | changes))
 

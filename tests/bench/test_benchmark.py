@@ -91,6 +91,7 @@ def test_every_variant_is_measured_with_all_that_a_user_waits_for(measured: Benc
         assert row.quality_n == 6
         assert row.quality["exact_match"] == 0.0
         assert row.halves is not None
+        assert row.relative.reason == "against onnx/fp32"
         assert row.stop == "precise"
         assert row.sustained is not None
 

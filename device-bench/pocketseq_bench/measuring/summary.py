@@ -106,6 +106,7 @@ def _row(plan: Plan, journal: Journal, configuration: Configuration, problem: Pr
         stop="" if interval is None else "precise" if precise else "time",
         spread=round(interval.spread, 5) if interval else None,
         halves=_halves(plan, turns),
+        relative=_relative(plan, journal, turns),
         sustained=_sustained(journal.of("sustained", label)),
     )
 
@@ -184,6 +185,14 @@ def _halves(plan: Plan, turns: Sequence[Entry]) -> float | None:
     length = passes // 2 * plan.rounds_a_pass
     early, late = (median(ms for turn in part for ms in turn["total"]) for part in (turns[:length], turns[-length:]))
     return round(float(late / early), 5)
+
+
+def _relative(plan: Plan, journal: Journal, turns: Sequence[Entry]) -> Reading:
+    """Round by round against the first row: both had the same inputs and about the same neighbours then."""
+    first = plan.configurations[0].label
+    others = {turn["number"]: median(turn["total"]) for turn in journal.of("turn", first)}
+    ratios = [median(turn["total"]) / others[turn["number"]] for turn in turns if turn["number"] in others]
+    return Reading(round(median(ratios), 4), f"against {first}") if ratios else Reading(None, f"{first} was not measured")
 
 
 def _sustained(entries: Sequence[Entry]) -> Sustained | None:

@@ -9,7 +9,21 @@ from pocketseq_bench.document import BenchDocument, Reading, Row
 from pocketseq_bench.report.figures import MISSING, count, fine_milliseconds, megabytes, milliseconds, plus_minus, share
 from pocketseq_bench.report.terminal import text_table
 
-HEADINGS: Final = ("", "MB", "exact match", "ms p50", "±", "p95", "p99", "ms/token", "start ms", "memory MB", "per s ×8", "cpu ms")
+HEADINGS: Final = (
+    "",
+    "MB",
+    "exact match",
+    "ms p50",
+    "±",
+    "relative",
+    "p95",
+    "p99",
+    "ms/token",
+    "start ms",
+    "memory MB",
+    "per s ×8",
+    "cpu ms",
+)
 STAGES: Final = ("tokenize", "encode", "decode", "detokenize")
 
 
@@ -58,6 +72,7 @@ def cells(row: Row) -> tuple[str, ...]:
         share(row.quality.get("exact_match")),
         fine_milliseconds(total.p50 if total else None),
         plus_minus(row.spread),
+        MISSING if row.relative.value is None else f"{row.relative.value:.2f}",
         fine_milliseconds(total.p95 if total else None),
         fine_milliseconds(total.p99 if total else None),
         fine_milliseconds(token.p50 if token else None),
