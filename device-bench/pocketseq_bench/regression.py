@@ -17,14 +17,20 @@ SIGNIFICANT: Final = 0.05
 TIMED: Final = {"p50": 50.0, "p90": 90.0, "p95": 95.0, "p99": 99.0}
 """Percentiles of one suggestion end to end; differences are tested on the samples."""
 
+_QUALITY: Final = ("exact_match", "edit_similarity", "chrf", "repaired")
+"""Shares over the same inputs."""
+
 _MEASURED: Final[dict[str, Callable[[Row], float | None]]] = {
     "size": lambda row: float(row.size_bytes),
     "memory": lambda row: row.memory.steady_bytes.value if row.memory else None,
     "peak_memory": lambda row: row.memory.peak_bytes.value if row.memory else None,
     "cpu": lambda row: row.cpu_ms,
-    **{name: lambda row, name=name: row.quality.get(name) for name in ("exact_match", "edit_similarity", "chrf", "repaired")},  # type: ignore[misc]
+    **{name: lambda row, name=name: row.quality.get(name) for name in _QUALITY},  # type: ignore[misc]
 }
 """Single numbers: the same files and inputs give the same size and quality, so that any difference is one."""
+
+_LOOSE: Final = {"memory": 0.02, "peak_memory": 0.02, "cpu": 0.05}
+"""Single numbers that differ a little from run to run, and by how much without any reason."""
 
 _STAGED: Final = ("tokenize", "encode", "decode", "detokenize", "per_token")
 _STARTED: Final = ("import", "load", "first")
@@ -72,20 +78,22 @@ class Change:
     """After over before; None where one of them is missing, or the first is 0."""
     tested: bool
     """Whether the difference was tested on samples; single numbers are taken as they are."""
+    machine: float = 1.0
+    """How many times as long a fixed loop took after as before: what the machine, not the model, has changed by."""
 
     @property
     def significant(self) -> bool:
         """Whether it differs, and not by chance."""
         if self.ratio is None:
             return False
-        return self.ratio.p < SIGNIFICANT if self.tested else self.ratio.value != 1
+        return self.ratio.p < SIGNIFICANT if self.tested else abs(self.ratio.value - 1) > _LOOSE.get(self.metric, 0.0)
 
     def fails(self, condition: Condition) -> bool:
-        """Whether it is what must not have happened: beyond the limit, and not by chance."""
+        """Whether it is what must not have happened: beyond the limit, not by chance, and not because the whole machine changed."""
         if condition.metric != self.metric or self.ratio is None or not self.significant:
             return False
-        change = self.ratio.value - 1
-        return change > condition.limit if condition.above else change < condition.limit
+        changes = (self.ratio.value - 1, self.ratio.value / self.machine - 1)
+        return min(changes) > condition.limit if condition.above else max(changes) < condition.limit
 
 
 def compare(before: BenchDocument, after: BenchDocument, metrics: Sequence[str]) -> list[Change]:
@@ -96,11 +104,14 @@ def compare(before: BenchDocument, after: BenchDocument, metrics: Sequence[str])
         after: The second.
         metrics: Among ``METRICS``.
     """
+    machine = after.conduct.loop_ms.p50 / before.conduct.loop_ms.p50 if before.conduct.loop_ms.p50 else 1.0
     changes = []
     for row in before.rows:
         if row.stages_ms:
             other = after.row(row.label)
-            changes += [_change(row, other if other is not None and other.stages_ms else None, metric) for metric in metrics]
+            changes += [
+                _change(row, other if other is not None and other.stages_ms else None, metric, machine) for metric in metrics
+            ]
     return changes
 
 
@@ -119,6 +130,11 @@ def cautions(before: BenchDocument, after: BenchDocument) -> list[str]:
     found = []
     if before.device.label != after.device.label or before.device.logical_cores != after.device.logical_cores:
         found.append(f"other machine: {before.device.label}, then {after.device.label}")
+    machine = after.conduct.loop_ms.p50 / before.conduct.loop_ms.p50 if before.conduct.loop_ms.p50 else 1.0
+    if abs(machine - 1) > 0.05:
+        found.append(f"a fixed loop took {machine:.2f} times as long after as before: conditions on times allow for that")
+    if any((row := after.row(each.label)) is not None and row.quality_n != each.quality_n for each in before.rows):
+        found.append("not all inputs were asked both times: quality is not compared there")
     if before.inputs.hash != after.inputs.hash:
         found.append("other inputs: times and quality are not of the same work")
     found += [
@@ -129,17 +145,19 @@ def cautions(before: BenchDocument, after: BenchDocument) -> list[str]:
     return found
 
 
-def _change(before: Row, after: Row | None, metric: str) -> Change:
+def _change(before: Row, after: Row | None, metric: str, machine: float) -> Change:
     if metric in _MEASURED:
         first, last = _MEASURED[metric](before), _MEASURED[metric](after) if after else None
-        ratio = Interval(last / first, last / first, last / first) if first and last is not None else None
-        return Change(before.label, metric, first, last, ratio, tested=False)
+        # Quality over other inputs is another quality.
+        alike = after is not None and (metric not in _QUALITY or before.quality_n == after.quality_n)
+        ratio = Interval(last / first, last / first, last / first) if alike and first and last is not None else None
+        return Change(before.label, metric, first, last, ratio, tested=False, machine=machine if metric == "cpu" else 1.0)
     percent = TIMED.get(metric, 50.0)
     one, other = _samples(before, metric), _samples(after, metric) if after else None
     if one is None or other is None:
         return Change(before.label, metric, _value(one, metric), _value(other, metric), None, tested=True)
     ratio = ratio_interval(one.rounds, other.rounds, percent=percent)
-    return Change(before.label, metric, _value(one, metric), _value(other, metric), ratio, tested=True)
+    return Change(before.label, metric, _value(one, metric), _value(other, metric), ratio, tested=True, machine=machine)
 
 
 def _samples(row: Row, metric: str) -> Samples | None:

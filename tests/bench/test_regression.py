@@ -44,6 +44,22 @@ def test_what_chance_may_bring_seldom_fails() -> None:
     assert sum(alarms) <= 5
 
 
+def test_a_machine_that_changed_as_a_whole_is_no_regression() -> None:
+    """A fixed loop takes a fifth longer, and so does the model; half as long again is still the model's own."""
+    slow = replace(bench(10).conduct, loop_ms=samples([[6.0]]))
+    assert not fails(bench(10), replace(bench(12, seed=1), conduct=slow), "p50>+10%")
+    assert fails(bench(10), replace(bench(15, seed=1), conduct=slow), "p50>+10%")
+    assert "a fixed loop took 1.20 times as long" in cautions(bench(10), replace(bench(10), conduct=slow))[0]
+
+
+def test_quality_over_other_inputs_is_not_compared() -> None:
+    """A run whose time was up has asked fewer."""
+    after = bench(10, exact_match=0.5)
+    after = replace(after, rows=(replace(after.rows[0], quality_n=3),))
+    assert not fails(bench(10), after, "exact_match<-1%")
+    assert cautions(bench(10), after) == ["not all inputs were asked both times: quality is not compared there"]
+
+
 def test_size_and_quality_are_taken_as_they_are() -> None:
     """The same files and inputs give the same numbers, so that any difference is one."""
     assert fails(bench(10), bench(10, size_bytes=5_600_000), "size>+10%")
