@@ -95,7 +95,8 @@ def _starts(bench: Bench) -> None:
         for number in range(times):
             bench.say(f"{kind} {number + 1} of {times}, for each of {len(bench.plan.configurations)} configurations")
             for configuration in bench.live():
-                if bench.journal.has(kind, configuration.label, number) or (number and not bench.has_time(STARTS)):
+                needed = kind == "start" and number == 0
+                if bench.journal.has(kind, configuration.label, number) or not (needed or bench.has_time(STARTS)):
                     continue
                 with bench.guarded(configuration):
                     _start(bench, configuration, kind, number)

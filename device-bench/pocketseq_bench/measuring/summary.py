@@ -90,7 +90,7 @@ def _row(plan: Plan, journal: Journal, configuration: Configuration, problem: Pr
         pinned=_pinned(configuration, starts),
         startup=_startup(starts),
         cold=_startup([entry for entry in cold if "load_ms" in entry]),
-        cold_reason=cold[-1]["reason"] if cold else "no cold start was asked for",
+        cold_reason=cold[-1]["reason"] if cold else _no_cold_start(plan),
         stages_ms=_stages(turns),
         tokens=fmean(token for turn in turns for token in turn["tokens"]) if turns else None,
         forced=_forced(plan, journal.of("forced", label)),
@@ -125,6 +125,10 @@ def _startup(entries: Sequence[Entry]) -> Startup | None:
     if not entries:
         return None
     return Startup(*(samples([[entry[name]] for entry in entries]) for name in ("import_ms", "load_ms", "first_ms")))
+
+
+def _no_cold_start(plan: Plan) -> str:
+    return "the time for starts was up" if plan.settings.cold_starts else "no cold start was asked for"
 
 
 def _stages(turns: Sequence[Entry]) -> dict[str, Samples]:

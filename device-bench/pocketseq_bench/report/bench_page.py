@@ -26,7 +26,7 @@ def bench_page(documents: Sequence[BenchDocument]) -> str:
         parts.append(_devices(documents))
     for document in documents:
         if len(documents) > 1:
-            parts.append(f"<h1>{escape(document.device.label)}</h1>")
+            parts.append(f'<h1 class="device">{escape(document.device.label)}</h1>')
         parts += _device(document)
     return html_frame(f"pocketseq bench · {first.bundle.name}", parts)
 
@@ -36,13 +36,24 @@ def _header(documents: Sequence[BenchDocument]) -> str:
     where = first.device.label if len(documents) == 1 else f"{len(documents)} devices"
     rows = _measured(first)
     if len(documents) > 1 or not rows:
-        sentence = f"{first.bundle.name} on {where}."
+        sentence = _fastest(documents) or f"{first.bundle.name} on {where}."
     else:
         best = min(rows, key=lambda row: row.stages_ms["total"].p50)
         speed = fine_milliseconds(best.stages_ms["total"].p50)
         sentence = f"{best.label} answers in {speed} ms and takes {megabytes(best.size_bytes)} MB."
     made = f"{escape(first.bundle.name)} {escape(first.bundle.version)} · {escape(where)} · {escape(first.made_at)}"
     return f"<header>\n<p>{made}</p>\n<h1>{escape(sentence)}</h1>\n</header>"
+
+
+def _fastest(documents: Sequence[BenchDocument]) -> str:
+    """The fastest configuration of the first device, on all devices that have it."""
+    rows = _measured(documents[0])
+    if not rows:
+        return ""
+    best = min(rows, key=lambda row: row.stages_ms["total"].p50).label
+    found = [(document, row) for document in documents if (row := document.row(best)) is not None and row.stages_ms]
+    times = [f"{fine_milliseconds(row.stages_ms['total'].p50)} ms on {document.device.processor}" for document, row in found]
+    return f"{best} answers in {', '.join(times[:-1])}{' and ' if times[1:] else ''}{times[-1]}."
 
 
 def _measured(document: BenchDocument) -> list[Row]:
