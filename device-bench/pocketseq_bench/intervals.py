@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pocketseq_bench.document import Samples
+from pocketseq_bench.row import Samples
 
 Rounds = Sequence[Sequence[float]]
 """Samples by round; rounds without samples do not count."""

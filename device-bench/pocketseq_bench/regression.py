@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from pocketseq.errors import InputError
-from pocketseq_bench.document import BenchDocument, Row, Samples
+from pocketseq_bench.document import BenchDocument
 from pocketseq_bench.intervals import Interval, ratio_interval
+from pocketseq_bench.row import Row, Samples
 
 SIGNIFICANT: Final = 0.05
 """A difference that chance brings less often than this is taken for one."""

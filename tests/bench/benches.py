@@ -4,21 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pocketseq_bench.document import (
-    BenchDocument,
-    BundleCard,
-    Conduct,
-    DeviceCard,
-    Forced,
-    InputsCard,
-    MachineState,
-    Memory,
-    Reading,
-    Row,
-    Startup,
-    Throughput,
-)
+from pocketseq_bench.document import BenchDocument, BundleCard, Conduct, DeviceCard, InputsCard, MachineState
 from pocketseq_bench.intervals import samples
+from pocketseq_bench.row import Forced, Memory, Reading, Row, Startup, Throughput
 
 STAGES = ("tokenize", "encode", "decode", "detokenize", "per_token")
 UNTOLD = Reading(None, "no sensor")

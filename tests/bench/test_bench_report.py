@@ -12,9 +12,10 @@ from tests.bench.benches import DEVICE, document, row
 from tests.bench.test_report import Page
 
 from pocketseq.cli import main
-from pocketseq_bench.document import BenchDocument, Sustained, read_document, write_document
+from pocketseq_bench.document import BenchDocument, read_document, write_document
 from pocketseq_bench.report import bench_markdown, bench_page, bench_table
 from pocketseq_bench.report.bench_plots import device_plot, distribution_plot, stage_plot, start_plot
+from pocketseq_bench.row import Sustained
 
 GONE = row(
     "int4",

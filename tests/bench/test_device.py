@@ -10,7 +10,7 @@ import pytest
 
 from pocketseq_bench.device import EnergyMeter, LoadMeter, choose_cores, cool_down, device_card, drop_pages, machine_state, pin
 from pocketseq_bench.device.processes import available_bytes, peak_bytes, resident_bytes
-from pocketseq_bench.document import Reading
+from pocketseq_bench.row import Reading
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pocketseq_bench.document import Reading
+from pocketseq_bench.row import Reading
 
 
 @dataclass(slots=True)

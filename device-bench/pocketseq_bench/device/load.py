@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pocketseq_bench.device.processes import WITHOUT_PSUTIL, psutil_or_none
-from pocketseq_bench.document import Reading
+from pocketseq_bench.row import Reading
 
 
 @dataclass(slots=True)

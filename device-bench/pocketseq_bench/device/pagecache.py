@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from pocketseq_bench.document import Reading
+from pocketseq_bench.row import Reading
 
 
 def drop_pages(files: Iterable[Path]) -> Reading:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from pocketseq_bench.device.processes import WITHOUT_PSUTIL, psutil_or_none
-from pocketseq_bench.document import Reading
+from pocketseq_bench.row import Reading
 
 
 def power_mode() -> Reading:

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-from pocketseq_bench.document import Reading
+from pocketseq_bench.row import Reading
 
 WITHOUT_PSUTIL: Final = 'psutil is not installed; mend it with: pip install "pocketseq[bench]"'
 

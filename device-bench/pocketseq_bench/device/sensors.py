@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from pocketseq_bench.device.processes import WITHOUT_PSUTIL, psutil_or_none
-from pocketseq_bench.document import MachineState, Reading
+from pocketseq_bench.document import MachineState
+from pocketseq_bench.row import Reading
 
 _PROCESSOR_SENSORS: Final = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "cpu-thermal", "soc_thermal", "acpitz")
 

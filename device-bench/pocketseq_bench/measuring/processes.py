@@ -13,7 +13,7 @@ import threading
 from typing import Any, Final
 
 from pocketseq.errors import PocketSeqError
-from pocketseq_bench.document import Status
+from pocketseq_bench.row import Status
 
 WORKER: Final = ("-m", "pocketseq_bench.measuring.worker")
 """What a fresh Python runs."""

@@ -12,23 +12,11 @@ import numpy as np
 
 from pocketseq.metrics import evaluate_rows
 from pocketseq.records import plain
-from pocketseq_bench.document import (
-    BenchDocument,
-    Conduct,
-    Forced,
-    MachineState,
-    Memory,
-    Reading,
-    Row,
-    Samples,
-    Startup,
-    Status,
-    Sustained,
-    Throughput,
-)
+from pocketseq_bench.document import BenchDocument, Conduct, MachineState
 from pocketseq_bench.intervals import median_interval, samples
 from pocketseq_bench.measuring.journal import Journal
 from pocketseq_bench.measuring.plan import Configuration, Plan
+from pocketseq_bench.row import Forced, Memory, Reading, Row, Samples, Startup, Status, Sustained, Throughput
 
 Entry = Mapping[str, Any]
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from pocketseq.errors import DataError
 from pocketseq.records import plain
-from pocketseq_bench.document import Row, read_document
+from pocketseq_bench.document import read_document
+from pocketseq_bench.row import Row
 
 
 @dataclass(frozen=True, slots=True)
