@@ -1,7 +1,7 @@
-"""The measured block of the README, generated from a result file.
+"""The measured blocks of the READMEs, generated from result files.
 
-    python -m pocketseq_bench.readme                 # write README.md's block again
-    python -m pocketseq_bench.readme RUN_DIRECTORY   # take over a run's results first
+    python -m pocketseq_bench.readme                  # write the blocks again
+    python -m pocketseq_bench.readme DIRECTORY [...]  # take over results first: of a run, a bench, or a replay
 
 Run it in the root of the repository.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,13 +18,19 @@ from pocketseq.errors import DataError
 from pocketseq.files import write_json, writing
 from pocketseq.pipeline import Recipe
 from pocketseq.records import plain, read_record
+from pocketseq_bench.document import BenchDocument, read_document, write_document
+from pocketseq_bench.replay.document import ReplayDocument, read_replay
 from pocketseq_bench.report import Findings, read_findings
+from pocketseq_bench.report.bench_table import HEADINGS, cells, markdown_table
 from pocketseq_bench.report.figures import decimal, megabytes, millions, milliseconds, share
+from pocketseq_bench.report.files import write_bench_reports
+from pocketseq_bench.report.replay_report import replay_markdown, write_replay_reports
 
 README: Final = Path("README.md")
+ROOM: Final = Path("device-bench/README.md")
 RESULTS: Final = Path("device-bench/results/python-fix.json")
-BEGIN: Final = "<!-- results:begin -->"
-END: Final = "<!-- results:end -->"
+BENCH: Final = Path("device-bench/results/bench")
+REPLAY: Final = Path("device-bench/results/replay")
 FORMAT: Final = 1
 
 
@@ -67,30 +74,68 @@ def results_block(findings: Findings) -> str:
         f"Confidence separates right from wrong with AUROC {decimal(hybrid.auroc)}. "
         f"Import, load and first suggestion in a fresh process: {milliseconds(sum(findings.startup_ms.values()))} ms."
     )
-    return "\n".join([BEGIN, *lines, "", note, END])
+    return _marked("results", [*lines, "", note])
+
+
+def bench_block(document: BenchDocument) -> str:
+    """The table of a benchmark, and how the machine behaved."""
+    table = markdown_table(HEADINGS, [cells(row) for row in document.rows if row.stages_ms])
+    inputs = f"{document.inputs.n} inputs of `{document.bundle.task}` on {document.device.label}"
+    note = f"{inputs}, Python {document.device.python}. {document.conduct.verdict[0].upper()}{document.conduct.verdict[1:]}."
+    return _marked("bench", [table, "", note])
+
+
+def replay_block(document: ReplayDocument) -> str:
+    """The table of a replay, and what was simulated."""
+    return _marked("replay", [replay_markdown(document).partition("\n\n")[2].strip()])
 
 
 def with_block(readme: str, block: str) -> str:
-    """A README with its measured block replaced.
+    """A README with one of its measured blocks replaced.
 
     Raises:
         DataError: the README has no such block.
     """
-    head, begin, rest = readme.partition(BEGIN)
-    _, end, tail = rest.partition(END)
+    first, last = block.splitlines()[0], block.splitlines()[-1]
+    head, begin, rest = readme.partition(first)
+    _, end, tail = rest.partition(last)
     if not (begin and end):
-        raise DataError(f"{README}: expected a block between {BEGIN} and {END}, found none")
+        raise DataError(f"expected a block between {first} and {last} in the README, found none")
     return head + block + tail
 
 
+def blocks() -> dict[Path, list[str]]:
+    """Every block by its README, from the result files."""
+    bench, replay = read_document(BENCH / "bench.json"), read_replay(REPLAY / "replay.json")
+    return {README: [results_block(read_results(RESULTS))], ROOM: [bench_block(bench), replay_block(replay)]}
+
+
 def main(arguments: list[str]) -> None:
-    """Take over a run's results where one is named, then write the README's block."""
+    """Take over results where directories are named, then write the blocks."""
     for directory in map(Path, arguments):
+        _take_over(directory)
+    for path, parts in blocks().items():
+        text = path.read_text(encoding="utf-8")
+        for block in parts:
+            text = with_block(text, block)
+        with writing(path) as file:
+            file.write(text)
+
+
+def _take_over(directory: Path) -> None:
+    if (directory / "recipe.toml").exists():
         recipe = Recipe.read(directory / "recipe.toml")
         write_results(RESULTS, read_findings(directory, recipe=recipe.name, task=recipe.task))
-    text = with_block(README.read_text(encoding="utf-8"), results_block(read_results(RESULTS)))
-    with writing(README) as file:
-        file.write(text)
+    elif (directory / "replay.json").exists():
+        write_replay_reports(REPLAY, read_replay(directory / "replay.json"))
+    else:
+        document = read_document(directory / "bench.json")
+        write_document(BENCH / "bench.json", document)
+        write_bench_reports(BENCH, [document])
+
+
+def _marked(name: str, lines: Sequence[str]) -> str:
+    return "\n".join([f"<!-- {name}:begin -->", *lines, f"<!-- {name}:end -->"])
 
 
 if __name__ == "__main__":

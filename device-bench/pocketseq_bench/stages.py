@@ -11,10 +11,10 @@ from pocketseq.examples import read_examples
 from pocketseq.files import write_json, writing
 from pocketseq.pipeline import Recipe, Stage
 from pocketseq.pipeline.progress import Progress
+from pocketseq_bench.measuring import BenchInputs, BenchSettings, run_bench
 from pocketseq_bench.report import read_findings, report_document, report_page
 from pocketseq_bench.routed import FORMAT, measure_hybrid
 from pocketseq_bench.served import served
-from pocketseq_bench.variants import measure_bundle
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +30,15 @@ class SuggestSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class BenchSettings:
+class StageSettings:
     """The table ``[bench]``."""
 
     rows: int | None = None
-    """Rows of the test split to measure on, from its start; None for all."""
+    """Rows of the test split to measure on, from its start; None for all. Each is asked once by every variant."""
     warmup: int = 20
     """Suggestions before the first that counts."""
+    minutes: float = 10.0
+    """Time for all variants together."""
 
 
 def suggest(recipe: Recipe, directory: Path) -> None:
@@ -71,14 +73,25 @@ def suggest(recipe: Recipe, directory: Path) -> None:
 
 
 def bench(recipe: Recipe, directory: Path) -> None:
-    """Measure every variant of the run's bundle on rows of the test split; writes ``bench.json``.
+    """Measure every variant of the run's bundle on rows of the test split, quickly; writes ``bench.json``.
 
     Raises:
         BundleError: the run has no usable bundle.
     """
-    settings = recipe.settings("bench", BenchSettings)
-    rows = list(read_examples(directory / "data" / "test.jsonl"))[: settings.rows]
-    write_json(directory / "bench.json", measure_bundle(directory / "bundle", rows, warmup=settings.warmup))
+    given = recipe.settings("bench", StageSettings)
+    rows = list(read_examples(directory / "data" / "test.jsonl"))[: given.rows]
+    settings = BenchSettings(
+        starts=3,
+        cold_starts=1,
+        warmup=given.warmup,
+        least_rounds=1,
+        passes=1,
+        tolerance=1.0,
+        budget_s=60 * given.minutes,
+        repeats=2,
+    )
+    inputs = BenchInputs.of_examples(rows, origin="data/test.jsonl")
+    run_bench(directory / "bundle", inputs=inputs, settings=settings, directory=directory)
 
 
 def report(recipe: Recipe, directory: Path) -> None:

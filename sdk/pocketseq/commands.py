@@ -12,7 +12,8 @@ from typing import Final
 from pocketseq.errors import PocketSeqError
 
 GROUP: Final = "pocketseq.commands"
-"""Entry-point group; each value is ``module:COMMAND``, and the module imports nothing heavy."""
+"""Entry-point group; each value is ``module:COMMAND``, and the module imports nothing heavy. A dot in a name stands for the space
+between two words, as in ``bench.kit``."""
 
 BUILT_IN: Final = {
     "suggest": "pocketseq.cli.suggest:COMMAND",
@@ -28,7 +29,7 @@ class Command:
     """One sub-command."""
 
     name: str
-    """The word after ``pocketseq``."""
+    """The word after ``pocketseq``, or the two words."""
     summary: str
     """One line for ``--help``."""
     configure: Callable[[ArgumentParser], None]
@@ -39,7 +40,7 @@ class Command:
 
 def command_targets() -> dict[str, str]:
     """Where each installed command lives, as ``module:attribute``; nothing is imported."""
-    found = {entry.name: entry.value for entry in entry_points(group=GROUP)}
+    found = {entry.name.replace(".", " "): entry.value for entry in entry_points(group=GROUP)}
     return BUILT_IN | {name: found[name] for name in sorted(found) if name not in BUILT_IN}
 
 

@@ -8,21 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from tests.bench.benches import document, row
 from tests.distill.models import make_checkpoint, repair_examples
 
 from pocketseq import write_examples
+from pocketseq_bench.document import write_document
 from pocketseq_bench.report import Findings, read_findings
 from pocketseq_export.packing import export_checkpoint
-
-ENVIRONMENT = {
-    "os": "Linux 6",
-    "machine": "x86_64",
-    "processor": "A <fast> processor",
-    "logical_cores": 2,
-    "memory_bytes": 8_000_000_000,
-    "python": "3.11.9",
-    "libraries": {"numpy": "2.0"},
-}
 
 
 def evaluation(name: str, exact_match: float) -> dict[str, Any]:
@@ -46,23 +38,11 @@ def evaluation(name: str, exact_match: float) -> dict[str, Any]:
     }
 
 
-def variant(precision: str, size_bytes: int, exact_match: float) -> dict[str, Any]:
-    return {
-        "runtime": "onnx",
-        "precision": precision,
-        "size_bytes": size_bytes,
-        "n": 4,
-        "quality": {"exact_match": exact_match, "edit_similarity": 0.95, "parses": 0.98, "repaired": 0.68, "false_alarms": 0.04},
-        "latency_ms": {"p50": 20.0, "p95": 30.0, "warmup": 1, "samples": [20.0, 30.0]},
-        "startup_ms": {"import_ms": 100.0, "load_ms": 50.0, "first_suggestion_ms": 25.0},
-        "parity": {"inputs": 200, "identical_generations": 0.995, "max_abs_logit_difference": 1e-4},
-    }
-
-
 def hybrid() -> dict[str, Any]:
     confidences = [(0.9, True), (0.8, True), (0.6, False), (0.2, True)]
     shown = {"line": "x = <1", "answer": "x = 1", "target": "x = 1", "source": "local", "confidence": 0.9, "reason": "sure"}
     return {
+        "runtime": "onnx",
         "precision": "int8",
         "coverage": 0.5,
         "cloud_fraction": 0.5,
@@ -81,17 +61,16 @@ def hybrid() -> dict[str, Any]:
 @pytest.fixture
 def run_directory(tmp_path: Path) -> Path:
     """What the stages before the report leave behind."""
-    bench = {"environment": ENVIRONMENT, "variants": [variant("fp32", 24_000_000, 0.72), variant("int8", 6_500_000, 0.71)]}
     files = {
         "evaluation/teacher.json": evaluation("teacher", 0.74),
         "evaluation/student.json": evaluation("student", 0.72) | {"parameters": 6_000_000},
-        "bench.json": bench,
         "hybrid.json": hybrid(),
     }
     for name, value in files.items():
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(value), encoding="utf-8")
+    write_document(tmp_path / "bench.json", document(row("int8", 6_500_000, 0.71), row("fp32", 24_000_000, 0.72)))
     return tmp_path
 
 

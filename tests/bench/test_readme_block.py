@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests.bench.benches import document, row
 
 from pocketseq.errors import DataError
-from pocketseq_bench.readme import read_results, results_block, with_block, write_results
+from pocketseq_bench.readme import bench_block, read_results, results_block, with_block, write_results
 from pocketseq_bench.report import Findings
 
 
@@ -37,8 +38,8 @@ def test_only_the_block_of_a_readme_changes(findings: Findings) -> None:
 
 def test_a_readme_without_a_block_is_refused() -> None:
     """The marks say where numbers belong."""
-    with pytest.raises(DataError, match="expected a block between"):
-        with_block("# Title\n", "block")
+    with pytest.raises(DataError, match="expected a block between <!-- results:begin -->"):
+        with_block("# Title\n", "<!-- results:begin -->\n<!-- results:end -->")
 
 
 def test_a_result_file_of_another_format_is_refused(tmp_path: Path) -> None:
@@ -47,3 +48,11 @@ def test_a_result_file_of_another_format_is_refused(tmp_path: Path) -> None:
     path.write_text('{"format": 0}', encoding="utf-8")
     with pytest.raises(DataError, match="expected format 1"):
         read_results(path)
+
+
+def test_a_benchmark_has_a_block_with_its_verdict() -> None:
+    """The table of what was measured, on what, where, and how quiet it was."""
+    lines = bench_block(document(row("int8", 5_400_000, 0.625, ms=10.0))).splitlines()
+    assert lines[0] == "<!-- bench:begin -->"
+    assert lines[3].startswith("| onnx/int8 | 5.4 | 62.5% | 10.0 | ±1.0% |")
+    assert lines[5] == "4 inputs of `python-fix` on A <fast> processor (x86_64, Linux), Python 3.11.9. Quiet: all well."

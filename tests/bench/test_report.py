@@ -12,7 +12,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from pocketseq.errors import DataError
-from pocketseq_bench.report import Findings, bench_table, read_findings, report_document, report_page, terminal_report
+from pocketseq_bench.report import Findings, read_findings, report_document, report_page, terminal_report
 from pocketseq_bench.report.plots import latency_plot, risk_coverage_plot
 
 
@@ -118,12 +118,6 @@ def test_the_terminal_shows_the_table_the_routes_and_the_suggestions(findings: F
     assert lines[-1].strip() == "-> no change   (wrong, should be: x = 1)"
 
 
-def test_the_bench_table_has_a_row_for_each_variant(run_directory: Path) -> None:
-    """Size, quality, latency and start side by side."""
-    table = bench_table(json.loads((run_directory / "bench.json").read_text(encoding="utf-8")))
-    assert table.splitlines()[-1].split() == ["onnx/int8", "6.5", "71.0%", "20.0", "30.0", "100", "50.0", "25.0"]
-
-
 def test_a_missing_result_names_the_file(run_directory: Path) -> None:
     """Whoever runs the report too early learns what is not there yet."""
     (run_directory / "hybrid.json").unlink()
@@ -134,5 +128,5 @@ def test_a_missing_result_names_the_file(run_directory: Path) -> None:
 def test_a_result_without_a_value_is_refused(run_directory: Path) -> None:
     """Better an error than a report with holes."""
     (run_directory / "hybrid.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(DataError, match=r"expected the results of a finished run, found no 'rows'"):
+    with pytest.raises(DataError, match=r"expected the results of a finished run, found no 'runtime'"):
         read_findings(run_directory, recipe="tiny", task="python-fix")

@@ -25,7 +25,7 @@ def test_a_served_checkpoint_answers_until_the_block_ends(exported: Path, tmp_pa
 def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
     """The end of its log is in the error."""
     with (
-        pytest.raises(EndpointUnavailableError, match=r"ended with exit code 2: .*expected"),
+        pytest.raises(EndpointUnavailableError, match=r"(?s)ended with exit code 2: .*expected"),
         served(tmp_path / "nothing", log=tmp_path / "serve.log"),
     ):
         pass

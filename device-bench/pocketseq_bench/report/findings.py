@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from pocketseq.errors import DataError
+from pocketseq.records import plain
+from pocketseq_bench.document import read_document
+from pocketseq_bench.row import Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,7 @@ class Findings:
     task: str
     """Name of the task."""
     models: tuple[ModelFindings, ...]
-    """The teacher first, then the student's variants, full precision first."""
+    """The teacher first, then the student's variants, the largest first, and last the one that the hybrid used."""
     hybrid: HybridFindings
     """The two together."""
     parity: tuple[Mapping[str, Any], ...]
@@ -122,24 +125,22 @@ def read_findings(directory: Path, *, recipe: str, task: str) -> Findings:
         DataError: a file is missing or lacks a value; run the stage that writes it.
     """
     teacher, student = (_read(directory / "evaluation" / f"{name}.json") for name in ("teacher", "student"))
-    bench = _read(directory / "bench.json")
+    bench = read_document(directory / "bench.json")
     hybrid = _read(directory / "hybrid.json")
     try:
-        models = [_evaluated(teacher)]
-        models += [_benched(variant, student["parameters"]) for variant in bench["variants"]]
-        parity = tuple(
-            {"runtime": variant["runtime"], "precision": variant["precision"], **variant["parity"]}
-            for variant in bench["variants"]
-            if variant["parity"] is not None
-        )
+        shipped = hybrid["runtime"], hybrid["precision"]
+        measured = [row for row in bench.rows if row.stages_ms and row.startup is not None]
+        measured.sort(key=lambda row: (row.runtime, row.precision) == shipped)
+        models = [_evaluated(teacher), *(_benched(row, student["parameters"]) for row in measured)]
+        parity = tuple({"runtime": row.runtime, "precision": row.precision, **row.parity} for row in measured if row.parity)
         return Findings(
             recipe=recipe,
             task=task,
             models=tuple(models),
             hybrid=_hybrid(hybrid),
             parity=parity,
-            startup_ms=bench["variants"][-1]["startup_ms"],
-            environment=bench["environment"],
+            startup_ms={name: samples["p50"] for name, samples in plain(measured[-1].startup).items()},
+            environment=plain(bench.device),
         )
     except (KeyError, TypeError, IndexError) as error:
         raise DataError(f"{directory}: expected the results of a finished run, found no {error}; run its stages again") from error
@@ -168,17 +169,17 @@ def _evaluated(value: Mapping[str, Any]) -> ModelFindings:
     )
 
 
-def _benched(value: Mapping[str, Any], parameters: int) -> ModelFindings:
+def _benched(row: Row, parameters: int) -> ModelFindings:
     return ModelFindings(
-        name="student" if value["precision"] == "fp32" else f"student-{value['precision']}",
-        runtime=value["runtime"],
-        precision=value["precision"],
+        name="student" if row.precision == "fp32" else f"student-{row.precision}",
+        runtime=row.runtime,
+        precision=row.precision,
         parameters=parameters,
-        size_bytes=value["size_bytes"],
-        n=value["n"],
-        quality=_quality(value["quality"]),
-        p50_ms=value["latency_ms"]["p50"],
-        p95_ms=value["latency_ms"]["p95"],
+        size_bytes=row.size_bytes,
+        n=row.quality_n,
+        quality=_quality(row.quality),
+        p50_ms=row.stages_ms["total"].p50,
+        p95_ms=row.stages_ms["total"].p95,
     )
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from html import escape
-from importlib.resources import files
 from typing import Final
 
 from pocketseq.edits import find_edit, lexemes
 from pocketseq_bench.report.figures import decimal, megabytes, millions, milliseconds, share
 from pocketseq_bench.report.findings import Findings, ModelFindings, SuggestionFindings
+from pocketseq_bench.report.frame import html_frame
 from pocketseq_bench.report.plots import latency_plot, risk_coverage_plot
 
 QUALITIES: Final = ("exact_match", "edit_similarity", "parses", "repaired", "false_alarms")
@@ -26,8 +26,6 @@ HEADINGS: Final = (
 
 def report_page(findings: Findings) -> str:
     """The report as HTML."""
-    style = files(__package__).joinpath("page.css").read_text(encoding="utf-8")
-    title = f"pocketseq · {findings.recipe}"
     parts = [
         _header(findings),
         _tiles(findings),
@@ -36,12 +34,7 @@ def report_page(findings: Findings) -> str:
         _suggestions(findings.hybrid.suggestions),
         _footer(findings),
     ]
-    body = "\n".join(parts)
-    return (
-        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
-    )
+    return html_frame(f"pocketseq · {findings.recipe}", parts)
 
 
 def _header(findings: Findings) -> str:

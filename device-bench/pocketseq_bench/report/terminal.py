@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 from pocketseq_bench.report.figures import decimal, megabytes, millions, milliseconds, share
 from pocketseq_bench.report.findings import Findings, SuggestionFindings
@@ -34,22 +34,6 @@ def terminal_report(findings: Findings) -> str:
     for suggestion in hybrid.suggestions:
         lines += _suggestion(suggestion)
     return "\n".join(lines)
-
-
-def bench_table(measured: Mapping[str, Any]) -> str:
-    """What ``bench.json`` says, one row for each variant."""
-    headings = ("", "MB", "exact match", "ms p50", "ms p95", "import ms", "load ms", "first ms")
-    rows = [
-        (
-            f"{variant['runtime']}/{variant['precision']}",
-            megabytes(variant["size_bytes"]),
-            share(variant["quality"]["exact_match"]),
-            *(milliseconds(variant["latency_ms"][name]) for name in ("p50", "p95")),
-            *(milliseconds(variant["startup_ms"][name]) for name in ("import_ms", "load_ms", "first_suggestion_ms")),
-        )
-        for variant in measured["variants"]
-    ]
-    return text_table(headings, rows)
 
 
 def text_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -45,7 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(words: list[str]) -> int:
     targets = command_targets()
-    first = words[0] if words else "--help"
+    both = " ".join(words[:2])
+    first = both if both in targets else words[0] if words else "--help"
     if first in ("-h", "--help"):
         print(_help(targets))
         return 0
@@ -61,7 +62,7 @@ def _run(words: list[str]) -> int:
     command = load_command(targets[first])
     parser = ArgumentParser(prog=f"{_PROGRAM} {command.name}", description=f"{command.summary[0].upper()}{command.summary[1:]}.")
     command.configure(parser)
-    code = command.run(parser.parse_args(words[1:]))
+    code = command.run(parser.parse_args(words[len(first.split()) :]))
     sys.stdout.flush()  # so that a reader that is gone is noticed here
     return code
 

@@ -2,6 +2,20 @@
 
 from pocketseq.testing.endpoint import Call, FakeEndpoint, Reply
 from pocketseq.testing.model import FakeModel, FixedThreshold
+from pocketseq.testing.network import Network, NetworkEndpoint, Outage, SimulatedClock
 from pocketseq.testing.runtime import ScriptedRuntime, byte_tokenizer, scripted_model
 
-__all__ = ["Call", "FakeEndpoint", "FakeModel", "FixedThreshold", "Reply", "ScriptedRuntime", "byte_tokenizer", "scripted_model"]
+__all__ = [
+    "Call",
+    "FakeEndpoint",
+    "FakeModel",
+    "FixedThreshold",
+    "Network",
+    "NetworkEndpoint",
+    "Outage",
+    "Reply",
+    "ScriptedRuntime",
+    "SimulatedClock",
+    "byte_tokenizer",
+    "scripted_model",
+]

@@ -1,0 +1,56 @@
+"""psutil where it is installed, and what there is without it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from pocketseq_bench.row import Reading
+
+WITHOUT_PSUTIL: Final = 'psutil is not installed; mend it with: pip install "pocketseq[bench]"'
+
+
+def psutil_or_none() -> Any:
+    """The module, or None: a device may have the SDK alone."""
+    try:
+        import psutil
+    except ImportError:
+        return None
+    return psutil
+
+
+def resident_bytes() -> Reading:
+    """Resident memory of this process now."""
+    psutil = psutil_or_none()
+    if psutil is not None:
+        return Reading(psutil.Process().memory_info().rss)
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        kib = next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1]
+        return Reading(1024 * int(kib))
+    except (OSError, StopIteration):
+        return Reading(None, WITHOUT_PSUTIL)
+
+
+def peak_bytes() -> Reading:
+    """The most resident memory that this process ever had."""
+    try:
+        import resource
+    except ImportError:
+        psutil = psutil_or_none()
+        return Reading(None, WITHOUT_PSUTIL) if psutil is None else Reading(psutil.Process().memory_info().peak_wset)
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return Reading(used if sys.platform == "darwin" else 1024 * used)  # bytes there, KiB elsewhere
+
+
+def available_bytes() -> int | None:
+    """Memory that new processes may take without pushing others out; None where the system does not tell."""
+    psutil = psutil_or_none()
+    if psutil is not None:
+        return int(psutil.virtual_memory().available)
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return 1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1])
+    except (OSError, StopIteration):
+        return None

@@ -1,0 +1,53 @@
+"""Other libraries beside the SDK, from the JSON that ``pocketseq_bench.rivals`` writes; what it does not hold is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+from pocketseq_bench.report.bench_table import markdown_table
+from pocketseq_bench.report.figures import MISSING, count, share
+
+Rivals = Mapping[str, Any]
+
+
+def rivals_markdown(rivals: Rivals) -> str:
+    """Tokens a second by library and task, whether their answers are the same, and who was left out."""
+    headings, rows = _table(rivals)
+    lines = [markdown_table(headings, rows)] if rows else []
+    lines += [f"- left out: {line}" for line in _excluded(rivals)]
+    return "\n".join(["### Beside other libraries", "", *lines])
+
+
+def rivals_section(rivals: Rivals) -> str:
+    """The same as HTML."""
+    headings, rows = _table(rivals)
+    head = "".join(f"<th>{escape(heading)}</th>" for heading in headings)
+    body = "\n".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    excluded = "".join(f"<li>left out: {escape(line)}</li>" for line in _excluded(rivals))
+    listed = f'<ul class="problems">{excluded}</ul>' if excluded else ""
+    note = (
+        "The same checkpoint and inputs, in turns, in tokens a second; in brackets the share of answers that are the same as the "
+        "reference's. No time is quoted where they are not."
+    )
+    return (
+        f'<section>\n<h2>Beside other libraries</h2>\n<p class="note">{escape(note)}</p>\n<div class="card wide">\n<table>\n'
+        f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>\n</div>\n{listed}\n</section>"
+    )
+
+
+def _table(rivals: Rivals) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    tasks = rivals.get("tasks", [])
+    names = dict.fromkeys(name for task in tasks for name in task.get("same_answers", {}))
+    rows = [(name, *(_cell(task, name) for task in tasks)) for name in names]
+    return ("tokens a second", *(str(task.get("name", "")) for task in tasks)), rows
+
+
+def _cell(task: Mapping[str, Any], name: str) -> str:
+    speed, same = task.get("tokens_per_s", {}).get(name), task.get("same_answers", {}).get(name)
+    return MISSING if same is None else f"{count(speed)} ({share(same)})"
+
+
+def _excluded(rivals: Rivals) -> list[str]:
+    return [f"{name}: {reason}" for name, reason in rivals.get("excluded", {}).items()]

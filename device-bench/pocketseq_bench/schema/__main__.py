@@ -1,0 +1,12 @@
+"""Write the schemas anew: ``python -m pocketseq_bench.schema`` in the root of the repository."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pocketseq.files import writing
+from pocketseq_bench.schema.generation import RECORDS, schema_text
+
+for name, kind in RECORDS.items():
+    with writing(Path(__file__).parent / name) as file:
+        file.write(schema_text(name, kind))

@@ -1,0 +1,59 @@
+"""Intervals of medians and of ratios, bootstrapped over rounds."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pocketseq_bench.intervals import median_interval, ratio_interval, samples
+
+
+def rounds(middle: float, noise: float, *, drift: float = 0.0, seed: int = 0, count: int = 30) -> list[list[float]]:
+    rng = np.random.default_rng(seed)
+    return [(middle + drift * rng.normal() + noise * rng.normal(size=20)).tolist() for _ in range(count)]
+
+
+def test_percentiles_are_interpolated_and_raw_samples_kept_by_round() -> None:
+    """By hand: 1 to 5."""
+    found = samples([[4.0, 1.0], [], [2.0, 3.0, 5.0]])
+    assert (found.p50, found.p90, found.p95, found.p99) == (3.0, 4.6, 4.8, 4.96)
+    assert found.rounds == ((4.0, 1.0), (2.0, 3.0, 5.0))
+
+
+def test_constant_samples_have_no_interval() -> None:
+    """Nothing varies, nothing is uncertain."""
+    interval = median_interval([[2.0, 2.0]] * 4)
+    assert (interval.low, interval.value, interval.high, interval.spread) == (2.0, 2.0, 2.0, 0.0)
+
+
+def test_the_interval_holds_the_true_median_about_as_often_as_it_says() -> None:
+    """Nineteen times in twenty over rounds that are disturbed as a whole; resampling single samples would claim far more."""
+    held = [
+        interval.low <= 10 <= interval.high
+        for seed in range(60)
+        for interval in [median_interval(rounds(10, 0.2, drift=0.5, seed=seed), seed=seed)]
+    ]
+    assert sum(held) >= 52
+
+
+def test_rounds_that_differ_widen_the_interval() -> None:
+    """The same samples, shuffled over the rounds, look more certain than they are."""
+    disturbed = rounds(10, 0.1, drift=1.0)
+    every = np.random.default_rng(1).permutation(np.concatenate(disturbed)).reshape(30, 20).tolist()
+    assert median_interval(disturbed).spread > 2 * median_interval(every).spread
+
+
+def test_a_ratio_tells_a_difference_from_chance() -> None:
+    """A tenth slower is seen, the same again is not."""
+    before = rounds(10, 0.5, drift=0.2, seed=1)
+    slower = ratio_interval(before, rounds(11, 0.5, drift=0.2, seed=2))
+    same = ratio_interval(before, rounds(10, 0.5, drift=0.2, seed=3))
+    assert 1.05 < slower.low < slower.value < slower.high < 1.15
+    assert slower.p < 0.01
+    assert same.p > 0.05
+
+
+def test_uneven_rounds_and_a_single_one_are_taken_too() -> None:
+    """The last turn of a pass is shorter; an interrupted run may have one turn only."""
+    assert median_interval([[1.0, 2.0, 3.0], [2.0]]).value == 2.0
+    one = median_interval([[1.0, 2.0, 3.0]])
+    assert 1.0 <= one.low < one.high <= 3.0
