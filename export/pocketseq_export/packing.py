@@ -75,7 +75,7 @@ def export_checkpoint(
             template=reference.card.template,
             tokenizer=BundleFile.describe(directory, "tokenizer.json"),
             geometry=_geometry(model.spec, reference),
-            generation=Generation(max_new_tokens=min(reference.card.max_new_tokens, _longest_target(model.spec))),
+            generation=_generation(model.spec, reference),
             variants=tuple(sorted(variants, key=lambda variant: variant.size_bytes)),
             provenance=_provenance(reference),
         )
@@ -160,12 +160,17 @@ def _geometry(spec: GraphSpec, reference: Reference) -> Geometry:
         start_id=reference.special.start_id,
         end_id=reference.special.end_id,
         pad_id=reference.special.pad_id,
-        max_target_tokens=_longest_target(spec),
+        max_target_tokens=_longest_target(spec, reference),
     )
 
 
-def _longest_target(spec: GraphSpec) -> int:
-    return spec.max_positions or UNBOUNDED_TARGET_TOKENS
+def _generation(spec: GraphSpec, reference: Reference) -> Generation:
+    longest = min(reference.card.max_new_tokens, _longest_target(spec, reference))
+    return Generation(max_new_tokens=longest, forced_prefix=reference.special.forced_prefix)
+
+
+def _longest_target(spec: GraphSpec, reference: Reference) -> int:
+    return (spec.max_positions or UNBOUNDED_TARGET_TOKENS) - len(reference.special.forced_prefix)
 
 
 def _provenance(reference: Reference) -> dict[str, Any]:

@@ -87,6 +87,6 @@ def compare(reference: Reference, bundle: Bundle, variant: Variant, questions: S
 def _logprobs(runtime: AnyRuntime, reference: Reference, question: Question) -> Floats:
     """The variant's log-probabilities along the checkpoint's answer, float32 [target, vocab]."""
     ids = np.array([question.encoded.ids], dtype=np.int64)
-    given = np.array([[reference.special.start_id, *question.tokens[:-1]]], dtype=np.int64)
+    given = np.array([[*reference.special.prompt, *question.tokens[:-1]]], dtype=np.int64)
     logprobs: Floats = runtime.step(given, runtime.encode(ids, np.ones_like(ids)), runtime.start(1)).logprobs[0]
-    return logprobs
+    return logprobs[-len(question.tokens) :]
