@@ -63,7 +63,7 @@ def export_checkpoint(
 
     reference = Reference.load(checkpoint)
     model = author(reference.model)
-    with _replacing(bundle) as directory:
+    with replacing(bundle) as directory:
         tokenizer = write_tokenizer(checkpoint, directory / "tokenizer.json")
         _check_fit(checkpoint, tokenizer, reference.card.template, model.spec)
         variants = [write_variant(model, directory, label) for label in wanted]
@@ -83,14 +83,22 @@ def export_checkpoint(
     return manifest
 
 
-def write_variant(model: EncoderDecoder, directory: Path, label: str) -> Variant:
-    """Write one variant's programs, such as those of ``onnx/int8``, into a bundle's directory."""
+def write_variant(model: EncoderDecoder, directory: Path, label: str, *, keep: Sequence[str] = ()) -> Variant:
+    """Write one variant's programs into a bundle's directory.
+
+    Args:
+        model: See ``author``.
+        directory: Of the bundle.
+        label: Such as ``onnx/int8``.
+        keep: Linear layers to write in a higher precision; see ``Exporter``.
+    """
     runtime, _, precision = label.partition("/")
     folder = directory / runtime
     folder.mkdir(exist_ok=True)
-    written = exporter(runtime).write_programs(model, folder, precision=precision)
+    kept = {"keep": keep} if keep else {}
+    written = exporter(runtime).write_programs(model, folder, precision=precision, **kept)
     files = tuple(BundleFile.describe(directory, path.relative_to(directory).as_posix()) for path in written)
-    return Variant(runtime=runtime, precision=precision, files=files)
+    return Variant(runtime=runtime, precision=precision, files=files, kept_layers=tuple(keep))
 
 
 def remove_variant(directory: Path, variant: Variant) -> None:
@@ -103,18 +111,22 @@ def remove_variant(directory: Path, variant: Variant) -> None:
 
 
 @contextmanager
-def _replacing(bundle: Path) -> Iterator[Path]:
-    """Give a directory to write into, beside the bundle, that takes the bundle's name when the block ends without an error."""
+def replacing(bundle: Path) -> Iterator[Path]:
+    """Give a directory to write into, beside the bundle, that takes the bundle's name when the block ends without an error.
+
+    Raises:
+        BundleError: the path holds something else, or the system refuses to write, for want of space or of permission.
+    """
     if bundle.exists() and not (bundle / MANIFEST).is_file() and (not bundle.is_dir() or any(bundle.iterdir())):
         raise BundleError(
             f"{bundle}: expected no such path, or a bundle to replace, found something else; choose another directory"
         )
-    bundle.parent.mkdir(parents=True, exist_ok=True)
     aside = bundle.with_name(f".{bundle.name}.{os.getpid()}.part")
     old = bundle.with_name(f".{bundle.name}.{os.getpid()}.old")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir()
     try:
+        bundle.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir()
         yield aside
         if bundle.exists():
             bundle.rename(old)
@@ -124,6 +136,10 @@ def _replacing(bundle: Path) -> Iterator[Path]:
             if old.exists():
                 old.rename(bundle)
             raise
+    except OSError as error:
+        raise BundleError(
+            f"{bundle}: expected a place that can be written, found: {error}; nothing was left there, make room or choose another"
+        ) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)

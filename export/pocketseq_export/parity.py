@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
 import numpy as np
 
@@ -36,10 +37,10 @@ class Comparison:
 
     parity: Parity
     """Agreement with the checkpoint."""
-    mean_abs_logit_difference: float
-    """Mean difference of log-probabilities on the same prefixes, over prefixes and vocabulary."""
     answers: tuple[str, ...]
     """The variant's answers."""
+    latency_ms: float
+    """Median of one answer end to end."""
 
 
 def ask_checkpoint(reference: Reference, tokenizer: TextTokenizer, inputs: Sequence[Input]) -> list[Question]:
@@ -68,11 +69,13 @@ def compare(reference: Reference, bundle: Bundle, variant: Variant, questions: S
     """
     runtime = open_runtime(bundle, variant)
     largest, total, numbers, identical = 0.0, 0.0, 0, 0
-    answers = []
+    answers, latencies = [], []
     with PocketModel.load(bundle.source, runtime=variant.runtime, precision=variant.precision) as model:
+        model.warm_up()
         for question in questions:
             result = model.generate(question.fields)
             answers.append(result.text)
+            latencies.append(result.timing.total_ms)
             identical += tuple(result.tokens) == question.tokens
             difference = np.abs(
                 _logprobs(runtime, reference, question) - reference.logprobs(question.encoded.ids, question.tokens).numpy()
@@ -80,8 +83,13 @@ def compare(reference: Reference, bundle: Bundle, variant: Variant, questions: S
             largest = max(largest, float(difference.max()))
             total += float(difference.sum(dtype=np.float64))
             numbers += difference.size
-    parity = Parity(inputs=len(questions), identical_generations=identical / len(questions), max_abs_logit_difference=largest)
-    return Comparison(parity=parity, mean_abs_logit_difference=total / numbers, answers=tuple(answers))
+    parity = Parity(
+        inputs=len(questions),
+        identical_generations=identical / len(questions),
+        max_abs_logit_difference=largest,
+        mean_abs_logit_difference=total / numbers,
+    )
+    return Comparison(parity=parity, answers=tuple(answers), latency_ms=median(latencies))
 
 
 def _logprobs(runtime: AnyRuntime, reference: Reference, question: Question) -> Floats:

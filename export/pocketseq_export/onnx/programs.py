@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -22,13 +23,14 @@ STEP: Final = "step.onnx"
 WEIGHTS: Final = "weights.bin"
 
 
-def write_programs(model: EncoderDecoder, directory: Path, *, precision: str) -> tuple[Path, ...]:
+def write_programs(model: EncoderDecoder, directory: Path, *, precision: str, keep: Collection[str] = ()) -> tuple[Path, ...]:
     """Write a variant's graphs and the one file of weights that they share.
 
     Args:
         model: See ``author``.
         directory: The runtime's folder of a bundle, which exists; the files go into a folder of the precision's name.
         precision: One of ``PRECISIONS``.
+        keep: Linear layers of the model that are written in the precision's higher one.
 
     Returns:
         The files.
@@ -39,8 +41,8 @@ def write_programs(model: EncoderDecoder, directory: Path, *, precision: str) ->
     written = PRECISIONS[precision]
     weights = WeightFile(WEIGHTS)
     encode, step = GraphBuilder("encode", weights), GraphBuilder("step", weights)
-    write_encode(LayerWriter(encode, written.encode, model.spec), model)
-    write_step(LayerWriter(step, written.step, model.spec), model)
+    write_encode(LayerWriter(encode, written.encode, model.spec, keep=keep, kept=written.kept), model)
+    write_step(LayerWriter(step, written.step, model.spec, keep=keep, kept=written.kept), model)
     directory = directory / precision
     directory.mkdir()
     weights.write(directory)
