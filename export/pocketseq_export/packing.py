@@ -176,17 +176,17 @@ def _geometry(spec: GraphSpec, reference: Reference) -> Geometry:
         start_id=reference.special.start_id,
         end_id=reference.special.end_id,
         pad_id=reference.special.pad_id,
-        max_target_tokens=_longest_target(spec, reference),
+        max_target_tokens=_longest_target(spec),
     )
 
 
 def _generation(spec: GraphSpec, reference: Reference) -> Generation:
-    longest = min(reference.card.max_new_tokens, _longest_target(spec, reference))
-    return Generation(max_new_tokens=longest, forced_prefix=reference.special.forced_prefix)
+    prefix = reference.special.forced_prefix
+    return Generation(min(reference.card.max_new_tokens, _longest_target(spec) - len(prefix)), forced_prefix=prefix)
 
 
-def _longest_target(spec: GraphSpec, reference: Reference) -> int:
-    return (spec.max_positions or UNBOUNDED_TARGET_TOKENS) - len(reference.special.forced_prefix)
+def _longest_target(spec: GraphSpec) -> int:
+    return spec.max_positions or UNBOUNDED_TARGET_TOKENS
 
 
 def _provenance(reference: Reference) -> dict[str, Any]:

@@ -37,7 +37,6 @@ def test_a_forced_first_token_is_given_and_not_said(tmp_path: Path) -> None:
         checkpoint = write_checkpoint(tmp_path / f"checkpoint{language}", model)
         written = export_checkpoint(checkpoint, tmp_path / f"bundle{language}", precisions=["fp32"])
         assert written.generation.forced_prefix == (language,)
-        assert written.geometry.max_target_tokens == 39
         with PocketModel.load(tmp_path / f"bundle{language}") as device:
             answers.append(device.generate("hello"))
             assert len(answers[-1].tokens) <= MAX_NEW_TOKENS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -38,27 +38,15 @@ class Sublayer:
 class LayerWriter:
     """Writes the parts that encoder and decoder have in common."""
 
-    def __init__(
-        self,
-        graph: GraphBuilder,
-        operators: Operators,
-        spec: GraphSpec,
-        *,
-        keep: Collection[str] = (),
-        kept: Operators | None = None,
-    ) -> None:
-        """Take the operators of the layers, and those of the layers to keep in a higher precision."""
+    def __init__(self, graph: GraphBuilder, operators: Operators, spec: GraphSpec) -> None:
         self.graph = graph
         self.operators = operators
         self.spec = spec
-        self._keep = frozenset(keep)
-        self._kept = kept or operators
 
     def linear(self, x: str, name: str, module: nn.Linear) -> str:
         """Write a projection."""
         bias = floats(module.bias) if module.bias is not None else None
-        operators = self._kept if name in self._keep else self.operators
-        return operators.linear(self.graph, x, name, floats(module.weight), bias)
+        return self.operators.linear(self.graph, x, name, floats(module.weight), bias)
 
     def embed(self, ids: str, positions: str, name: str, module: Embedding) -> str:
         """Write the embedding of tokens at positions."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 import numpy as np
@@ -146,6 +146,27 @@ def halves(name: str, weight: Floats) -> npt.NDArray[np.float16]:
 
 
 @dataclass(frozen=True, slots=True)
+class Mixed:
+    """Some layers in a higher precision than the others."""
+
+    usual: Operators
+    """For the others, and for tables."""
+    higher: Operators
+    """For these layers."""
+    layers: Collection[str]
+    """Their names."""
+
+    def linear(self, graph: GraphBuilder, x: str, name: str, weight: Floats, bias: Floats | None) -> str:
+        """See ``Operators``."""
+        operators = self.higher if name in self.layers else self.usual
+        return operators.linear(graph, x, name, weight, bias)
+
+    def lookup(self, graph: GraphBuilder, ids: str, name: str, table: Floats) -> str:
+        """See ``Operators``."""
+        return self.usual.lookup(graph, ids, name, table)
+
+
+@dataclass(frozen=True, slots=True)
 class Precision:
     """How a variant is written."""
 
@@ -155,6 +176,12 @@ class Precision:
     """For the decoder, which sees a token or a few."""
     kept: Operators
     """For layers that break otherwise."""
+
+    def keeping(self, layers: Collection[str]) -> Precision:
+        """The same with these layers written in the higher precision."""
+        if not layers:
+            return self
+        return replace(self, encode=Mixed(self.encode, self.kept, layers), step=Mixed(self.step, self.kept, layers))
 
 
 PRECISIONS: Final[Mapping[str, Precision]] = {

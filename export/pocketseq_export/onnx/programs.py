@@ -38,11 +38,11 @@ def write_programs(model: EncoderDecoder, directory: Path, *, precision: str, ke
     Raises:
         CheckpointError: weights that the precision cannot hold.
     """
-    written = PRECISIONS[precision]
+    written = PRECISIONS[precision].keeping(keep)
     weights = WeightFile(WEIGHTS)
     encode, step = GraphBuilder("encode", weights), GraphBuilder("step", weights)
-    write_encode(LayerWriter(encode, written.encode, model.spec, keep=keep, kept=written.kept), model)
-    write_step(LayerWriter(step, written.step, model.spec, keep=keep, kept=written.kept), model)
+    write_encode(LayerWriter(encode, written.encode, model.spec), model)
+    write_step(LayerWriter(step, written.step, model.spec), model)
     directory = directory / precision
     directory.mkdir()
     weights.write(directory)
