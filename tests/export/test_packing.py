@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ from tests.export.models import bart, t5, write_checkpoint
 
 from pocketseq.bundle import open_bundle
 from pocketseq.errors import BundleError, CheckpointError, MissingExtraError
+from pocketseq.manifest import Manifest
 from pocketseq.model import PocketModel
 from pocketseq.template import Field, Template
 from pocketseq.tokenizer import TextTokenizer
-from pocketseq_export import export_checkpoint, exporters
+from pocketseq_export import export_checkpoint, exporters, packing
 from pocketseq_export.exporters import exporter, wanted_variants
 from pocketseq_export.packing import remove_variant
 
@@ -57,6 +59,34 @@ def test_a_bundle_is_replaced_by_a_whole_one_only(checkpoint: Path, tmp_path: Pa
     (checkpoint / "tokenizer.json").write_text("{}")
     with pytest.raises(CheckpointError, match="expected a tokenizer.json of the tokenizers library"):
         export_checkpoint(checkpoint, tmp_path / "bundle")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "checkpoint"]
+    with open_bundle(tmp_path / "bundle") as bundle:
+        assert bundle.manifest.variants == before.variants
+
+
+def test_a_full_disk_is_a_typed_error(checkpoint: Path, tmp_path: Path) -> None:
+    """And leaves nothing. Here the system lets no file grow beyond 50 kB."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+    try:
+        with pytest.raises(BundleError, match=r"bundle: expected a place that can be written, found: .*File too large"):
+            export_checkpoint(checkpoint, tmp_path / "bundle", precisions=["fp32"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def test_an_interrupted_export_leaves_nothing(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever was there before is there still."""
+    before = export_checkpoint(checkpoint, tmp_path / "bundle", precisions=["int8"])
+
+    def interrupt(directory: Path, manifest: Manifest) -> None:
+        assert (directory / "onnx" / "fp32" / "weights.bin").exists()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(packing, "write_manifest", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        export_checkpoint(checkpoint, tmp_path / "bundle", precisions=["fp32"])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "checkpoint"]
     with open_bundle(tmp_path / "bundle") as bundle:
         assert bundle.manifest.variants == before.variants

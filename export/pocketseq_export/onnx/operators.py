@@ -140,7 +140,7 @@ def halves(name: str, weight: Floats) -> npt.NDArray[np.float16]:
         CheckpointError: a number beyond its range.
     """
     largest = float(np.abs(weight).max(initial=0.0))
-    if largest > np.finfo(np.float16).max:
+    if largest > float(np.finfo(np.float16).max):
         raise CheckpointError(f"fp16 holds numbers up to 65504, found {largest:.3g} in {name!r}; export fp32 or int8 instead")
     return weight.astype(np.float16)
 
