@@ -92,7 +92,7 @@ def test_other_precisions_are_close_to_the_original(build: Any, precision: str, 
 
 
 def test_kept_layers_are_written_in_a_higher_precision(tmp_path: Path) -> None:
-    """With all of them kept, four bits are left to the token table alone: the answers come closer, and the file grows."""
+    """The answers come closer and the file grows; a token table that is the output too goes with it, and stays one."""
     model = t5()
     graph = author(model)
     layers = [name for name, module in graph.named_modules() if isinstance(module, torch.nn.Linear)]
@@ -102,7 +102,7 @@ def test_kept_layers_are_written_in_a_higher_precision(tmp_path: Path) -> None:
         found = decode(open_programs(graph, tmp_path / str(number), "int4", keep=keep), [9])
         errors.append(float(np.abs(found - original(model)).mean()))
         sizes.append((tmp_path / str(number) / "int4" / "weights.bin").stat().st_size)
-    assert sizes[0] < sizes[1] < sizes[2]
+    assert sizes[0] < sizes[1] < sizes[2] <= sum(parameter.numel() for parameter in graph.parameters()) * 1.6
     assert errors[2] < errors[0]
 
 

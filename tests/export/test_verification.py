@@ -112,7 +112,7 @@ def test_a_variant_that_cannot_run_here_is_kept_and_said_to_be_unchecked(
     checkpoint: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As Core ML is everywhere but on a Mac."""
-    elsewhere = replace(opening.LIBRARIES["onnx"], platform="amiga")
+    elsewhere = replace(opening.LIBRARIES["onnx"], modules=("abacus_library",))
     monkeypatch.setattr(opening, "LIBRARIES", {**opening.LIBRARIES, "abacus": elsewhere})
     manifest = manifest_of(bundle)
     strange = replace(manifest.variant(precision="int8"), runtime="abacus")
@@ -124,7 +124,7 @@ def test_a_variant_that_cannot_run_here_is_kept_and_said_to_be_unchecked(
         ("abacus/int8", False, True),
         ("onnx/fp32", True, True),
     ]
-    assert "needs a system of the kind 'amiga'" in (manifest_of(bundle).variants[0].unchecked or "")
+    assert "needs the module 'abacus_library', which is not installed" in (manifest_of(bundle).variants[0].unchecked or "")
     assert found.selection is not None
     assert found.selection.candidates[0].why.startswith("not checked on this machine")
 

@@ -16,6 +16,9 @@ from pocketseq_export.quantization import Bits, by_block, by_channel
 
 Floats = npt.NDArray[np.float32]
 
+TIED_TABLES: Final = frozenset({"tokens", "decoder.embedding.tokens"})
+"""Names of the decoder's token table, shared with the encoder or not."""
+
 
 class Operators(Protocol):
     """Writes the two things that hold nearly all weights."""
@@ -150,20 +153,22 @@ class Mixed:
     """Some layers in a higher precision than the others."""
 
     usual: Operators
-    """For the others, and for tables."""
+    """For the others."""
     higher: Operators
-    """For these layers."""
-    layers: Collection[str]
-    """Their names."""
+    """For these."""
+    names: Collection[str]
+    """Names of layers and tables."""
 
     def linear(self, graph: GraphBuilder, x: str, name: str, weight: Floats, bias: Floats | None) -> str:
         """See ``Operators``."""
-        operators = self.higher if name in self.layers else self.usual
-        return operators.linear(graph, x, name, weight, bias)
+        return self._operators(name).linear(graph, x, name, weight, bias)
 
     def lookup(self, graph: GraphBuilder, ids: str, name: str, table: Floats) -> str:
         """See ``Operators``."""
-        return self.usual.lookup(graph, ids, name, table)
+        return self._operators(name).lookup(graph, ids, name, table)
+
+    def _operators(self, name: str) -> Operators:
+        return self.higher if name in self.names else self.usual
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,11 +182,13 @@ class Precision:
     kept: Operators
     """For layers that break otherwise."""
 
-    def keeping(self, layers: Collection[str]) -> Precision:
-        """The same with these layers written in the higher precision."""
+    def keeping(self, layers: Collection[str], *, tied_output: bool) -> Precision:
+        """The same with these layers written in the higher precision; a token table that is one of them, too."""
         if not layers:
             return self
-        return replace(self, encode=Mixed(self.encode, self.kept, layers), step=Mixed(self.step, self.kept, layers))
+        tables = TIED_TABLES if tied_output and "output" in layers else frozenset()
+        names = tables.union(layers)
+        return replace(self, encode=Mixed(self.encode, self.kept, names), step=Mixed(self.step, self.kept, names))
 
 
 PRECISIONS: Final[Mapping[str, Precision]] = {

@@ -38,7 +38,7 @@ def write_programs(model: EncoderDecoder, directory: Path, *, precision: str, ke
     Raises:
         CheckpointError: weights that the precision cannot hold.
     """
-    written = PRECISIONS[precision].keeping(keep)
+    written = PRECISIONS[precision].keeping(keep, tied_output=model.spec.tied_output)
     weights = WeightFile(WEIGHTS)
     encode, step = GraphBuilder("encode", weights), GraphBuilder("step", weights)
     write_encode(LayerWriter(encode, written.encode, model.spec), model)
