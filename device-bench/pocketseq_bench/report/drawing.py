@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
-from math import log10
+from math import floor, log10
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,3 +65,18 @@ def round_steps(high: float, *, at_most: int) -> list[float]:
             if count <= at_most:
                 return [round(index * step, 9) for index in range(max(count, 1) + 1)]
         exponent += 1
+
+
+def steps_between(low: float, high: float, *, at_most: int) -> list[float]:
+    """Ticks around a range that need not start at 0, in steps of 1, 2 or 5 times a power of ten."""
+    step = round_steps(max(high - low, 1e-6), at_most=at_most)[1]
+    first, last = floor(low / step), -floor(-high / step)
+    return [round(index * step, 9) for index in range(first, max(last, first + 1) + 1)]
+
+
+def power_steps(low: float, high: float) -> list[float]:
+    """Ticks at 1, 3 and 10 times powers of ten around a range; for logarithmic scales."""
+    ticks = [factor * 10.0**exponent for exponent in range(-3, 7) for factor in (1, 3)]
+    first = max(index for index, tick in enumerate(ticks) if tick <= max(low, ticks[0]))
+    last = min(index for index, tick in enumerate(ticks) if tick >= min(high, ticks[-1]))
+    return ticks[first : max(last, first + 1) + 1]

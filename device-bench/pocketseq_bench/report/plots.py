@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from pocketseq_bench.report.drawing import Scale, dot, line, path, picture, round_steps, text
+from pocketseq_bench.report.drawing import Scale, dot, line, path, picture, power_steps, round_steps, text
 from pocketseq_bench.report.figures import milliseconds, share
 from pocketseq_bench.report.findings import Findings, HybridFindings
 from pocketseq_bench.report.risk_coverage import risk_coverage
@@ -46,7 +46,7 @@ def latency_plot(findings: Findings) -> str:
     bars = [(_label(model.name, model.runtime), model.name, model.p50_ms, model.p95_ms) for model in findings.models]
     bars.append(("hybrid", "hybrid", findings.hybrid.p50_ms, findings.hybrid.p95_ms))
     measured = [(label, name, p50, p95) for label, name, p50, p95 in bars if p50 is not None and p95 is not None]
-    ticks = _powers(min(p50 for _, _, p50, _ in measured), max(p95 for _, _, _, p95 in measured))
+    ticks = power_steps(min(p50 for _, _, p50, _ in measured), max(p95 for _, _, _, p95 in measured))
     x = Scale(ticks[0], ticks[-1], 148, WIDTH - 56, logarithmic=True)
     room = (HEIGHT - 46 - 12) / len(measured)
     shapes = [line(x(tick), 12, x(tick), HEIGHT - 46, "grid") for tick in ticks]
@@ -66,11 +66,3 @@ def latency_plot(findings: Findings) -> str:
 
 def _label(name: str, runtime: str) -> str:
     return f"{name} · {runtime}"
-
-
-def _powers(low: float, high: float) -> list[float]:
-    """Ticks at 1, 3 and 10 times powers of ten around a range."""
-    ticks = [factor * 10.0**exponent for exponent in range(-3, 7) for factor in (1, 3)]
-    first = max(index for index, tick in enumerate(ticks) if tick <= max(low, ticks[0]))
-    last = min(index for index, tick in enumerate(ticks) if tick >= min(high, ticks[-1]))
-    return ticks[first : max(last, first + 1) + 1]
