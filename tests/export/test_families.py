@@ -17,15 +17,17 @@ WORDS = ["for", "while", "return x", "def", "a == b", "Zebra", "lambda: 0", "x1"
 
 
 def test_the_device_says_what_transformers_says(model: Any, tmp_path: Path) -> None:
-    """Greedily, token for token."""
+    """Greedily, token for token at full precision; in eight bits it answers too."""
     checkpoint = write_checkpoint(tmp_path / "checkpoint", model)
-    export_checkpoint(checkpoint, tmp_path / "bundle", precisions=["fp32"])
+    export_checkpoint(checkpoint, tmp_path / "bundle", precisions=["fp32", "int8"])
     tokenizer = TextTokenizer.from_file(tmp_path / "bundle" / "tokenizer.json")
     questions = ask_checkpoint(Reference.load(checkpoint), tokenizer, WORDS)
-    with PocketModel.load(tmp_path / "bundle") as device:
+    with PocketModel.load(tmp_path / "bundle", precision="fp32") as device:
         answers = [device.generate(question.fields) for question in questions]
     assert [answer.tokens for answer in answers] == [question.tokens for question in questions]
     assert len({answer.token_logprobs for answer in answers}) == len(WORDS)  # a model of noise listens too
+    with PocketModel.load(tmp_path / "bundle", precision="int8") as device:
+        assert all(device.generate(question.fields).tokens for question in questions)
 
 
 def test_a_forced_first_token_is_given_and_not_said(tmp_path: Path) -> None:

@@ -28,17 +28,6 @@ def checkpoint(tmp_path: Path) -> Path:
     return write_checkpoint(tmp_path / "checkpoint", t5())
 
 
-def test_a_bundle_answers(model: Any, tmp_path: Path) -> None:
-    """Every family, in every precision, through the SDK."""
-    written = export_checkpoint(write_checkpoint(tmp_path / "checkpoint", model), tmp_path / "bundle")
-    assert {variant.label for variant in written.variants} == {"onnx/fp32", "onnx/int8"}
-    for variant in written.variants:
-        with PocketModel.load(tmp_path / "bundle", precision=variant.precision) as loaded:
-            result = loaded.generate("hello")
-            assert result.tokens
-            assert result.confidence is not None
-
-
 def test_the_manifest_says_what_the_checkpoint_is(checkpoint: Path, tmp_path: Path) -> None:
     """And what is read back is what was returned; the smallest variant comes first."""
     written = export_checkpoint(checkpoint, tmp_path / "noise")

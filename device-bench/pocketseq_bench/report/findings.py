@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pocketseq.errors import DataError
+from pocketseq_bench.report.choice import JudgedVariant, read_judged
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,8 @@ class Findings:
     """Fresh process with the variant that ships: ``import_ms``, ``load_ms``, ``first_suggestion_ms``."""
     environment: Mapping[str, Any]
     """Where it was measured."""
+    judged: tuple[JudgedVariant, ...] = ()
+    """All variants that verification saw, those that it did not keep too; none where the run has no verification."""
 
 
 def read_findings(directory: Path, *, recipe: str, task: str) -> Findings:
@@ -140,6 +143,7 @@ def read_findings(directory: Path, *, recipe: str, task: str) -> Findings:
             parity=parity,
             startup_ms=bench["variants"][-1]["startup_ms"],
             environment=bench["environment"],
+            judged=read_judged(directory),
         )
     except (KeyError, TypeError, IndexError) as error:
         raise DataError(f"{directory}: expected the results of a finished run, found no {error}; run its stages again") from error

@@ -7,6 +7,7 @@ from importlib.resources import files
 from typing import Final
 
 from pocketseq.edits import find_edit, lexemes
+from pocketseq_bench.report.choice import choice_section
 from pocketseq_bench.report.figures import decimal, megabytes, millions, milliseconds, share
 from pocketseq_bench.report.findings import Findings, ModelFindings, SuggestionFindings
 from pocketseq_bench.report.plots import latency_plot, risk_coverage_plot
@@ -33,6 +34,7 @@ def report_page(findings: Findings) -> str:
         _tiles(findings),
         _models(findings),
         _plots(findings),
+        choice_section(findings.judged),
         _suggestions(findings.hybrid.suggestions),
         _footer(findings),
     ]
