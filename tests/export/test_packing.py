@@ -6,7 +6,6 @@ import json
 import resource
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.export.models import bart, t5, write_checkpoint
@@ -14,7 +13,6 @@ from tests.export.models import bart, t5, write_checkpoint
 from pocketseq.bundle import open_bundle
 from pocketseq.errors import BundleError, CheckpointError, MissingExtraError
 from pocketseq.manifest import Manifest
-from pocketseq.model import PocketModel
 from pocketseq.template import Field, Template
 from pocketseq.tokenizer import TextTokenizer
 from pocketseq_export import export_checkpoint, exporters, packing
