@@ -53,7 +53,7 @@ def verify_bundle(
         What was found.
 
     Raises:
-        BundleError: no variant holds; the bundle is then left as it was.
+        BundleError: not a directory; or no variant holds, and the bundle is left as it was.
         BundleCorruptError: a file is not as the manifest says.
         CheckpointError: not a checkpoint of a supported architecture.
         DataError: no rows.
@@ -65,6 +65,8 @@ def verify_bundle(
 
     if not examples:
         raise DataError("expected held-out rows to verify with, found none")
+    if not bundle.is_dir():
+        raise BundleError(f"{bundle}: expected a bundle directory, whose manifest can be rewritten, found none; unpack it first")
     say = report or (lambda _: None)
     reference = Reference.load(checkpoint)
     with open_bundle(bundle) as opened, _beside(bundle) as folder:

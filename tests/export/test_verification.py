@@ -9,7 +9,7 @@ import pytest
 import torch
 from tests.export.models import marian, t5, write_checkpoint
 
-from pocketseq.bundle import open_bundle, write_manifest
+from pocketseq.bundle import open_bundle, pack, write_manifest
 from pocketseq.errors import BundleCorruptError, BundleError, DataError
 from pocketseq.examples import Example
 from pocketseq.manifest import BundleFile, Manifest
@@ -231,3 +231,10 @@ def test_rows_are_needed(checkpoint: Path, bundle: Path) -> None:
     """A verdict on nothing would be worth nothing."""
     with pytest.raises(DataError, match="expected held-out rows to verify with, found none"):
         verify_bundle(bundle, checkpoint, [])
+
+
+def test_a_bundle_in_one_file_is_not_rewritten(checkpoint: Path, bundle: Path, tmp_path: Path) -> None:
+    """What is found of its variants has nowhere to go."""
+    pack(bundle, tmp_path / "noise.pocketseq")
+    with pytest.raises(BundleError, match="noise.pocketseq: expected a bundle directory"):
+        verify_bundle(tmp_path / "noise.pocketseq", checkpoint, rows(checkpoint))
