@@ -7,10 +7,11 @@ from typing import Any
 
 from tests.export.models import MAX_NEW_TOKENS, m2m100, write_checkpoint
 
+from pocketseq.bundle import open_bundle
 from pocketseq.model import PocketModel
 from pocketseq.tokenizer import TextTokenizer
 from pocketseq_export import export_checkpoint
-from pocketseq_export.parity import ask_checkpoint
+from pocketseq_export.parity import ask_checkpoint, compare
 from pocketseq_export.reference import Reference
 
 WORDS = ["for", "while", "return x", "def", "a == b", "Zebra", "lambda: 0", "x1"]
@@ -44,3 +45,15 @@ def test_a_forced_first_token_is_given_and_not_said(tmp_path: Path) -> None:
             assert len(answers[-1].tokens) <= MAX_NEW_TOKENS
             assert device.generate_batch(["hello"])[0].tokens == answers[-1].tokens
     assert answers[0].token_logprobs != answers[1].token_logprobs
+
+
+def test_a_forced_first_token_is_no_difference(tmp_path: Path) -> None:
+    """Neither generations nor log-probabilities are compared on it: the checkpoint is given it as the variant is."""
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", m2m100())
+    (variant,) = export_checkpoint(checkpoint, tmp_path / "bundle", precisions=["fp32"]).variants
+    reference = Reference.load(checkpoint)
+    tokenizer = TextTokenizer.from_file(tmp_path / "bundle" / "tokenizer.json")
+    with open_bundle(tmp_path / "bundle") as bundle:
+        parity = compare(reference, bundle, variant, ask_checkpoint(reference, tokenizer, WORDS)).parity
+    assert parity.identical_generations == 1.0
+    assert parity.max_abs_logit_difference < 1e-4
