@@ -93,7 +93,7 @@ def _choose_one(candidates: Sequence[Candidate], limits: Limits) -> list[Candida
     decided = []
     for candidate in candidates:
         if candidate.exact_match is None:
-            decided.append(replace(candidate, chosen=True, why=f"not checked on this machine: {candidate.fault}"))
+            decided.append(replace(candidate, chosen=True, why="not checked on this machine"))
         elif candidate is winner:
             decided.append(replace(candidate, chosen=True, why=f"the {'fastest' if by_speed else 'smallest'} within the limits"))
         else:

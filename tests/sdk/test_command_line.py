@@ -161,7 +161,7 @@ def test_inspect_names_what_a_verification_found(capsys: pytest.CaptureFixture[s
     assert "95.0% of 500 generations as the checkpoint's, log-probabilities within 0.3, 0.012 apart on average" in out
     assert "higher in encoder.layers.0.ffn.output" in out
     assert "degraded     exact match 0.4" in out
-    assert "unchecked    needs a Mac" in out
+    assert "not checked  where it was verified: needs a Mac" in out
 
 
 def test_inspect_as_json_is_the_manifest(capsys: pytest.CaptureFixture[str], pristine_bundle: Path) -> None:

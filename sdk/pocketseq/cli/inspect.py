@@ -74,7 +74,7 @@ def _variant_lines(variant: Variant) -> Iterator[str]:
     if variant.kept_layers:
         yield f"  precision    higher in {', '.join(variant.kept_layers)}"
     if variant.unchecked is not None:
-        yield f"  unchecked    {variant.unchecked}"
+        yield f"  not checked  where it was verified: {variant.unchecked}"
     if variant.degraded is not None:
         yield f"  degraded     {variant.degraded}"
     if variant.quality:
