@@ -73,13 +73,13 @@ def choice_section(variants: Sequence[JudgedVariant]) -> str:
     if not points:
         return ""
     rows = "\n".join(_row(each) for each in variants)
-    headings = "".join(f"<th>{name}</th>" for name in ("Variant", "MB", "Exact match", "As PyTorch", "ms", ""))
+    headings = "".join(f"<th>{name}</th>" for name in ("Variant", "MB", "Exact match", "As PyTorch", "ms"))
     return (
         '<section>\n<h2>What ships</h2>\n<p class="note">Each variant answered held-out rows before anything was chosen. '
         "Ringed: in the bundle. The line joins the variants that no smaller one matches.</p>\n"
-        f'<div class="card">\n{pareto_plot(points)}\n</div>\n'
-        f'<div class="card wide">\n<table>\n<thead><tr>{headings}</tr></thead>\n'
-        f"<tbody>\n{rows}\n</tbody>\n</table>\n</div>\n</section>"
+        f'<section class="plots">\n<section class="card">\n{pareto_plot(points)}\n</section>\n'
+        f'<section class="card wide">\n<table class="reasons">\n<thead><tr>{headings}</tr></thead>\n'
+        f"<tbody>\n{rows}\n</tbody>\n</table>\n</section>\n</section>\n</section>"
     )
 
 
@@ -91,4 +91,5 @@ def _reasons(kept_layers: Sequence[str], reason: str) -> list[str]:
 def _row(variant: JudgedVariant) -> str:
     cells = [megabytes(variant.size_bytes), share(variant.exact_match), share(variant.identical), milliseconds(variant.latency_ms)]
     name = f"<strong>{escape(variant.label)}</strong>" if variant.kept else escape(variant.label)
-    return f"<tr><td>{name}</td>{''.join(f'<td>{each}</td>' for each in cells)}<td>{escape(variant.why)}</td></tr>"
+    why = f"<small>{escape(variant.why)}</small>" if variant.why else ""
+    return f"<tr><td>{name}{why}</td>{''.join(f'<td>{each}</td>' for each in cells)}</tr>"
