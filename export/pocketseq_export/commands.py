@@ -23,7 +23,9 @@ def configure_export(parser: ArgumentParser) -> None:
     """Declare the arguments of ``export``."""
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a Hugging Face encoder-decoder directory")
     parser.add_argument("-o", "--output", type=Path, metavar="BUNDLE", required=True, help="directory to write")
-    parser.add_argument("--to", default="onnx", metavar="RUNTIME[,…]", help="onnx, tflite, coreml (default: onnx)")
+    parser.add_argument(
+        "--to", default="onnx", metavar="RUNTIME[,…]", help="onnx, tflite, coreml, the one to prefer first (default: onnx)"
+    )
     parser.add_argument(
         "--precision",
         default="fp32,int8",

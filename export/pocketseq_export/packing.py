@@ -43,13 +43,14 @@ def export_checkpoint(
     Args:
         checkpoint: A Hugging Face directory of a supported architecture.
         bundle: Directory to write; a bundle that is there already is replaced once the new one is whole.
-        runtimes: Some of ``onnx``, ``tflite`` and ``coreml``.
+        runtimes: Some of ``onnx``, ``tflite`` and ``coreml``, the one to prefer first.
         precisions: Such as ``int8``, for each of the runtimes, or ``onnx/int4`` for one.
         name: Name of the bundle; None takes that of the directory.
         version: Version of the bundle.
 
     Returns:
-        What was written; the smallest variant comes first.
+        What was written; variants stand in the order of the runtimes, each runtime's smallest first, which is the order in which a
+        device takes the first that it can run.
 
     Raises:
         CheckpointError: not a checkpoint that can be exported.
@@ -76,7 +77,7 @@ def export_checkpoint(
             tokenizer=BundleFile.describe(directory, "tokenizer.json"),
             geometry=_geometry(model.spec, reference),
             generation=_generation(model.spec, reference),
-            variants=tuple(sorted(variants, key=lambda variant: variant.size_bytes)),
+            variants=tuple(sorted(variants, key=lambda variant: (list(runtimes).index(variant.runtime), variant.size_bytes))),
             provenance=_provenance(reference),
         )
         write_manifest(directory, manifest)
