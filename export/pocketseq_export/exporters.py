@@ -90,7 +90,7 @@ def wanted_variants(runtimes: Sequence[str], precisions: Sequence[str]) -> tuple
         if unknown := [name for name in asked if name not in known]:
             raise BundleError(
                 f"expected precisions that {runtime} can hold ({', '.join(known)}), found {', '.join(unknown)}; "
-                f"write RUNTIME/PRECISION where not every runtime shall have a precision, such as onnx/{unknown[0]}"
+                "a precision for one runtime alone is written with its name, as onnx/int4"
             )
         wanted += [f"{runtime}/{name}" for name in dict.fromkeys(asked)]
     if strays := [name for name in precisions if "/" in name and name.partition("/")[0] not in runtimes]:

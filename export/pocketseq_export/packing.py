@@ -44,13 +44,14 @@ def export_checkpoint(
     Args:
         checkpoint: A Hugging Face directory of a supported architecture.
         bundle: Directory to write; a bundle that is there already is replaced once the new one is whole.
-        runtimes: Some of ``onnx``, ``tflite`` and ``coreml``.
+        runtimes: Some of ``onnx``, ``tflite`` and ``coreml``, the one to prefer first.
         precisions: Such as ``int8``, for each of the runtimes, or ``onnx/int4`` for one.
         name: Name of the bundle; None takes that of the directory.
         version: Version of the bundle.
 
     Returns:
-        What was written; the smallest variant comes first.
+        What was written; variants stand in the order of the runtimes, each runtime's smallest first, which is the order in which a
+        device takes the first that it can run.
 
     Raises:
         CheckpointError: not a checkpoint that can be exported.
@@ -64,7 +65,7 @@ def export_checkpoint(
 
     reference = Reference.load(checkpoint)
     model = author(reference.model)
-    with _replacing(bundle) as directory:
+    with replacing(bundle) as directory:
         tokenizer = write_tokenizer(checkpoint, directory / "tokenizer.json")
         _check_fit(checkpoint, tokenizer, reference.card.template, model.spec)
         variants = [write_variant(model, directory, label) for label in wanted]
@@ -76,22 +77,30 @@ def export_checkpoint(
             template=reference.card.template,
             tokenizer=BundleFile.describe(directory, "tokenizer.json"),
             geometry=_geometry(model.spec, reference),
-            generation=Generation(max_new_tokens=min(reference.card.max_new_tokens, _longest_target(model.spec))),
-            variants=tuple(sorted(variants, key=lambda variant: variant.size_bytes)),
+            generation=_generation(model.spec, reference),
+            variants=tuple(sorted(variants, key=lambda variant: (list(runtimes).index(variant.runtime), variant.size_bytes))),
             provenance=_provenance(reference),
         )
         write_manifest(directory, manifest)
     return manifest
 
 
-def write_variant(model: EncoderDecoder, directory: Path, label: str) -> Variant:
-    """Write one variant's programs, such as those of ``onnx/int8``, into a bundle's directory."""
+def write_variant(model: EncoderDecoder, directory: Path, label: str, *, keep: Sequence[str] = ()) -> Variant:
+    """Write one variant's programs into a bundle's directory.
+
+    Args:
+        model: See ``author``.
+        directory: Of the bundle.
+        label: Such as ``onnx/int8``.
+        keep: Linear layers to write in a higher precision; see ``Exporter``.
+    """
     runtime, _, precision = label.partition("/")
     folder = directory / runtime
     folder.mkdir(exist_ok=True)
-    written = exporter(runtime).write_programs(model, folder, precision=precision)
+    kept = {"keep": keep} if keep else {}
+    written = exporter(runtime).write_programs(model, folder, precision=precision, **kept)
     files = tuple(BundleFile.describe(directory, path.relative_to(directory).as_posix()) for path in written)
-    return Variant(runtime=runtime, precision=precision, files=files)
+    return Variant(runtime=runtime, precision=precision, files=files, kept_layers=tuple(keep))
 
 
 def remove_variant(directory: Path, variant: Variant) -> None:
@@ -104,18 +113,22 @@ def remove_variant(directory: Path, variant: Variant) -> None:
 
 
 @contextmanager
-def _replacing(bundle: Path) -> Iterator[Path]:
-    """Give a directory to write into, beside the bundle, that takes the bundle's name when the block ends without an error."""
+def replacing(bundle: Path) -> Iterator[Path]:
+    """Give a directory to write into, beside the bundle, that takes the bundle's name when the block ends without an error.
+
+    Raises:
+        BundleError: the path holds something else, or the system refuses to write, for want of space or of permission.
+    """
     if bundle.exists() and not (bundle / MANIFEST).is_file() and (not bundle.is_dir() or any(bundle.iterdir())):
         raise BundleError(
             f"{bundle}: expected no such path, or a bundle to replace, found something else; choose another directory"
         )
-    bundle.parent.mkdir(parents=True, exist_ok=True)
     aside = bundle.with_name(f".{bundle.name}.{os.getpid()}.part")
     old = bundle.with_name(f".{bundle.name}.{os.getpid()}.old")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir()
     try:
+        bundle.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir()
         yield aside
         if bundle.exists():
             bundle.rename(old)
@@ -125,6 +138,10 @@ def _replacing(bundle: Path) -> Iterator[Path]:
             if old.exists():
                 old.rename(bundle)
             raise
+    except OSError as error:
+        raise BundleError(
+            f"{bundle}: expected a place that can be written, found: {error}; nothing was left there, make room or choose another"
+        ) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)
@@ -163,6 +180,11 @@ def _geometry(spec: GraphSpec, reference: Reference) -> Geometry:
         pad_id=reference.special.pad_id,
         max_target_tokens=_longest_target(spec),
     )
+
+
+def _generation(spec: GraphSpec, reference: Reference) -> Generation:
+    prefix = reference.special.forced_prefix
+    return Generation(min(reference.card.max_new_tokens, _longest_target(spec) - len(prefix)), forced_prefix=prefix)
 
 
 def _longest_target(spec: GraphSpec) -> int:

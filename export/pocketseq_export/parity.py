@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
 import numpy as np
 
@@ -36,10 +37,10 @@ class Comparison:
 
     parity: Parity
     """Agreement with the checkpoint."""
-    mean_abs_logit_difference: float
-    """Mean difference of log-probabilities on the same prefixes, over prefixes and vocabulary."""
     answers: tuple[str, ...]
     """The variant's answers."""
+    latency_ms: float
+    """Median of one answer end to end."""
 
 
 def ask_checkpoint(reference: Reference, tokenizer: TextTokenizer, inputs: Sequence[Input]) -> list[Question]:
@@ -66,27 +67,35 @@ def compare(reference: Reference, bundle: Bundle, variant: Variant, questions: S
 
     Generations run through ``PocketModel``; log-probabilities are compared with the checkpoint's own answer as the prefix.
     """
-    runtime = open_runtime(bundle, variant)
-    largest, total, numbers, identical = 0.0, 0.0, 0, 0
-    answers = []
     with PocketModel.load(bundle.source, runtime=variant.runtime, precision=variant.precision) as model:
-        for question in questions:
-            result = model.generate(question.fields)
-            answers.append(result.text)
-            identical += tuple(result.tokens) == question.tokens
-            difference = np.abs(
-                _logprobs(runtime, reference, question) - reference.logprobs(question.encoded.ids, question.tokens).numpy()
-            )
-            largest = max(largest, float(difference.max()))
-            total += float(difference.sum(dtype=np.float64))
-            numbers += difference.size
-    parity = Parity(inputs=len(questions), identical_generations=identical / len(questions), max_abs_logit_difference=largest)
-    return Comparison(parity=parity, mean_abs_logit_difference=total / numbers, answers=tuple(answers))
+        model.warm_up()
+        # All answers first: PyTorch between them would push the model out of the processor's cache, and its time would count.
+        results = [model.generate(question.fields) for question in questions]
+    identical = sum(tuple(result.tokens) == question.tokens for result, question in zip(results, questions, strict=True))
+    runtime = open_runtime(bundle, variant)
+    largest, total, numbers = 0.0, 0.0, 0
+    for question in questions:
+        theirs = reference.logprobs(question.encoded.ids, question.tokens).numpy()
+        difference = np.abs(_logprobs(runtime, reference, question) - theirs)
+        largest = max(largest, float(difference.max()))
+        total += float(difference.sum(dtype=np.float64))
+        numbers += difference.size
+    parity = Parity(
+        inputs=len(questions),
+        identical_generations=identical / len(questions),
+        max_abs_logit_difference=largest,
+        mean_abs_logit_difference=total / numbers,
+    )
+    return Comparison(
+        parity=parity,
+        answers=tuple(result.text for result in results),
+        latency_ms=median(result.timing.total_ms for result in results),
+    )
 
 
 def _logprobs(runtime: AnyRuntime, reference: Reference, question: Question) -> Floats:
     """The variant's log-probabilities along the checkpoint's answer, float32 [target, vocab]."""
     ids = np.array([question.encoded.ids], dtype=np.int64)
-    given = np.array([[reference.special.start_id, *question.tokens[:-1]]], dtype=np.int64)
+    given = np.array([[*reference.special.prompt, *question.tokens[:-1]]], dtype=np.int64)
     logprobs: Floats = runtime.step(given, runtime.encode(ids, np.ones_like(ids)), runtime.start(1)).logprobs[0]
-    return logprobs
+    return logprobs[-len(question.tokens) :]

@@ -30,6 +30,13 @@ class SpecialTokens:
     """Token that ends an answer."""
     pad_id: int
     """Token that fills the shorter inputs of a batch."""
+    forced_prefix: tuple[int, ...] = ()
+    """Tokens that the decoder is given after the first, such as the target's language."""
+
+    @property
+    def prompt(self) -> tuple[int, ...]:
+        """All that the decoder is given before it may say anything."""
+        return (self.start_id, *self.forced_prefix)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +68,9 @@ class Reference:
                 )
             except Exception as error:  # transformers, safetensors and torch share no base of errors
                 raise CheckpointError(f"{checkpoint}: expected a checkpoint that transformers loads, found: {error}") from error
-        return cls(model=model.eval(), card=card, special=special_tokens(model))
+        special = special_tokens(model)
+        model.generation_config = _greedy(model.generation_config, special, card.max_new_tokens)
+        return cls(model=model.eval(), card=card, special=special)
 
     def generate(self, inputs: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
         """Answer inputs greedily.
@@ -70,41 +79,29 @@ class Reference:
             inputs: Token ids as the template made them.
 
         Returns:
-            Emitted tokens, the end token included where it came, in the order of the inputs.
+            Emitted tokens, the end token included where it came and forced ones left out, in the order of the inputs.
         """
-        from transformers import GenerationConfig
-
-        settings = GenerationConfig(
-            max_new_tokens=self.card.max_new_tokens,
-            do_sample=False,
-            num_beams=1,
-            decoder_start_token_id=self.special.start_id,
-            eos_token_id=self.special.end_id,
-            pad_token_id=self.special.pad_id,
-            forced_bos_token_id=self.model.generation_config.forced_bos_token_id,
-            bad_words_ids=self.model.generation_config.bad_words_ids,
-        )
         order = sorted(range(len(inputs)), key=lambda row: len(inputs[row]))
         answers: dict[int, tuple[int, ...]] = {}
         for first in range(0, len(order), BATCH):
             rows = order[first : first + BATCH]
             ids, mask = self._pad([inputs[row] for row in rows])
             with torch.inference_mode():
-                found = self.model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
-            for row, tokens in zip(rows, found[:, 1:].tolist(), strict=True):
+                found = self.model.generate(input_ids=ids, attention_mask=mask)
+            for row, tokens in zip(rows, found[:, len(self.special.prompt) :].tolist(), strict=True):
                 stop = tokens.index(self.special.end_id) + 1 if self.special.end_id in tokens else len(tokens)
                 answers[row] = tuple(tokens[:stop])
         return [answers[row] for row in range(len(inputs))]
 
     def logprobs(self, source: Sequence[int], target: Sequence[int]) -> Tensor:
-        """Log-probabilities after the start token and after each token of a target but the last, float32 [target, vocab].
+        """Log-probabilities of each token of a target, float32 [target, vocab].
 
         Tokens that must never be said count as such, as in the exported graph.
         """
         ids = torch.tensor([source])
-        given = torch.tensor([[self.special.start_id, *target[:-1]]])
+        given = torch.tensor([[*self.special.prompt, *target[:-1]]])
         with torch.inference_mode():
-            logits: Tensor = self.model(input_ids=ids, decoder_input_ids=given, use_cache=False).logits[0]
+            logits: Tensor = self.model(input_ids=ids, decoder_input_ids=given, use_cache=False).logits[0, -len(target) :]
         banned = torch.tensor(banned_tokens(self.model.generation_config), dtype=torch.long)
         return logits.index_fill(-1, banned, NEVER).log_softmax(dim=-1)
 
@@ -129,7 +126,29 @@ def special_tokens(model: Any) -> SpecialTokens:
         if value is None:
             raise CheckpointError(f"expected {name} in config.json or generation_config.json, found none; add it there")
         found[name] = int(value)
-    return SpecialTokens(start_id=found["decoder_start_token_id"], end_id=found["eos_token_id"], pad_id=found["pad_token_id"])
+    forced = getattr(model.generation_config, "forced_bos_token_id", None)
+    return SpecialTokens(
+        start_id=found["decoder_start_token_id"],
+        end_id=found["eos_token_id"],
+        pad_id=found["pad_token_id"],
+        forced_prefix=() if forced is None else (int(forced),),
+    )
+
+
+def _greedy(given: Any, special: SpecialTokens, max_new_tokens: int) -> Any:
+    """What a device does: greedy search that knows forced first and forbidden tokens, and nothing else of the configuration."""
+    from transformers import GenerationConfig
+
+    return GenerationConfig(
+        max_new_tokens=max_new_tokens + len(special.forced_prefix),
+        do_sample=False,
+        num_beams=1,
+        decoder_start_token_id=special.start_id,
+        eos_token_id=special.end_id,
+        pad_token_id=special.pad_id,
+        forced_bos_token_id=given.forced_bos_token_id,
+        bad_words_ids=given.bad_words_ids,
+    )
 
 
 @contextmanager

@@ -6,12 +6,13 @@ import sys
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from pocketseq.errors import RecipeError
 from pocketseq.examples import read_examples
 from pocketseq.files import write_json
 from pocketseq.pipeline import Recipe, Stage
+from pocketseq_export.selection import Limits, table_lines
 
 NEEDS: Final = ("torch", "transformers")
 """Modules beyond the base install."""
@@ -35,6 +36,23 @@ class VerifySettings:
     """Held-out rows to ask, taken from the head of the validation split."""
     tolerance: float = 0.01
     """Exact match that a variant may lose against the checkpoint, as a fraction."""
+    allow_degraded: bool = False
+    """Whether variants that lose more are kept all the same; the manifest then says so."""
+    max_quality_drop: float | None = None
+    """With any of these three, one variant of each runtime is kept: the preferred one that loses no more exact match than this,"""
+    max_size_mb: float | None = None
+    """whose files are no larger than this,"""
+    max_latency_ms: float | None = None
+    """and whose median answer takes no longer than this on the machine that verifies."""
+    prefer: Literal["size", "speed"] = "size"
+    """Whether the smallest or the fastest of those is kept."""
+
+    @property
+    def limits(self) -> Limits | None:
+        """What one variant of each runtime is chosen by; None keeps all that hold."""
+        if self.max_quality_drop is self.max_size_mb is self.max_latency_ms is None:
+            return None
+        return Limits(self.max_quality_drop, self.max_size_mb, self.max_latency_ms, self.prefer)
 
 
 def export_stage(recipe: Recipe, directory: Path) -> None:
@@ -72,8 +90,13 @@ def verify_stage(recipe: Recipe, directory: Path) -> None:
         directory / "student",
         rows,
         tolerance=settings.tolerance,
+        allow_degraded=settings.allow_degraded,
+        mend=True,
+        limits=settings.limits,
         report=lambda line: print(line, file=sys.stderr, flush=True),
     )
+    if found.selection is not None:
+        print("\n".join(table_lines(found.selection)), file=sys.stderr)
     write_json(directory / "verification.json", found.to_json())
 
 

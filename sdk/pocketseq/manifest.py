@@ -97,6 +97,8 @@ class Parity:
     """Share of them with the same tokens, 0 to 1."""
     max_abs_logit_difference: float
     """Largest difference of a log-probability on the same prefix."""
+    mean_abs_logit_difference: float | None = None
+    """Mean of these differences over prefixes and vocabulary; None where an older version measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,7 @@ class Variant:
     """The model for one runtime at one precision."""
 
     runtime: str
-    """``onnx``, later also ``tflite`` and ``coreml``."""
+    """``onnx``, ``tflite`` or ``coreml``."""
     precision: str
     """Such as ``fp32`` or ``int8``."""
     files: tuple[BundleFile, ...]
@@ -146,6 +148,12 @@ class Variant:
     """None where it was not judged."""
     calibration: Calibration | None = None
     """None where there is none; bound to ``hash``."""
+    kept_layers: tuple[str, ...] = ()
+    """Layers that broke at this precision when it was measured, and are held in a higher one."""
+    degraded: str | None = None
+    """Why it would not have passed its verification, where it ships all the same; None where it passed or was not judged."""
+    unchecked: str | None = None
+    """Why it could not be run where the bundle was verified; None where it was run, or nobody tried."""
 
     @property
     def hash(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import transformers
 from transformers import PreTrainedModel
 
 from pocketseq.errors import CheckpointError, RecipeError
@@ -48,6 +49,18 @@ def test_a_student_of_all_layers_is_its_teacher(make_model: MakeModel) -> None:
     teacher = make_model(layers=3, decoder_layers=2)
     student = make_student(teacher, encoder_layers=(0, 1, 2), decoder_layers=(0, 1)).eval()
     assert torch.equal(logits_of(student), logits_of(teacher))
+
+
+@pytest.mark.parametrize("family", ["Pegasus", "M2M100"])
+def test_families_of_the_same_build_have_students_too(family: str) -> None:
+    """Pegasus, and M2M100 with NLLB, keep their layers where BART does; their positions are no weights."""
+    config = getattr(transformers, f"{family}Config")
+    torch.manual_seed(0)
+    sizes = {"vocab_size": VOCAB, "d_model": 16, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32, "max_position_embeddings": 32}
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_layers": 3, "decoder_layers": 2}
+    teacher = getattr(transformers, f"{family}ForConditionalGeneration")(config(**sizes, **heads)).eval()
+    assert torch.equal(logits_of(make_student(teacher, encoder_layers=(0, 1, 2), decoder_layers=(0, 1)).eval()), logits_of(teacher))
+    assert len(make_student(teacher, encoder_layers=(0, 2), decoder_layers=(0,)).get_encoder().layers) == 2
 
 
 def test_a_student_has_the_chosen_layers(make_model: MakeModel) -> None:

@@ -13,7 +13,7 @@ from tests.export.models import t5, write_checkpoint
 
 from pocketseq.bundle import open_bundle
 from pocketseq.commands import Command
-from pocketseq.errors import DataError, RecipeError
+from pocketseq.errors import BundleError, DataError, RecipeError
 from pocketseq.examples import Example, write_examples
 from pocketseq.pipeline import Recipe
 from pocketseq_export.commands import EXPORT, VERIFY
@@ -67,6 +67,40 @@ def test_export_and_verify_from_the_command_line(run_directory: Path, capsys: py
     assert json.loads(capsys.readouterr().out)["inputs"] == 9
 
 
+def test_export_with_rows_chooses_by_measurement(run_directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The table from which was chosen is printed, or comes as JSON with all that was measured."""
+    student, data = run_directory / "student", run_directory / "data" / "validation.jsonl"
+    words = [student, "-o", run_directory / "made", "--precision", "fp32,fp16,int8", "--data", data, "--max-quality-drop", 1]
+    assert invoke(EXPORT, *words) == 0
+    *_, head, first, second, third = capsys.readouterr().out.splitlines()
+    assert head.split() == ["variant", "MB", "exact", "match", "lost", "ms"]
+    assert first.startswith("*  onnx/int8")
+    assert first.endswith("the smallest within the limits")
+    assert "larger than onnx/int8" in second
+    assert "onnx/fp32" in third
+    assert labels(run_directory / "made") == ["onnx/int8"]
+    assert invoke(EXPORT, *words, "--prefer", "speed", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["selection"]["limits"]["prefer"] == "speed"
+    chosen = [candidate["label"] for candidate in found["selection"]["candidates"] if candidate["chosen"]]
+    assert labels(run_directory / "made") == chosen
+    assert sorted(path.name for path in run_directory.iterdir()) == ["data", "made", "student"]
+
+
+def test_nothing_is_chosen_without_rows(run_directory: Path) -> None:
+    """By measurement means on rows."""
+    with pytest.raises(DataError, match="expected --data with held-out rows, found none"):
+        invoke(EXPORT, run_directory / "student", "-o", run_directory / "made", "--max-size-mb", 1)
+
+
+def test_an_export_of_which_nothing_holds_leaves_nothing(run_directory: Path) -> None:
+    """Neither a bundle nor a part of one."""
+    student, data = run_directory / "student", run_directory / "data" / "validation.jsonl"
+    with pytest.raises(BundleError, match=r"MB, more than 0\.0001"):
+        invoke(EXPORT, student, "-o", run_directory / "made", "--data", data, "--max-size-mb", 0.0001)
+    assert sorted(path.name for path in run_directory.iterdir()) == ["data", "student"]
+
+
 def test_verify_needs_checkpoint_and_data_together(run_directory: Path) -> None:
     """One without the other compares nothing."""
     with pytest.raises(DataError, match="expected --checkpoint and --data together"):
@@ -85,6 +119,17 @@ def test_stages_make_a_bundle_and_its_verification(run_directory: Path) -> None:
         assert all(variant.parity and variant.parity.inputs == 5 for variant in bundle.manifest.variants)
     report = json.loads((run_directory / "verification.json").read_text())
     assert (report["format"], report["inputs"], len(report["variants"])) == (1, 5, 2)
+
+
+def test_a_recipe_can_choose(run_directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With limits in its table; the choice stands in the report, for the page that draws it."""
+    noise = recipe('[export]\nprecisions = ["fp32", "int8"]\n[verify]\ntolerance = 1.0\nmax_size_mb = 0.15\nallow_degraded = true')
+    EXPORT_STAGE.run(noise, run_directory)
+    VERIFY_STAGE.run(noise, run_directory)
+    assert labels(run_directory / "bundle") == ["onnx/int8"]
+    assert "0.2 MB, more than 0.15" in capsys.readouterr().err
+    selection = json.loads((run_directory / "verification.json").read_text())["selection"]
+    assert [(each["label"], each["chosen"]) for each in selection["candidates"]] == [("onnx/int8", True), ("onnx/fp32", False)]
 
 
 def test_a_variant_that_was_dropped_gets_a_new_trial(run_directory: Path) -> None:

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 import torch
 from tests.export.models import build, t5
-from transformers import PegasusConfig, T5Config
+from transformers import BlenderbotSmallConfig, T5Config
 
 from pocketseq.errors import CheckpointError
 from pocketseq_export.graphs import KeyValue, author
 
-SOURCE = torch.tensor([[5, 9, 17, 33, 64, 2, 7, 11, 3, 70, 8, 21, 1], [12, 4, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]])
+SOURCE = torch.tensor([[5, 9, 17, 33, 64, 2, 7, 11, 3, 70, 8, 21, 6], [12, 4, 6, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]])
 MASK = (torch.arange(13) < torch.tensor([[13], [3]])).long()
-TARGET = torch.tensor([[0, 5, 6, 50, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18], [0, 44, 45, 46, 47, 2, 3, 4, 5, 6, 7, 8, 9, 60, 1]])
+TARGET = torch.tensor([[0, 5, 6, 50, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18], [0, 44, 45, 46, 47, 2, 3, 4, 5, 6, 7, 8, 9, 60, 6]])
 
 
 def reference(model: Any) -> torch.Tensor:
@@ -77,8 +77,9 @@ def test_a_forbidden_token_is_never_said() -> None:
 
 def test_an_unsupported_architecture_is_refused_by_name() -> None:
     """With the list of those that can be exported."""
-    model = build("PegasusForConditionalGeneration", PegasusConfig(vocab_size=20, d_model=16, encoder_layers=1, decoder_layers=1))
-    with pytest.raises(CheckpointError, match="among bart, marian, mbart, mt5, t5, found 'pegasus'"):
+    config = BlenderbotSmallConfig(vocab_size=20, d_model=16, encoder_layers=1, decoder_layers=1)
+    model = build("BlenderbotSmallForConditionalGeneration", config)
+    with pytest.raises(CheckpointError, match="among bart, m2m_100, marian, mbart, mt5, pegasus, t5, found 'blenderbot-small'"):
         author(model)
 
 

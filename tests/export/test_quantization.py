@@ -1,4 +1,4 @@
-"""Weights in eight bits, against numbers worked out by hand."""
+"""Weights in eight and in four bits, against numbers worked out by hand."""
 
 from __future__ import annotations
 
@@ -41,6 +41,25 @@ def test_the_error_is_at_most_half_a_step() -> None:
     assert (np.abs(channel.values.T * channel.scales[:, None] - weight) <= channel.scales[:, None] * 0.501).all()
     restored = (block.values.astype(np.float32) - 128) * np.repeat(block.scales, block.block, axis=1)
     assert (np.abs(restored - weight) <= np.repeat(block.scales, block.block, axis=1) * 0.501).all()
+
+
+def test_two_numbers_of_four_bits_share_a_byte() -> None:
+    """The first in the low half, zero at 8."""
+    row = np.zeros((1, 16), dtype=np.float32)
+    row[0, :4] = 7, -7, 3, 0
+    found = by_block(row, bits=4)
+    assert (found.block, found.scales.tolist()) == (16, [[1.0]])
+    assert found.values.tolist() == [[15 | 1 << 4, 11 | 8 << 4] + [8 | 8 << 4] * 6]
+
+
+def test_in_four_bits_the_scale_with_the_least_error_is_taken() -> None:
+    """One large number is clipped where that serves the others better."""
+    row = np.full((1, 32), 0.63, dtype=np.float32)
+    row[0, 0] = 1.05
+    scale = float(by_block(row, bits=4).scales[0, 0])
+    assert scale < 1.05 / 7
+    errors = [((np.clip(np.rint(row / each), -8, 7) * each - row) ** 2).sum() for each in (scale, 1.05 / 7)]
+    assert errors[0] < errors[1]
 
 
 def test_a_width_that_no_block_divides_is_refused() -> None:

@@ -9,14 +9,18 @@ import pytest
 import torch
 from tests.export.models import marian, t5, write_checkpoint
 
-from pocketseq.bundle import open_bundle, write_manifest
+from pocketseq.bundle import open_bundle, pack, write_manifest
 from pocketseq.errors import BundleCorruptError, BundleError, DataError
 from pocketseq.examples import Example
 from pocketseq.manifest import BundleFile, Manifest
+from pocketseq.runtimes import opening
 from pocketseq.tokenizer import TextTokenizer
-from pocketseq_export import export_checkpoint, verify_bundle
+from pocketseq_export import Limits, export_checkpoint, verify_bundle
+from pocketseq_export.graphs import author
 from pocketseq_export.parity import ask_checkpoint
 from pocketseq_export.reference import Reference
+from pocketseq_export.sensitivity import ROUNDINGS, Teaching, rank_layers
+from pocketseq_export.verification import check_files
 
 WORDS = ["for", "while", "return x", "def", "a == b", "print", "Zebra", "x1", "lambda: 0", "import os", "try", "else 9"]
 
@@ -46,13 +50,26 @@ def manifest_of(bundle: Path) -> Manifest:
         return opened.manifest
 
 
+def make_strange(bundle: Path, tmp_path: Path) -> None:
+    """Put the int8 programs of another model into a bundle."""
+    other = write_checkpoint(tmp_path / "other", t5(feed_forward_proj="gated-gelu"))
+    export_checkpoint(other, tmp_path / "strange", precisions=["int8"])
+    (bundle / "onnx" / "int8").rename(tmp_path / "aside")
+    (tmp_path / "strange" / "onnx" / "int8").rename(bundle / "onnx" / "int8")
+    manifest = manifest_of(bundle)
+    int8 = manifest.variant(precision="int8")
+    files = tuple(BundleFile.describe(bundle, file.path) for file in int8.files)
+    write_manifest(bundle, manifest.replacing(replace(int8, files=files)))
+
+
 def test_what_was_found_stands_in_the_manifest(checkpoint: Path, bundle: Path) -> None:
     """Full precision says what PyTorch says; the differences are small and are written down."""
     found = verify_bundle(bundle, checkpoint, rows(checkpoint), tolerance=1.0)
     fp32 = next(verdict for verdict in found.variants if verdict.precision == "fp32")
     assert found.checkpoint.exact_match == 1.0
     assert fp32.parity.identical_generations == fp32.metrics.exact_match == 1.0
-    assert 0 < fp32.mean_abs_logit_difference < fp32.parity.max_abs_logit_difference < 1e-4
+    assert 0 < fp32.parity.mean_abs_logit_difference < fp32.parity.max_abs_logit_difference < 1e-4
+    assert fp32.latency_ms > 0
     for variant, verdict in zip(manifest_of(bundle).variants, found.variants, strict=True):
         assert (variant.hash, variant.parity) == (verdict.hash, verdict.parity)
         assert variant.quality["exact_match"] == verdict.metrics.exact_match
@@ -62,14 +79,7 @@ def test_what_was_found_stands_in_the_manifest(checkpoint: Path, bundle: Path) -
 
 def test_a_variant_that_loses_too_much_is_not_kept(checkpoint: Path, bundle: Path, tmp_path: Path) -> None:
     """Its files go too, and the report says why. Here the int8 programs are those of another model."""
-    other = write_checkpoint(tmp_path / "other", t5(feed_forward_proj="gated-gelu"))
-    export_checkpoint(other, tmp_path / "strange", precisions=["int8"])
-    (bundle / "onnx" / "int8").rename(tmp_path / "aside")
-    (tmp_path / "strange" / "onnx" / "int8").rename(bundle / "onnx" / "int8")
-    manifest = manifest_of(bundle)
-    int8 = manifest.variant(precision="int8")
-    files = tuple(BundleFile.describe(bundle, file.path) for file in int8.files)
-    write_manifest(bundle, manifest.replacing(replace(int8, files=files)))
+    make_strange(bundle, tmp_path)
 
     found = verify_bundle(bundle, checkpoint, rows(checkpoint), tolerance=0.1)
 
@@ -86,6 +96,90 @@ def test_a_bundle_of_another_checkpoint_is_left_as_it_is(bundle: Path, tmp_path:
     with pytest.raises(BundleError, match="expected a variant that answers as well as the checkpoint, found none"):
         verify_bundle(bundle, other, rows(other))
     assert (bundle / "manifest.json").read_bytes() == before
+
+
+def test_a_variant_that_loses_too_much_can_be_kept_on_purpose(checkpoint: Path, bundle: Path, tmp_path: Path) -> None:
+    """The manifest says so."""
+    make_strange(bundle, tmp_path)
+    found = verify_bundle(bundle, checkpoint, rows(checkpoint), tolerance=0.1, allow_degraded=True)
+    assert all(verdict.kept for verdict in found.variants)
+    int8, fp32 = manifest_of(bundle).variants
+    assert "where the checkpoint has 1.000, tolerance 0.1" in (int8.degraded or "")
+    assert fp32.degraded is None
+
+
+def test_a_variant_that_cannot_run_here_is_kept_and_said_to_be_unchecked(
+    checkpoint: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Core ML is everywhere but on a Mac."""
+    elsewhere = replace(opening.LIBRARIES["onnx"], modules=("abacus_library",))
+    monkeypatch.setattr(opening, "LIBRARIES", {**opening.LIBRARIES, "abacus": elsewhere})
+    manifest = manifest_of(bundle)
+    strange = replace(manifest.variant(precision="int8"), runtime="abacus")
+    write_manifest(bundle, replace(manifest, variants=(strange, manifest.variant(precision="fp32"))))
+
+    found = verify_bundle(bundle, checkpoint, rows(checkpoint), limits=Limits(max_quality_drop=0.5))
+
+    assert [(verdict.label, verdict.checked, verdict.kept) for verdict in found.variants] == [
+        ("abacus/int8", False, True),
+        ("onnx/fp32", True, True),
+    ]
+    assert "needs the module 'abacus_library', which is not installed" in (manifest_of(bundle).variants[0].unchecked or "")
+    assert found.selection is not None
+    assert found.selection.candidates[0].why == "not checked on this machine"
+
+
+def test_layers_that_break_are_held_in_a_higher_precision(tmp_path: Path) -> None:
+    """A hidden unit that is a thousand times as large as the others leaves these nothing of eight bits; the manifest names the
+    layer, the rest stays in int8.
+    """
+    model = t5()
+    with torch.no_grad():
+        broken = model.encoder.block[1].layer[1].DenseReluDense
+        broken.wi.weight[0] *= 1000
+        broken.wo.weight[:, 0] /= 1000
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", model)
+    export_checkpoint(checkpoint, tmp_path / "bundle", precisions=["fp32", "int8"])
+    small = manifest_of(tmp_path / "bundle").variant(precision="int8").size_bytes
+    said: list[str] = []
+
+    found = verify_bundle(tmp_path / "bundle", checkpoint, rows(checkpoint), tolerance=0.1, mend=True, report=said.append)
+
+    assert "trying its fragile layers in a higher precision" in said[0]
+    assert found.variants[0].kept_layers[0] == "encoder.layers.1.ffn.output"
+    assert "in higher precision: encoder.layers.1.ffn.output" in said[1]
+    with open_bundle(tmp_path / "bundle") as opened:
+        check_files(opened)
+        int8 = opened.manifest.variant(precision="int8")
+    assert int8.kept_layers == found.variants[0].kept_layers
+    assert int8.parity == found.variants[0].parity
+    assert small < int8.size_bytes < 1.3 * small
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "checkpoint"]
+
+
+def test_the_layer_that_breaks_ranks_first() -> None:
+    """Rounded alone, each in its turn."""
+    model = author(t5())
+    with torch.no_grad():
+        model.decoder.layers[0].ffn.input.weight[3] *= 1000
+        model.decoder.layers[0].ffn.output.weight[:, 3] /= 1000
+    teachings = [Teaching(source=(5, 6, 7, 1), target=(0, 9, 10)), Teaching(source=(20, 21), target=(0, 30))]
+    ranked = rank_layers(model, teachings, ROUNDINGS["int8"])
+    assert ranked[0] == "decoder.layers.0.ffn.output"
+    assert set(ranked) == {name for name, layer in model.named_modules() if isinstance(layer, torch.nn.Linear)}
+
+
+def test_limits_choose_among_those_that_hold(checkpoint: Path, bundle: Path) -> None:
+    """One variant of each runtime stays in the bundle; the report says why the other does not."""
+    found = verify_bundle(bundle, checkpoint, rows(checkpoint), tolerance=1.0, limits=Limits(max_quality_drop=1.0))
+    assert found.selection is not None
+    assert found.selection.chosen == ("onnx/int8",)
+    assert [(verdict.kept, verdict.reason) for verdict in found.variants] == [(True, ""), (False, "larger than onnx/int8")]
+    assert [variant.label for variant in manifest_of(bundle).variants] == ["onnx/int8"]
+    assert not (bundle / "onnx" / "fp32").exists()
+    with pytest.raises(BundleError, match="0.1 MB, more than 0.001"):
+        verify_bundle(bundle, checkpoint, rows(checkpoint), tolerance=1.0, limits=Limits(max_size_mb=0.001))
+    assert (bundle / "onnx" / "int8").exists()
 
 
 def test_a_single_row_is_no_loss(checkpoint: Path, bundle: Path) -> None:
@@ -137,3 +231,10 @@ def test_rows_are_needed(checkpoint: Path, bundle: Path) -> None:
     """A verdict on nothing would be worth nothing."""
     with pytest.raises(DataError, match="expected held-out rows to verify with, found none"):
         verify_bundle(bundle, checkpoint, [])
+
+
+def test_a_bundle_in_one_file_is_not_rewritten(checkpoint: Path, bundle: Path, tmp_path: Path) -> None:
+    """What is found of its variants has nowhere to go."""
+    pack(bundle, tmp_path / "noise.pocketseq")
+    with pytest.raises(BundleError, match="noise.pocketseq: expected a bundle directory"):
+        verify_bundle(tmp_path / "noise.pocketseq", checkpoint, rows(checkpoint))

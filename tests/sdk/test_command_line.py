@@ -6,18 +6,20 @@ import json
 import subprocess
 import sys
 from argparse import ArgumentParser
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-from pocketseq.bundle import open_bundle
+from pocketseq.bundle import open_bundle, write_manifest
 from pocketseq.cli import main
 from pocketseq.cli.entry import FAILED, INTERRUPTED
 from pocketseq.commands import Command, command_targets, load_command
 from pocketseq.errors import InputError, PocketSeqError
 from pocketseq.examples import Example, write_examples
+from pocketseq.manifest import Parity
 from pocketseq.model import PocketModel
 
 
@@ -140,6 +142,26 @@ def test_inspect_tells_what_a_bundle_holds(capsys: pytest.CaptureFixture[str], e
     assert "an edit of 'line'" in out
     assert "onnx/fp32: " in out
     assert "calibration  none" in out
+
+
+def test_inspect_names_what_a_verification_found(capsys: pytest.CaptureFixture[str], bundle_directory: Path) -> None:
+    """Layers in a higher precision, losses that were accepted, variants that nobody could run; hashes and provenance too."""
+    with open_bundle(bundle_directory) as bundle:
+        manifest = bundle.manifest
+    first, second = manifest.variants
+    parity = Parity(inputs=500, identical_generations=0.95, max_abs_logit_difference=0.3, mean_abs_logit_difference=0.012)
+    marked = replace(first, parity=parity, kept_layers=("encoder.layers.0.ffn.output",), degraded="exact match 0.4")
+    provenance = {"architecture": "t5", "parameters": 6_300_000, "teacher": "codet5", "versions": {"export": {"onnx": "1.0"}}}
+    variants = (marked, replace(second, parity=None, unchecked="needs a Mac"))
+    write_manifest(bundle_directory, replace(manifest, variants=variants, provenance=provenance))
+    _, out, _ = pocketseq(capsys, "inspect", bundle_directory)
+    assert "made from 6.3M parameters, architecture t5, teacher codet5, exported with onnx 1.0" in out
+    assert f"{first.files[0].path}: {first.files[0].size_bytes} bytes, sha256 {first.files[0].sha256}" in out
+    assert f"tokenizer.json: 0.0 MB, sha256 {manifest.tokenizer.sha256}" in out
+    assert "95.0% of 500 generations as the checkpoint's, log-probabilities within 0.3, 0.012 apart on average" in out
+    assert "higher in encoder.layers.0.ffn.output" in out
+    assert "degraded     exact match 0.4" in out
+    assert "not checked  where it was verified: needs a Mac" in out
 
 
 def test_inspect_as_json_is_the_manifest(capsys: pytest.CaptureFixture[str], pristine_bundle: Path) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 
 from pocketseq.errors import DataError
 from pocketseq.records import plain
-from pocketseq_bench.document import read_document
-from pocketseq_bench.row import Row
+from pocketseq_bench.document import Row, read_document
+from pocketseq_bench.report.choice import JudgedVariant, read_judged
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +111,8 @@ class Findings:
     """Fresh process with the variant that ships: ``import_ms``, ``load_ms``, ``first_suggestion_ms``."""
     environment: Mapping[str, Any]
     """Where it was measured."""
+    judged: tuple[JudgedVariant, ...] = ()
+    """All variants that verification saw, those that it did not keep too; none where the run has no verification."""
 
 
 def read_findings(directory: Path, *, recipe: str, task: str) -> Findings:
@@ -141,6 +143,7 @@ def read_findings(directory: Path, *, recipe: str, task: str) -> Findings:
             parity=parity,
             startup_ms={name: samples["p50"] for name, samples in plain(measured[-1].startup).items()},
             environment=plain(bench.device),
+            judged=read_judged(directory),
         )
     except (KeyError, TypeError, IndexError) as error:
         raise DataError(f"{directory}: expected the results of a finished run, found no {error}; run its stages again") from error

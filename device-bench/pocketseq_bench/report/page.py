@@ -6,6 +6,7 @@ from html import escape
 from typing import Final
 
 from pocketseq.edits import find_edit, lexemes
+from pocketseq_bench.report.choice import choice_section
 from pocketseq_bench.report.figures import decimal, megabytes, millions, milliseconds, share
 from pocketseq_bench.report.findings import Findings, ModelFindings, SuggestionFindings
 from pocketseq_bench.report.frame import html_frame
@@ -31,6 +32,7 @@ def report_page(findings: Findings) -> str:
         _tiles(findings),
         _models(findings),
         _plots(findings),
+        choice_section(findings.judged),
         _suggestions(findings.hybrid.suggestions),
         _footer(findings),
     ]

@@ -1,4 +1,4 @@
-"""BART and what shares its architecture: mBART, Marian/OPUS-MT."""
+"""BART and what shares its architecture: mBART, Marian/OPUS-MT, Pegasus, M2M100/NLLB."""
 
 from __future__ import annotations
 
@@ -9,11 +9,16 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from pocketseq_export.graphs.positions import sinusoids
 from pocketseq_export.graphs.reading import activation_of, same
 from pocketseq_export.graphs.spec import GraphSpec, StackSpec
 
-TABLE_OFFSET: Final[Mapping[str, int]] = {"bart": 2, "mbart": 2, "marian": 0}
-"""Rows at the head of a family's position tables that no position uses."""
+TABLE_OFFSET: Final[Mapping[str, int]] = {"bart": 2, "mbart": 2, "marian": 0, "pegasus": 0}
+"""Rows at the head of a family's position tables that no position uses. M2M100 stores no table: it is a formula of the position."""
+NORMS_FIRST: Final = frozenset({"m2m_100", "mbart", "pegasus"})
+"""Families whose norms stand before the sublayers."""
+NORMED_EMBEDDINGS: Final = frozenset({"bart", "mbart"})
+"""Families that normalise the embedded tokens."""
 
 
 def bart_spec(config: Any, weights: Mapping[str, Tensor]) -> GraphSpec:
@@ -37,11 +42,12 @@ def bart_spec(config: Any, weights: Mapping[str, Tensor]) -> GraphSpec:
             ffn_dim=config.decoder_ffn_dim,
         ),
         norm="layer",
-        norm_place="pre" if config.model_type == "mbart" else "post",
+        norm_place="pre" if config.model_type in NORMS_FIRST else "post",
         norm_epsilon=1e-5,  # the default of torch.nn.LayerNorm, which these families leave alone
-        embedding_norm=config.model_type != "marian",
+        embedding_norm=config.model_type in NORMED_EMBEDDINGS,
         positions="table",
         max_positions=config.max_position_embeddings,
+        first_position=config.pad_token_id + 1 if config.model_type == "m2m_100" else 0,
         relative_buckets=0,
         relative_max_distance=0,
         activation=activation_of(config.activation_function),
@@ -52,7 +58,7 @@ def bart_spec(config: Any, weights: Mapping[str, Tensor]) -> GraphSpec:
         logit_scale=1.0,
         shared_embedding=same(weights, "model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight"),
         tied_output=same(weights, "model.decoder.embed_tokens.weight", "lm_head.weight"),
-        output_bias=bool(weights["final_logits_bias"].any()),
+        output_bias="final_logits_bias" in weights and bool(weights["final_logits_bias"].any()),
     )
 
 
@@ -69,8 +75,12 @@ def bart_weights(spec: GraphSpec, weights: Mapping[str, Tensor]) -> dict[str, Te
     for stack in ("encoder", "decoder"):
         source = f"model.{stack}"
         found[f"{stack}.embedding.tokens.weight"] = weights[f"{source}.embed_tokens.weight"]
-        offset = TABLE_OFFSET[spec.family]
-        found[f"{stack}.embedding.positions.weight"] = weights[f"{source}.embed_positions.weight"][offset:]
+        if spec.family in TABLE_OFFSET:
+            table = weights[f"{source}.embed_positions.weight"][TABLE_OFFSET[spec.family] :]
+        else:
+            assert spec.max_positions is not None
+            table = sinusoids(spec.max_positions, spec.d_model, first=spec.first_position)
+        found[f"{stack}.embedding.positions.weight"] = table
         if spec.embedding_norm:
             take(f"{stack}.embedding.norm", f"{source}.layernorm_embedding")
         if spec.norm_place == "pre":

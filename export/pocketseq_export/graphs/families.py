@@ -28,8 +28,16 @@ class Family:
 
 T5: Final = Family(t5_spec, t5_weights)
 BART: Final = Family(bart_spec, bart_weights)
-FAMILIES: Final[Mapping[str, Family]] = {"bart": BART, "marian": BART, "mbart": BART, "mt5": T5, "t5": T5}
-"""By ``model_type``. FLAN, T5 v1.1, ByT5 and CodeT5 are ``t5``; OPUS-MT is ``marian``."""
+FAMILIES: Final[Mapping[str, Family]] = {
+    "bart": BART,
+    "m2m_100": BART,
+    "marian": BART,
+    "mbart": BART,
+    "mt5": T5,
+    "pegasus": BART,
+    "t5": T5,
+}
+"""By ``model_type``. FLAN, T5 v1.1, ByT5 and CodeT5 are ``t5``; OPUS-MT is ``marian``; NLLB is ``m2m_100``."""
 
 
 NEVER: Final = -1e9

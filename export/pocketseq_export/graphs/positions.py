@@ -1,4 +1,4 @@
-"""Where tokens stand: a table of biases by distance, precomputed. Learned and sinusoidal positions are tables of the checkpoint."""
+"""Where tokens stand: a table of biases by distance, precomputed, and sinusoids that a checkpoint does not store."""
 
 from __future__ import annotations
 
@@ -36,6 +36,24 @@ def distance_buckets(*, buckets: int, max_distance: int, bidirectional: bool) ->
     growth = torch.log(distance.clamp(min=1).float() / exact) / math.log(max_distance / exact)
     coarse = (exact + (growth * (buckets - exact)).long()).clamp(max=buckets - 1)
     return offset + torch.where(distance < exact, distance, coarse)
+
+
+def sinusoids(count: int, width: int, *, first: int) -> Tensor:
+    """Sines and then cosines of positions (Vaswani et al. 2017, section 3.5, as tensor2tensor computes them).
+
+    Args:
+        count: Number of positions.
+        width: Width of the model.
+        first: The first position.
+
+    Returns:
+        float32 [count, width].
+    """
+    half = width // 2
+    frequencies = torch.exp(torch.arange(half).float() * -(math.log(10000) / (half - 1)))
+    angles = torch.arange(first, first + count).float()[:, None] * frequencies
+    waves = torch.cat([torch.sin(angles), torch.cos(angles)], dim=1)
+    return torch.nn.functional.pad(waves, (0, width - 2 * half))
 
 
 class RelativeBias(nn.Module):

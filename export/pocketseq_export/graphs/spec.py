@@ -58,6 +58,8 @@ class GraphSpec:
     """``relative``: a bias of attention scores by bucketed distance; ``table``: learned or sinusoidal vectors added to tokens."""
     max_positions: int | None
     """Rows of the position table, hence the longest sequence; None where positions are relative."""
+    first_position: int
+    """Number of the first token's position where the table is a formula (M2M100 counts from the padding token's number)."""
     relative_buckets: int
     """Buckets of the relative distance; 0 where positions are not relative."""
     relative_max_distance: int

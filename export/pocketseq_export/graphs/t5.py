@@ -30,6 +30,7 @@ def t5_spec(config: Any, weights: Mapping[str, Tensor]) -> GraphSpec:
         embedding_norm=False,
         positions="relative",
         max_positions=None,
+        first_position=0,
         relative_buckets=config.relative_attention_num_buckets,
         relative_max_distance=config.relative_attention_max_distance,
         activation=activation_of(config.dense_act_fn),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -24,13 +25,14 @@ GREEDY: Final = "greedy.onnx"
 WEIGHTS: Final = "weights.bin"
 
 
-def write_programs(model: EncoderDecoder, directory: Path, *, precision: str) -> tuple[Path, ...]:
+def write_programs(model: EncoderDecoder, directory: Path, *, precision: str, keep: Collection[str] = ()) -> tuple[Path, ...]:
     """Write a variant's graphs and the one file of weights that they share.
 
     Args:
         model: See ``author``.
         directory: The runtime's folder of a bundle, which exists; the files go into a folder of the precision's name.
         precision: One of ``PRECISIONS``.
+        keep: Linear layers of the model that are written in the precision's higher one.
 
     Returns:
         The files.
@@ -38,7 +40,7 @@ def write_programs(model: EncoderDecoder, directory: Path, *, precision: str) ->
     Raises:
         CheckpointError: weights that the precision cannot hold.
     """
-    written = PRECISIONS[precision]
+    written = PRECISIONS[precision].keeping(keep, tied_output=model.spec.tied_output)
     weights = WeightFile(WEIGHTS)
     encode, step, greedy = (GraphBuilder(name, weights) for name in ("encode", "step", "greedy"))
     write_encode(LayerWriter(encode, written.encode, model.spec, many_tokens=True), model)

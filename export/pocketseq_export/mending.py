@@ -1,0 +1,52 @@
+"""Writing a variant that lost too much anew, with the layers that broke in a higher precision."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from pocketseq.bundle import Bundle, open_bundle, write_manifest
+from pocketseq_export.graphs import author
+from pocketseq_export.judging import Judge, Judged
+from pocketseq_export.packing import write_variant
+from pocketseq_export.sensitivity import ROUNDINGS, Teaching, rank_layers
+
+TAUGHT: Final = 16
+"""Questions along which layers are tried: enough to rank them, since every token of an answer counts."""
+
+
+def mended(judge: Judge, bundle: Bundle, broken: Judged, folder: Path) -> Judged | None:
+    """Write a variant with its 1, 2, 4 … most fragile layers in a higher precision, up to half of them, until it holds.
+
+    Args:
+        judge: Who decides whether it holds.
+        bundle: The bundle that holds the variant.
+        broken: The variant and what was found of it.
+        folder: Where trials are written.
+
+    Returns:
+        The first that holds; None where none does, or where the precision rounds nothing.
+    """
+    rounding = ROUNDINGS.get(broken.variant.precision)
+    if rounding is None:
+        return None
+    model, prompt = author(judge.reference.model), judge.reference.special.prompt
+    teachings = [Teaching(tuple(each.encoded.ids), (*prompt, *each.tokens[:-1])) for each in judge.questions[:TAUGHT]]
+    ranked = rank_layers(model, teachings, rounding)
+    count = 1
+    while count <= len(ranked) // 2:
+        directory = folder / f"{broken.variant.runtime}-{broken.variant.precision}-{count}"
+        tokenizer = directory / bundle.manifest.tokenizer.path
+        tokenizer.parent.mkdir(parents=True)
+        shutil.copyfile(bundle.path(bundle.manifest.tokenizer), tokenizer)
+        variant = write_variant(model, directory, broken.variant.label, keep=ranked[:count])
+        write_manifest(directory, replace(bundle.manifest, variants=(variant,)))
+        with open_bundle(directory) as trial:
+            verdict = judge.judge(trial, variant)
+        if verdict.kept:
+            return Judged(variant, directory, verdict)
+        shutil.rmtree(directory)
+        count *= 2
+    return None
