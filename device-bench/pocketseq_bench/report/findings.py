@@ -10,8 +10,9 @@ from typing import Any
 
 from pocketseq.errors import DataError
 from pocketseq.records import plain
-from pocketseq_bench.document import Row, read_document
+from pocketseq_bench.document import read_document
 from pocketseq_bench.report.choice import JudgedVariant, read_judged
+from pocketseq_bench.row import Row
 
 
 @dataclass(frozen=True, slots=True)
