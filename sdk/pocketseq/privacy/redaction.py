@@ -1,0 +1,120 @@
+"""Redaction: secrets become placeholders on the way out, and placeholders become secrets again on the way back."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from pocketseq.privacy.finding import Detector, Finding
+
+_PLACEHOLDER: Final = re.compile(r"<[A-Z][A-Z0-9_]{0,40}_\d{1,6}>")
+_BEGUN: Final = re.compile(r"<(?:[A-Z][A-Z0-9_]{0,47})?$")
+"""The end of a text that may be the beginning of a placeholder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Redacted:
+    """How often something of one kind was kept back; never what it was."""
+
+    kind: str
+    """As the detector calls it."""
+    count: int
+    """Places in which it stood."""
+
+
+@dataclass(frozen=True, slots=True)
+class Redaction:
+    """Texts that may leave, and the way back."""
+
+    texts: Mapping[str, str]
+    """By the names of the given texts."""
+    redacted: tuple[Redacted, ...]
+    """What was kept back, by kind."""
+    originals: Mapping[str, str] = field(repr=False)
+    """What each placeholder stands for."""
+
+    def restore(self, text: str) -> str:
+        """Put the originals back in place of their placeholders."""
+        if not self.originals:
+            return text
+        return _PLACEHOLDER.sub(lambda match: self.originals.get(match.group(), match.group()), text)
+
+
+def redact(texts: Mapping[str, str], detectors: Iterable[Detector]) -> Redaction:
+    """Replace what the detectors find by placeholders such as ``<EMAIL_1>``; one original has one placeholder in all texts.
+
+    Args:
+        texts: By name.
+        detectors: What looks for secrets and personal data; each sees the texts as they were given.
+    """
+    detectors = tuple(detectors)
+    spans = {name: _merged([finding for detector in detectors for finding in detector(text)]) for name, text in texts.items()}
+    taken = {match.group() for text in texts.values() for match in _PLACEHOLDER.finditer(text)}
+    names: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    cleaned = {}
+    for name, text in texts.items():
+        pieces, place = [], 0
+        for finding in spans[name]:
+            original = text[finding.start : finding.stop]
+            if original not in names:
+                names[original] = _new_name(finding.kind, taken)
+            counts[finding.kind] += 1
+            pieces += [text[place : finding.start], names[original]]
+            place = finding.stop
+        cleaned[name] = "".join(pieces) + text[place:]
+    return Redaction(
+        texts=cleaned,
+        redacted=tuple(Redacted(kind, count) for kind, count in sorted(counts.items())),
+        originals={placeholder: original for original, placeholder in names.items()},
+    )
+
+
+class StreamRestorer:
+    """Restores a text that comes in pieces, and holds back what may be the beginning of a placeholder."""
+
+    def __init__(self, redaction: Redaction) -> None:
+        """Start with nothing held back."""
+        self._redaction = redaction
+        self._held = ""
+
+    def push(self, piece: str) -> str:
+        """Take a piece, and give what is certain."""
+        if not self._redaction.originals:
+            return piece
+        text = self._held + piece
+        begun = _BEGUN.search(text)
+        stop = len(text) if begun is None else begun.start()
+        self._held = text[stop:]
+        return self._redaction.restore(text[:stop])
+
+    def finish(self) -> str:
+        """Give what was held back."""
+        held, self._held = self._held, ""
+        return held
+
+
+def _merged(findings: Sequence[Finding]) -> list[Finding]:
+    """Findings that do not overlap and cover all that the given ones cover; the one that starts first names the kind."""
+    merged: list[Finding] = []
+    for finding in sorted(findings, key=lambda found: (found.start, -found.stop)):
+        if finding.stop <= finding.start:
+            continue
+        if merged and finding.start < merged[-1].stop:
+            merged[-1] = Finding(merged[-1].kind, merged[-1].start, max(merged[-1].stop, finding.stop))
+        else:
+            merged.append(finding)
+    return merged
+
+
+def _new_name(kind: str, taken: set[str]) -> str:
+    """A placeholder that stands nowhere in the texts yet."""
+    stem = re.sub(r"[^A-Z0-9_]", "_", kind.upper()) or "SECRET"
+    number = 1
+    while (name := f"<{stem}_{number}>") in taken:
+        number += 1
+    taken.add(name)
+    return name

@@ -1,0 +1,266 @@
+"""Privacy: what is found, what takes its place, that it comes back, and that nothing else leaves."""
+
+from __future__ import annotations
+
+import hashlib
+import string
+import sys
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pocketseq.errors import EndpointWithheldError, MissingExtraError
+from pocketseq.hybrid import Hybrid, Replace
+from pocketseq.policy import Policy
+from pocketseq.privacy import BUILT_IN, Finding, Redacted, ip_addresses, personal_data, phone_numbers, prepare, redact, secrets
+from pocketseq.privacy.redaction import StreamRestorer
+from pocketseq.privacy.secrets import entropy
+from pocketseq.template import Field, Template
+from pocketseq.testing import FakeEndpoint, FakeModel, FakeStreamingEndpoint, Reply
+
+UNSURE = {"confidence": 0.3, "threshold": 0.8}
+
+
+def filler(length: int, alphabet: str = string.ascii_letters + string.digits) -> str:
+    """Text that looks random and is nobody's secret; put together here so that no fixture looks like a key."""
+    return "".join(alphabet[(7 * place * place + 3 * place) % len(alphabet)] for place in range(length))
+
+
+SECRETS = {
+    "aws_key": "AKIA" + filler(16, string.ascii_uppercase + "234567"),
+    "github_token": "ghp_" + filler(36),
+    "gitlab_token": "glpat-" + filler(20),
+    "openai_key": "sk-proj-" + filler(40),
+    "slack_token": "xoxb-" + filler(24, string.digits),
+    "google_key": "AIza" + filler(35),
+    "stripe_key": "sk_live_" + filler(24),
+    "hugging_face_token": "hf_" + filler(34),
+    "package_token": "npm_" + filler(36),
+    "jwt": f"eyJ{filler(20)}.eyJ{filler(30)}.{filler(43)}",
+    "private_key": f"-----BEGIN RSA PRIVATE KEY-----\n{filler(64)}\n{filler(64)}\n-----END RSA PRIVATE KEY-----",
+    "url_credentials": "bob:hunter2",
+    "email": "bob.smith@mail.example.org",
+    "iban": "GB82 WEST 1234 5698 7654 32",
+    "payment_card": "4111 1111 1111 1111",
+    "authorization": filler(24),
+    "secret": filler(40),
+}
+AROUND = {"url_credentials": "postgres://{}@host/db", "authorization": "Authorization: Bearer {}", "secret": 'x = "{}"'}
+
+
+@pytest.mark.parametrize("kind", SECRETS)
+def test_every_kind_is_found_whole(kind: str) -> None:
+    """The whole of it is replaced, the text around stays, and the way back gives every character again."""
+    text = "before " + AROUND.get(kind, "{}").format(SECRETS[kind]) + " after"
+    done = redact({"text": text}, BUILT_IN)
+    assert SECRETS[kind] not in done.texts["text"]
+    assert done.texts["text"] == text.replace(SECRETS[kind], f"<{kind.upper()}_1>")
+    assert done.redacted == (Redacted(kind, 1),)
+    assert done.restore(done.texts["text"]) == text
+    assert SECRETS[kind] not in repr(done)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'password = "correct horse battery staple"',
+        'api_key: "not-random-but-named"',
+        "DB_PASSWORD=Xk29fmQp10Zw",
+        '{"access_token": "abc123def456"}',
+        "export AWS_SECRET_ACCESS_KEY=" + filler(40),
+        'digest = "' + hashlib.md5(b"x", usedforsecurity=False).hexdigest() + '"',
+    ],
+)
+def test_values_that_are_called_a_secret_or_look_random(line: str) -> None:
+    """Passwords have no form of their own: their name or their randomness gives them away."""
+    assert "secret" in {finding.kind for finding in secrets(line)}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "password = get_password(user)",
+        "token = os.environ['TOKEN']",
+        'password = "{password}"',
+        'api_key = "<your key>"',
+        "for i in range(10): print(secret_santa)",
+        "def authenticate(self, token: str | None = None) -> None:",
+        'name = "a_rather_long_identifier_without_digits"',
+        "x = 1234567890123456",
+        "version = '1.2.3.4'",
+        "GB82 WEST 1234 5698 7654 33",
+        "4111 1111 1111 1112",
+        "0000 0000 0000 0000",
+        "import numpy as np  # e.g. user @ host",
+        "@decorator.of(x)",
+    ],
+)
+def test_ordinary_code_is_left_alone(line: str) -> None:
+    """A program that only speaks of secrets holds none, and a number with wrong check digits is no account."""
+    assert redact({"line": line}, BUILT_IN).texts["line"] == line
+
+
+def test_a_key_that_is_cut_in_the_middle_is_still_a_key() -> None:
+    """Context that begins or ends inside a private key gives nothing of it away."""
+    whole = SECRETS["private_key"]
+    half = len(whole) // 2
+    for part in (whole[:half], "\n".join(whole.splitlines()[2:])):
+        cleaned = redact({"text": part}, BUILT_IN).texts["text"]
+        assert filler(64)[:16] not in cleaned
+
+
+def test_addresses_of_machines_are_found_where_asked() -> None:
+    """IP addresses are no default: programs are full of them. This machine's own are never meant."""
+    text = "10.0.0.1, 2001:db8::7 and 127.0.0.1, 0.0.0.0, 1.2.3, 300.1.1.1, 12:30:45"
+    cleaned = redact({"text": text}, [ip_addresses])
+    assert cleaned.texts["text"] == "<IP_ADDRESS_1>, <IP_ADDRESS_2> and 127.0.0.1, 0.0.0.0, 1.2.3, 300.1.1.1, 12:30:45"
+    assert "10.0.0.1" in redact({"text": text}, BUILT_IN).texts["text"]
+
+
+def test_telephone_numbers_are_found_by_a_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """International ones anywhere, national ones of a country that was named; without the library the error names the extra."""
+    text = "call +49 30 901820 or (650) 253-0000; order 1234567"
+    assert redact({"t": text}, [phone_numbers()]).texts["t"] == "call <PHONE_NUMBER_1> or (650) 253-0000; order 1234567"
+    assert redact({"t": text}, [phone_numbers("US")]).texts["t"] == "call <PHONE_NUMBER_1> or <PHONE_NUMBER_2>; order 1234567"
+    monkeypatch.setitem(sys.modules, "phonenumbers", None)
+    with pytest.raises(MissingExtraError, match=r'pip install "pocketseq\[privacy\]"$'):
+        phone_numbers()
+
+
+def test_one_original_has_one_placeholder() -> None:
+    """The cloud can tell that two places hold the same, also across fields; the receipt counts both."""
+    done = redact({"a": "x@example.org y@example.org", "b": "x@example.org"}, BUILT_IN)
+    assert done.texts == {"a": "<EMAIL_1> <EMAIL_2>", "b": "<EMAIL_1>"}
+    assert done.redacted == (Redacted("email", 3),)
+
+
+def test_a_placeholder_that_stands_in_the_text_is_not_used() -> None:
+    """What looks like a placeholder already stays itself on the way back."""
+    text = "<EMAIL_1> is x@example.org"
+    done = redact({"t": text}, BUILT_IN)
+    assert done.texts["t"] == "<EMAIL_1> is <EMAIL_2>"
+    assert done.restore("<EMAIL_2> <EMAIL_1> <EMAIL_3>") == "x@example.org <EMAIL_1> <EMAIL_3>"
+
+
+def test_overlapping_findings_are_covered_together() -> None:
+    """No part of any finding is left over."""
+
+    def one(text: str) -> Iterator[Finding]:
+        yield Finding("one", 2, 6)
+        yield Finding("empty", 3, 3)
+
+    def two(text: str) -> Iterator[Finding]:
+        yield Finding("two", 4, 8)
+
+    assert redact({"t": "0123456789"}, [two, one]).texts["t"] == "01<ONE_1>89"
+
+
+@given(st.text(alphabet="ab<>_EMAIL1@.x ", max_size=60), st.lists(st.integers(1, 5), max_size=40))
+def test_restoring_in_pieces_is_restoring_at_once(text: str, cuts: list[int]) -> None:
+    """However an answer is cut into pieces."""
+    done = redact({"t": "x@ab.xx y@ab.xx"}, BUILT_IN)
+    answer = text + " <EMAIL_1>" + text + "<EMAIL_2>"
+    restorer, pieces, rest = StreamRestorer(done), [], answer
+    for size in cuts:
+        pieces.append(restorer.push(rest[:size]))
+        rest = rest[size:]
+    pieces += [restorer.push(rest), restorer.finish()]
+    assert "".join(pieces) == done.restore(answer)
+
+
+@given(st.text(max_size=200))
+def test_redaction_can_always_be_undone(text: str) -> None:
+    """Whatever a text holds."""
+    done = redact({"t": text}, (*BUILT_IN, ip_addresses))
+    assert done.restore(done.texts["t"]) == text
+
+
+def test_long_texts_cost_no_more_than_their_length() -> None:
+    """No pattern runs away on a text that almost fits it."""
+    for piece in ("a", "-----BEGIN ", "eyJ", "1 ", "x@", "A:", "password=", '"' * 3 + "a", "1.", "://a:", "GB82 "):
+        text = piece * (100_000 // len(piece))
+        list(secrets(text))
+        list(personal_data(text))
+        list(ip_addresses(text))
+
+
+def test_entropy() -> None:
+    """Bits for each character: 0 for one letter again and again, 2 for four letters alike often."""
+    assert (entropy(""), entropy("aaaa"), entropy("abcd")) == (0, 0, 2)
+
+
+def test_nothing_secret_leaves_and_everything_comes_back() -> None:
+    """The cloud sees placeholders; the user sees his own text again; the receipt says kinds and counts, never the secret."""
+    cloud = FakeEndpoint('connect("<URL_CREDENTIALS_1>")')
+    hybrid = Hybrid(FakeModel("local", **UNSURE), cloud)
+    suggestion = hybrid.suggest('conect("postgres://bob:hunter2@db")')
+    assert cloud.calls[0].prompt == 'conect("postgres://<URL_CREDENTIALS_1>@db")'
+    assert suggestion.text == 'connect("bob:hunter2")'
+    assert suggestion.receipt.sent == cloud.calls[0].prompt
+    assert suggestion.receipt.redacted == (Redacted("url_credentials", 1),)
+    assert "hunter2" not in repr(suggestion.receipt)
+
+
+def test_a_streamed_answer_is_restored_too() -> None:
+    """Also where a placeholder comes in two pieces."""
+    cloud = FakeStreamingEndpoint(Reply(pieces=("to: <EMA", "IL_1>, ", "<b>")))
+    *_, last, final = Hybrid(FakeModel("local", **UNSURE), cloud).stream("x@example.org")
+    assert final.suggestion.text == "to: x@example.org, <b>"
+    assert not isinstance(last, Replace)  # the pieces added up to it
+
+
+def test_what_is_redacted_is_the_callers_choice() -> None:
+    """No detector, or a detector of one's own."""
+    cloud = FakeEndpoint("cloud")
+    Hybrid(FakeModel("local", **UNSURE), cloud, detectors=()).suggest("x@example.org")
+    Hybrid(FakeModel("local", **UNSURE), cloud, detectors=[lambda text: [Finding("name", 0, 3)]]).suggest("Bob says")
+    assert [call.prompt for call in cloud.calls] == ["x@example.org", "<NAME_1> says"]
+
+
+def test_a_detector_that_fails_lets_nothing_leave() -> None:
+    """Better no cloud than text that nobody looked through; and its words, which may quote the text, are not repeated."""
+
+    def broken(text: str) -> list[Finding]:
+        raise ValueError(text)
+
+    cloud = FakeEndpoint("cloud")
+    suggestion = Hybrid(FakeModel("local", **UNSURE), cloud, detectors=[broken]).suggest("my text")
+    assert (suggestion.text, cloud.calls) == ("local", [])
+    assert "found ValueError in one; nothing was sent" in suggestion.reason
+    assert "my text" not in suggestion.reason
+
+
+TEMPLATE = Template(
+    fields=(Field("before", max_tokens=99), Field("line", max_tokens=99), Field("after", max_tokens=99, truncate="right")),
+    primary="line",
+)
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [
+        (None, {"before": "0123456789", "line": "LINE", "after": "abcde"}),
+        (19, {"before": "0123456789", "line": "LINE", "after": "abcde"}),
+        (10, {"before": "6789", "line": "LINE", "after": "ab"}),
+        (4, {"line": "LINE"}),
+    ],
+)
+def test_the_context_that_leaves_is_bounded(limit: int | None, expected: dict[str, str]) -> None:
+    """The primary field whole, the others what room is left, each the part that is nearest to it."""
+    source = {"before": "0123456789", "line": "LINE", "after": "abcde"}
+    outgoing = prepare(TEMPLATE, source, max_context=limit)
+    sent = TEMPLATE.parse_prompt(outgoing.prompt)
+    assert {name: text for name, text in sent.items() if text} == expected
+
+
+def test_a_primary_field_beyond_the_bound_stays_here() -> None:
+    """Half a question is none: nothing is sent."""
+    with pytest.raises(
+        EndpointWithheldError, match="at most max_context=3 characters in the field 'line', found 4; nothing was sent"
+    ):
+        prepare(TEMPLATE, "LINE", max_context=3)
+    cloud = FakeEndpoint("cloud")
+    suggestion = Hybrid(FakeModel("local", template=TEMPLATE, **UNSURE), cloud, Policy(max_context=3)).suggest("LINE")
+    assert (suggestion.text, suggestion.receipt.error, cloud.calls) == ("local", "EndpointWithheldError", [])
