@@ -10,14 +10,23 @@ from contextlib import suppress
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from pocketseq.cloudstream import CloudStream
 from pocketseq.endpoint import Completion
-from pocketseq.errors import EndpointAuthError, EndpointError, EndpointTimeoutError, EndpointUnavailableError, MissingExtraError
+from pocketseq.errors import (
+    EndpointAuthError,
+    EndpointError,
+    EndpointOfflineError,
+    EndpointTimeoutError,
+    EndpointUnavailableError,
+    MissingExtraError,
+)
 from pocketseq.eventloop import BackgroundLoop
 from pocketseq.exchange import Exchange, completion_of, current_exchange, failure_of, on_request, on_response
+from pocketseq.network import is_offline, leaves_this_network
 
 
 class CloudEndpoint:
-    """An ``Endpoint`` that speaks the OpenAI chat API; safe to share between threads.
+    """A ``StreamingEndpoint`` that speaks the OpenAI chat API; safe to share between threads.
 
     Text leaves over HTTPS with certificates verified, or to this machine itself. No retries and no redirects. The key is read
     anew for each call, put on the request on its way out and kept nowhere.
@@ -74,6 +83,7 @@ class CloudEndpoint:
                 event_hooks={"request": [on_request], "response": [on_response]},
             ),
         )
+        self._needs_network = not loopback and leaves_this_network(base_url)
         self._completions = self._client.chat.completions  # imported here, lest the first call pays for it out of its deadline
         self._background = BackgroundLoop("pocketseq-cloud")
 
@@ -85,6 +95,11 @@ class CloudEndpoint:
         """Root of the API."""
         return self._url
 
+    @property
+    def model(self) -> str:
+        """Name of the model there."""
+        return self._model
+
     def complete(
         self, prompt: str, *, instruction: str = "", max_tokens: int | None = None, deadline_s: float | None = None
     ) -> Completion:
@@ -92,6 +107,7 @@ class CloudEndpoint:
 
         Raises:
             EndpointUnavailableError: refused, unresolvable or broken connection.
+            EndpointOfflineError: this machine has no network; no connection was tried.
             EndpointTimeoutError: no whole answer within ``deadline_s`` or ``timeout_s``, however slowly bytes arrive.
             EndpointAuthError: no key, 401 or 403.
             EndpointRateLimitError: 429.
@@ -100,20 +116,34 @@ class CloudEndpoint:
             EndpointError: any other status.
         """
         limit_s = self._timeout_s if deadline_s is None else min(deadline_s, self._timeout_s)
-        exchange = Exchange(self._url, self._read_key())
-        messages = [{"role": "system", "content": instruction}] if instruction else []
-        body = {**self._parameters, "model": self._model, "messages": [*messages, {"role": "user", "content": prompt}]}
-        if max_tokens is not None:
-            body["max_completion_tokens"] = max_tokens
+        exchange = self._exchange()
+        body = self._body(prompt, instruction, max_tokens)
         failure: EndpointError
         try:
             return self._background.run(self._ask(exchange, body, limit_s), timeout_s=limit_s)
         except TimeoutError:
             failure = EndpointTimeoutError(f"{self._url}: expected an answer within {limit_s * 1000:.0f} ms, found none")
         except CancelledError:
-            failure = EndpointUnavailableError(f"{self._url}: expected an open endpoint, found one that was closed")
+            failure = EndpointUnavailableError(
+                f"{self._url}: expected an open endpoint, found one that was closed", retryable=False
+            )
         failure.request_bytes, failure.response_bytes = exchange.request_bytes, exchange.response_bytes
         raise failure
+
+    def stream(
+        self, prompt: str, *, instruction: str = "", max_tokens: int | None = None, deadline_s: float | None = None
+    ) -> CloudStream:
+        """Begin to answer one prompt with one request; see ``StreamingEndpoint.stream``.
+
+        A server that answers whole instead gives one piece.
+
+        Raises:
+            EndpointError: as ``complete``, here or while the pieces come; also where the stream ends before the answer does.
+        """
+        limit_s = self._timeout_s if deadline_s is None else min(deadline_s, self._timeout_s)
+        exchange = self._exchange()
+        body = {"stream_options": {"include_usage": True}, **self._body(prompt, instruction, max_tokens), "stream": True}
+        return CloudStream(self._background, self._completions, exchange, body, limit_s=limit_s)
 
     def close(self) -> None:
         """Close the connections and end the background thread; calls under way fail."""
@@ -126,6 +156,19 @@ class CloudEndpoint:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _exchange(self) -> Exchange:
+        key = self._read_key()
+        if self._needs_network and is_offline():
+            raise EndpointOfflineError(f"{self._url}: expected a network, found this machine offline; nothing was sent")
+        return Exchange(self._url, key)
+
+    def _body(self, prompt: str, instruction: str, max_tokens: int | None) -> dict[str, Any]:
+        messages = [{"role": "system", "content": instruction}] if instruction else []
+        body = {**self._parameters, "model": self._model, "messages": [*messages, {"role": "user", "content": prompt}]}
+        if max_tokens is not None:
+            body["max_completion_tokens"] = max_tokens
+        return body
 
     async def _ask(self, exchange: Exchange, body: dict[str, Any], limit_s: float) -> Completion:
         current_exchange.set(exchange)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,8 @@ class Completion:
     """Size of the request body that left the device."""
     response_bytes: int
     """Size of the response body that came back."""
+    model: str | None = None
+    """The model that answered, by the endpoint's own word; None where it does not say."""
 
 
 class Endpoint(Protocol):
@@ -49,5 +52,41 @@ class Endpoint(Protocol):
 
         Raises:
             EndpointError: no usable answer; the class says why.
+        """
+        ...
+
+
+class CompletionStream(Protocol):
+    """An answer on its way."""
+
+    def __iter__(self) -> Iterator[str]:
+        """Give its pieces as they come.
+
+        Raises:
+            EndpointError: it broke off, or the deadline passed; the pieces given are not the whole answer.
+        """
+        ...
+
+    @property
+    def completion(self) -> Completion:
+        """The whole answer, once the pieces have ended."""
+        ...
+
+    def close(self) -> None:
+        """Give it up; may be called from another thread than the one that waits for pieces, which then raises at once."""
+        ...
+
+
+@runtime_checkable
+class StreamingEndpoint(Endpoint, Protocol):
+    """An endpoint that can also answer piece by piece, and be stopped on the way."""
+
+    def stream(
+        self, prompt: str, *, instruction: str = "", max_tokens: int | None = None, deadline_s: float | None = None
+    ) -> CompletionStream:
+        """Begin to answer one prompt; see ``complete``.
+
+        Raises:
+            EndpointError: no usable answer; here, or while the pieces come.
         """
         ...

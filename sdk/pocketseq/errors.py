@@ -19,11 +19,13 @@ PocketSeqError
 ├── PolicyError           a hybrid's policy names an unknown mode or a number out of its range
 └── EndpointError         the cloud endpoint gave no usable answer
     ├── EndpointUnavailableError  refused, unresolvable or broken connection
+    │   └── EndpointOfflineError      this machine has no network; nothing was sent
     ├── EndpointTimeoutError      no answer within the deadline
     ├── EndpointAuthError         401 or 403
     ├── EndpointRateLimitError    429
     ├── EndpointServerError       5xx
-    └── EndpointResponseError     an answer that is not in the expected form
+    ├── EndpointResponseError     an answer that is not in the expected form
+    └── EndpointWithheldError     nothing was sent: the budget is spent, the endpoint rests after failures, or the policy forbids it
 
 A message says what was expected, what was found and what to do about it.
 """
@@ -113,21 +115,48 @@ class PolicyError(PocketSeqError):
 class EndpointError(PocketSeqError):
     """The cloud endpoint gave no usable answer."""
 
-    def __init__(self, message: str, *, request_bytes: int = 0, response_bytes: int = 0) -> None:
+    retryable = False
+    """Whether the same request may do better a moment later; the class says what is usual, an error may know better."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        request_bytes: int = 0,
+        response_bytes: int = 0,
+        status: int | None = None,
+        retryable: bool | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
         """Say what went wrong, and what had left the device by then.
 
         Args:
             message: Expected, found, remedy; never a key.
             request_bytes: Bytes of request bodies handed to the network.
             response_bytes: Bytes of response bodies that came back.
+            status: HTTP status, where there was one.
+            retryable: Whether the same request may do better a moment later; what is usual for the class if not given.
+            retry_after_s: How long the endpoint asks to be left alone.
         """
         super().__init__(message)
         self.request_bytes = request_bytes
         self.response_bytes = response_bytes
+        self.status = status
+        self.retry_after_s = retry_after_s
+        if retryable is not None:
+            self.retryable = retryable
 
 
 class EndpointUnavailableError(EndpointError):
     """Refused, unresolvable or broken connection."""
+
+    retryable = True
+
+
+class EndpointOfflineError(EndpointUnavailableError):
+    """This machine has no network; nothing was sent."""
+
+    retryable = False
 
 
 class EndpointTimeoutError(EndpointError):
@@ -141,10 +170,18 @@ class EndpointAuthError(EndpointError):
 class EndpointRateLimitError(EndpointError):
     """The endpoint answered 429."""
 
+    retryable = True
+
 
 class EndpointServerError(EndpointError):
     """The endpoint answered 5xx."""
 
+    retryable = True
+
 
 class EndpointResponseError(EndpointError):
     """The endpoint's answer is not in the expected form."""
+
+
+class EndpointWithheldError(EndpointError):
+    """Nothing was sent: the budget is spent, the endpoint rests after failures, or the policy forbids it."""

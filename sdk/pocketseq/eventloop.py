@@ -6,7 +6,7 @@ import asyncio
 import threading
 import weakref
 from collections.abc import Coroutine
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -35,15 +35,23 @@ class BackgroundLoop:
             TimeoutError: no result in time.
             concurrent.futures.CancelledError: the loop is closed, or was closed meanwhile.
         """
-        try:
-            future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        except RuntimeError:  # the loop is closed
-            work.close()
-            raise CancelledError from None
+        future = self.start(work)
         try:
             return future.result(max(timeout_s, 0.0))
         finally:
             future.cancel()
+
+    def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Begin a coroutine; its future can be waited for and cancelled from any thread.
+
+        Raises:
+            concurrent.futures.CancelledError: the loop is closed.
+        """
+        try:
+            return asyncio.run_coroutine_threadsafe(work, self._loop)
+        except RuntimeError:  # the loop is closed
+            work.close()
+            raise CancelledError from None
 
     def close(self) -> None:
         """Cancel what still runs and end the thread."""

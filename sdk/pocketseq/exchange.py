@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from statistics import fmean
 from typing import Any
 
@@ -94,7 +97,31 @@ def completion_of(answer: Any, exchange: Exchange) -> Completion:
         latency_ms=(time.monotonic() - exchange.started_s) * 1000,
         request_bytes=exchange.request_bytes,
         response_bytes=exchange.response_bytes,
+        model=_name(answer),
     )
+
+
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """How long a server asks to be left alone: ``retry-after-ms``, or ``Retry-After`` as seconds or date (RFC 9110)."""
+    words = headers.get("retry-after-ms", "")
+    try:
+        return max(0.0, float(words) / 1000)
+    except ValueError:
+        words = headers.get("retry-after", "")
+    try:
+        seconds = float(words)
+    except ValueError:
+        try:
+            until = parsedate_to_datetime(words)
+        except ValueError:
+            return None
+        seconds = until.timestamp() - time.time()
+    return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+def _name(answer: object) -> str | None:
+    value = getattr(answer, "model", None)
+    return value if isinstance(value, str) else None
 
 
 def _count(usage: object, name: str) -> int | None:
@@ -111,8 +138,23 @@ def _mean_logprob(choice: object) -> float | None:
 
 def failure_of(error: Exception, exchange: Exchange) -> EndpointError:
     """Put an error of the transport into this project's tree, without its request and without the key."""
+    import openai
+
     kind, words = _translate(error, exchange)
-    return kind(f"{exchange.url}: {words}", request_bytes=exchange.request_bytes, response_bytes=exchange.response_bytes)
+    status = error.status_code if isinstance(error, openai.APIStatusError) else None
+    retryable = None
+    if status is not None:
+        retryable = status in {408, 409, 429} or status >= 500
+    elif exchange.response is not None:
+        retryable = False  # it had begun to answer: what the request set going must not be set going twice
+    return kind(
+        f"{exchange.url}: {words}",
+        request_bytes=exchange.request_bytes,
+        response_bytes=exchange.response_bytes,
+        status=status,
+        retryable=retryable,
+        retry_after_s=retry_after_s(error.response.headers) if isinstance(error, openai.APIStatusError) else None,
+    )
 
 
 def _translate(error: Exception, exchange: Exchange) -> tuple[type[EndpointError], str]:
@@ -128,6 +170,8 @@ def _translate(error: Exception, exchange: Exchange) -> tuple[type[EndpointError
     if isinstance(error, openai.APIConnectionError):
         found = quote(error.__cause__ or error) or type(error.__cause__).__name__
         return EndpointUnavailableError, f"expected a connection, found: {found}; is the server running?"
+    if type(error).__module__.partition(".")[0].startswith("httpx"):  # the package lets those through while it reads a stream
+        return EndpointUnavailableError, f"expected a whole answer, found a connection that broke: {quote(error)}"
     if not isinstance(error, openai.APIStatusError):
         return EndpointResponseError, f"expected a chat completion, found one that cannot be read: {quote(error)}"
     status = error.status_code

@@ -82,12 +82,13 @@ class ScriptedServer:
 
 def chat(text: object, **more: object) -> dict[str, object]:
     """A chat completion as the public contract has it."""
+    message = {"role": "assistant", "content": text, "refusal": None}
     return {
         "id": "chatcmpl-1",
         "object": "chat.completion",
         "created": 1,
         "model": "m",
-        "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop", **more}],
+        "choices": [{"index": 0, "message": message, "finish_reason": "stop", "logprobs": None, **more}],
         "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10},
     }
 

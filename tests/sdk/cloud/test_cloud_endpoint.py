@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import logging
 import math
+import socket
+import ssl
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -350,3 +355,26 @@ def test_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openai", None)
     with pytest.raises(MissingExtraError, match=r'pip install "pocketseq\[cloud\]"$'):
         CloudEndpoint("https://host/v1", model="m")
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused() -> None:
+    """A server that cannot prove who it is gets neither key nor text, also on this machine."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(Path(__file__).with_name("untrusted.pem"))
+    heard: list[bytes] = []
+
+    def serve(listener: socket.socket) -> None:
+        with suppress(OSError):
+            line, _ = listener.accept()
+            with context.wrap_socket(line, server_side=True) as secured:
+                heard.append(secured.recv(1024))
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        url = f"https://localhost:{listener.getsockname()[1]}/v1"
+        refused = pytest.raises(EndpointUnavailableError, match="certificate verify failed")
+        with CloudEndpoint(url, model="m", api_key=lambda: KEY) as endpoint, refused:
+            endpoint.complete("p")
+        thread.join(30)
+    assert heard == []
