@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypedDict
 
@@ -37,6 +38,8 @@ class Options(TypedDict, total=False):
     """Seconds from the call; at their end the answer so far stands, with the finish reason ``deadline``."""
     cancellation: Cancellation | None
     """Ends the answer from another thread within a step; what there is stands, with the finish reason ``cancelled``."""
+    on_gate: Callable[[float], None] | None
+    """Called once before the first token with the probability that the answer will be right, where the calibration has a gate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,7 @@ class Request:
     overflow: Overflow = "truncate"
     deadline_s: float | None = None
     cancellation: Cancellation | None = None
+    on_gate: Callable[[float], None] | None = None
 
     def __post_init__(self) -> None:
         for name, kind in _KINDS.items():
