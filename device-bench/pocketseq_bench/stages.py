@@ -50,7 +50,7 @@ def suggest(recipe: Recipe, directory: Path) -> None:
     """
     settings = recipe.settings("suggest", SuggestSettings)
     rows = list(read_examples(directory / "data" / "test.jsonl"))[: settings.rows]
-    policy = Policy(mode="prefer_local", deadline_ms=settings.deadline_ms)
+    policy = Policy(mode="prefer_local", deadline_ms=settings.deadline_ms, cache_size=0)  # each row is to be answered anew
     with (
         served(directory / "teacher", log=directory / "serve.log") as server,
         CloudEndpoint(server.url, model=server.model) as endpoint,

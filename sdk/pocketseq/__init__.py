@@ -10,47 +10,53 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pocketseq.batching import BatchQueue
+    from pocketseq.budget import Budget, Price
     from pocketseq.bundle import Bundle, open_bundle, pack, packaged_bundles, write_manifest
     from pocketseq.checkpoint import CheckpointCard
     from pocketseq.cloud import CloudEndpoint
     from pocketseq.decoding import Beams, Cancellation, Constraints, Sampling
-    from pocketseq.endpoint import Completion, Endpoint
+    from pocketseq.endpoint import Completion, Endpoint, StreamingEndpoint
     from pocketseq.errors import PocketSeqError
     from pocketseq.examples import Example, read_examples, write_examples
-    from pocketseq.hybrid import Hybrid
+    from pocketseq.hybrid import Draft, Final, Hybrid, Replace
     from pocketseq.manifest import Calibration, Manifest, Variant
     from pocketseq.model import PocketModel
     from pocketseq.options import Options
     from pocketseq.policy import Mode, Policy
     from pocketseq.results import Hypothesis, Result, Score, Timing
-    from pocketseq.suggestion import Receipt, Suggestion
+    from pocketseq.suggestion import Attempt, Receipt, Suggestion
+    from pocketseq.telemetry import Telemetry, TextRecording
     from pocketseq.template import Field, Template
 
 __version__: str
 
 _HOMES = {
     "batching": ("BatchQueue",),
+    "budget": ("Budget", "Price"),
     "bundle": ("Bundle", "open_bundle", "pack", "packaged_bundles", "write_manifest"),
     "checkpoint": ("CheckpointCard",),
     "cloud": ("CloudEndpoint",),
     "decoding": ("Beams", "Cancellation", "Constraints", "Sampling"),
-    "endpoint": ("Completion", "Endpoint"),
+    "endpoint": ("Completion", "Endpoint", "StreamingEndpoint"),
     "errors": ("PocketSeqError",),
     "examples": ("Example", "read_examples", "write_examples"),
-    "hybrid": ("Hybrid",),
+    "hybrid": ("Draft", "Final", "Hybrid", "Replace"),
     "manifest": ("Calibration", "Manifest", "Variant"),
     "model": ("PocketModel",),
     "options": ("Options",),
     "policy": ("Mode", "Policy"),
     "results": ("Hypothesis", "Result", "Score", "Timing"),
-    "suggestion": ("Receipt", "Suggestion"),
+    "suggestion": ("Attempt", "Receipt", "Suggestion"),
+    "telemetry": ("Telemetry", "TextRecording"),
     "template": ("Field", "Template"),
 }
 _HOME_OF = {name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Attempt",
     "BatchQueue",
     "Beams",
+    "Budget",
     "Bundle",
     "Calibration",
     "Cancellation",
@@ -58,9 +64,11 @@ __all__ = [
     "CloudEndpoint",
     "Completion",
     "Constraints",
+    "Draft",
     "Endpoint",
     "Example",
     "Field",
+    "Final",
     "Hybrid",
     "Hypothesis",
     "Manifest",
@@ -69,12 +77,17 @@ __all__ = [
     "PocketModel",
     "PocketSeqError",
     "Policy",
+    "Price",
     "Receipt",
+    "Replace",
     "Result",
     "Sampling",
     "Score",
+    "StreamingEndpoint",
     "Suggestion",
+    "Telemetry",
     "Template",
+    "TextRecording",
     "Timing",
     "Variant",
     "open_bundle",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
+from pocketseq.budget import Budget, Price
 from pocketseq.errors import PolicyError
 
 Mode: TypeAlias = Literal["only_local", "prefer_local", "prefer_cloud", "only_cloud"]
@@ -14,7 +15,7 @@ local answer, ``only_cloud`` does not decode locally at all."""
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """When the cloud is asked, and how long an answer may take."""
+    """When the cloud is asked, what may leave for it, what it may cost, and how long an answer may take."""
 
     mode: Mode = "prefer_local"
     """See ``Mode``."""
@@ -25,16 +26,44 @@ class Policy:
     leaves the bound to the endpoint."""
     max_tokens: int | None = None
     """Bound on the length of a cloud answer, and so on its cost; None leaves it to the endpoint."""
+    max_context: int | None = None
+    """Most characters of an input that may leave; see ``pocketseq.privacy.prepare``. None sends what the template's fields hold."""
+    hedge_below: float | None = 0.2
+    """Where the model's pre-decode gate gives the local answer a lower probability to be right, the cloud is asked while it is
+    still being decoded. None never asks before the local answer is there."""
+    retries: int = 2
+    """Requests after the first that failed in a way that may pass; all within the deadline."""
+    budget: Budget | None = None
+    """Limits on the use of the cloud."""
+    price: Price | None = None
+    """What the endpoint charges; receipts then say what an answer cost."""
+    cache_size: int = 256
+    """Answers that are kept in memory, to be given again for the same input or while the user types along; 0 keeps none."""
+    continues: bool = False
+    """Answers continue the primary field's text instead of repeating it: the cache then gives the rest of one to a user who types
+    along. A template that edits its primary field needs no such word."""
+    audit: float = 0.0
+    """Share of the answers that are served locally for their confidence whose input is sent to the cloud all the same, to see
+    whether the promised risk still holds."""
 
     def __post_init__(self) -> None:
         if self.mode not in get_args(Mode):
             raise PolicyError(f"mode: expected one of {', '.join(get_args(Mode))}, found {self.mode!r}")
-        if self.threshold is not None and not self.threshold >= 0:
-            raise PolicyError(f"threshold: expected a confidence of 0 or more, found {self.threshold!r}")
-        if self.deadline_ms is not None and not self.deadline_ms > 0:
-            raise PolicyError(f"deadline_ms: expected more than 0, found {self.deadline_ms!r}")
-        if self.max_tokens is not None and not self.max_tokens > 0:
-            raise PolicyError(f"max_tokens: expected more than 0, found {self.max_tokens!r}")
+        for name in ("threshold", "max_context", "retries", "cache_size"):
+            value = getattr(self, name)
+            if value is not None and not value >= 0:
+                what = "a confidence of 0 or more" if name == "threshold" else "0 or more"
+                raise PolicyError(f"{name}: expected {what}, found {value!r}")
+        for name in ("deadline_ms", "max_tokens"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise PolicyError(f"{name}: expected more than 0, found {value!r}")
+        for name in ("hedge_below", "audit"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise PolicyError(f"{name}: expected a number from 0 to 1, found {value!r}")
+        if self.budget is not None and self.budget.limits_cost and self.price is None:
+            raise PolicyError("price: expected what the endpoint charges, since the budget limits its cost; found none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +100,19 @@ def decide(policy: Policy, *, confidence: float | None, calibrated: float | None
     if confidence >= threshold:
         return Decision(ask=False, reason=f"confidence {confidence:.3f} reaches the {origin} {threshold:.3f}")
     return _ask(f"confidence {confidence:.3f} is below the {origin} {threshold:.3f}", has_endpoint=has_endpoint)
+
+
+def hedges(policy: Policy, *, gate: float, calibrated: float | None) -> bool:
+    """Decide whether the cloud is asked before the local answer is there; pure.
+
+    Args:
+        policy: What the user wants.
+        gate: Probability, known before decoding, that the local answer will be right.
+        calibrated: See ``decide``.
+    """
+    threshold = calibrated if policy.threshold is None else policy.threshold
+    may_ask = policy.mode == "prefer_local" and threshold is not None
+    return may_ask and policy.hedge_below is not None and gate < policy.hedge_below
 
 
 def _ask(reason: str, *, has_endpoint: bool) -> Decision:

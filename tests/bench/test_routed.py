@@ -20,7 +20,7 @@ class Moody(FakeModel):
         super().__init__("right", threshold=0.5)
         self.sure, self.unsure = FakeModel("right", confidence=0.9), FakeModel("wrong", confidence=0.1)
 
-    def generate(self, source: Input, /) -> object:  # type: ignore[override]
+    def generate(self, source: Input, /, **_: object) -> object:  # type: ignore[override]
         text = source if isinstance(source, str) else source["text"]
         return (self.sure if int(text.split()[1]) % 2 == 0 else self.unsure).generate(text)
 

@@ -125,6 +125,10 @@ def _remark(suggestion: Suggestion) -> str:
         parts.append(f"{suggestion.local.timing.total_ms:.0f} ms on this machine")
         if suggestion.local.truncated:
             parts.append(f"cut to its budget: {', '.join(suggestion.local.truncated)}")
+    receipt = suggestion.receipt
+    if receipt.attempts:
+        kept = ", ".join(f"{item.count} × {item.kind}" for item in receipt.redacted)
+        parts.append(f"{receipt.bytes_sent} bytes left for {receipt.endpoint}" + (f", without {kept}" if kept else ""))
     return f"[{'; '.join(parts)}] {suggestion.reason}"
 
 

@@ -1,6 +1,6 @@
 """Stand-ins for what an application's own tests should not need: no network, no model files."""
 
-from pocketseq.testing.endpoint import Call, FakeEndpoint, Reply
+from pocketseq.testing.endpoint import Call, FakeEndpoint, FakeStreamingEndpoint, Reply
 from pocketseq.testing.model import FakeModel, FixedThreshold
 from pocketseq.testing.network import Network, NetworkEndpoint, Outage, SimulatedClock
 from pocketseq.testing.runtime import ScriptedRuntime, byte_tokenizer, scripted_model
@@ -9,6 +9,7 @@ __all__ = [
     "Call",
     "FakeEndpoint",
     "FakeModel",
+    "FakeStreamingEndpoint",
     "FixedThreshold",
     "Network",
     "NetworkEndpoint",

@@ -1,0 +1,238 @@
+"""One question to the cloud: requests, again where that may help, and never beyond the deadline."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from pocketseq.endpoint import Completion, CompletionStream, StreamingEndpoint
+from pocketseq.errors import EndpointError, EndpointResponseError, EndpointTimeoutError, EndpointWithheldError
+from pocketseq.hybrid.breaker import Verdict, verdict
+from pocketseq.hybrid.deadline import Deadline
+from pocketseq.privacy.outgoing import Outgoing
+from pocketseq.privacy.redaction import StreamRestorer
+from pocketseq.suggestion import TAKEN_BACK, Attempt
+
+if TYPE_CHECKING:
+    from pocketseq.hybrid.cloud import Cloud
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How a question ended."""
+
+    outcome: Completion | EndpointError
+    """The whole answer with its placeholders restored, or why there is none."""
+    attempts: tuple[Attempt, ...] = ()
+    """Requests made."""
+    cost: float | None = None
+    """Of all of them; None without a price."""
+
+
+class Ask:
+    """One question on its way; ``Cloud.ask`` makes it and runs it in a thread."""
+
+    def __init__(
+        self,
+        cloud: Cloud,
+        outgoing: Outgoing,
+        deadline: Deadline,
+        *,
+        streamed: bool,
+        on_end: Callable[[Answer], None] | None = None,
+    ) -> None:
+        """Prepare it; ``run`` asks."""
+        self.outgoing = outgoing
+        """What leaves."""
+        self._cloud = cloud
+        self._url = cloud.endpoint.url
+        self._deadline = deadline
+        self._streamed = streamed
+        self._on_end = on_end
+        self._size = len(outgoing.prompt.encode()) + len(outgoing.instruction.encode())
+        self._news: queue.SimpleQueue[str | Answer] = queue.SimpleQueue()
+        self._stopped = threading.Event()
+        self._needless = False
+        self._lock = threading.Lock()
+        self._stream: CompletionStream | None = None
+        self._attempts: list[Attempt] = []
+        self._under_way: Attempt | None = None
+        self._cost: float | None = None
+        self._expected_cost = 0.0
+        self._gave_pieces = False
+
+    def next(self, timeout_s: float | None) -> str | Answer | None:
+        """Wait for the next piece of a streamed answer, or for the end; None where there is neither in time."""
+        try:
+            return self._news.get(timeout=None if timeout_s is None else max(0.0, timeout_s))
+        except queue.Empty:
+            return None
+
+    def take_back(self) -> Answer:
+        """Stop it because its answer is needless now."""
+        self._needless = True
+        return self._stop(TAKEN_BACK, EndpointError("the question was taken back"))
+
+    def give_up(self) -> Answer:
+        """Stop waiting because the deadline has passed."""
+        late = EndpointTimeoutError(f"{self._url}: expected an answer before the deadline, found none")
+        return self._stop(type(late).__name__, late)
+
+    def refuse(self, words: str) -> None:
+        """End it before anything was sent."""
+        self._news.put(Answer(EndpointWithheldError(f"{self._url}: {words}")))
+
+    def run(self) -> None:
+        """Ask until there is an answer, a final failure, or no time; whatever happens ends in an ``Answer``."""
+        outcome: Completion | EndpointError
+        try:
+            outcome = self._ask()
+        except EndpointError as error:
+            outcome = error
+        except Exception as error:  # whatever slips, the caller hears of it as what it can handle
+            outcome = EndpointError(f"{self._url}: asking failed with {type(error).__name__}")
+        with self._lock:
+            answer = Answer(outcome, tuple(self._attempts), self._cost)
+        self._news.put(answer)
+        if self._on_end is not None:
+            self._on_end(answer)
+
+    def _ask(self) -> Completion:
+        cloud, retry = self._cloud, 0
+        while True:
+            if self._deadline.passed or self._stopped.is_set():
+                raise EndpointTimeoutError(f"{self._url}: expected time to ask, found the deadline passed; nothing more was sent")
+            outcome = self._attempt()
+            if isinstance(outcome, Completion):
+                cloud.quota.succeeded(retry=retry > 0)
+                return self._checked(outcome)
+            if not outcome.retryable or retry >= cloud.retries or self._gave_pieces or not self._wait(retry, outcome):
+                raise outcome
+            retry += 1
+
+    def _wait(self, retry: int, error: EndpointError) -> bool:
+        """Wait before a retry; False where there is no time for it, or too many retries have failed."""
+        cloud = self._cloud
+        wait_s = cloud.backoff.wait_s(retry, retry_after_s=error.retry_after_s, random=cloud.random)
+        if not self._deadline.allows(wait_s) or not cloud.quota.take():
+            return False
+        return not self._stopped.wait(wait_s)
+
+    def _attempt(self) -> Completion | EndpointError:
+        """One request: admitted, counted, judged and written down.
+
+        Raises:
+            EndpointWithheldError: it was not made.
+        """
+        cloud = self._cloud
+        rest_s = cloud.breaker.admit()
+        if rest_s > 0:
+            raise EndpointWithheldError(
+                f"{self._url}: has failed again and again and is left alone for another {rest_s:.1f} s; nothing was sent"
+            )
+        found = Verdict.UNKNOWN
+        try:
+            expected = cloud.reserve(self._size)
+            started_ms = self._deadline.elapsed_ms()
+            with self._lock:
+                self._under_way = Attempt(started_ms=started_ms, latency_ms=0.0, bytes_sent=self._size)
+                self._expected_cost = expected.cost
+            outcome = self._outcome()
+            found = Verdict.UNKNOWN if self._needless else verdict(outcome if isinstance(outcome, EndpointError) else None)
+        finally:
+            cloud.breaker.report(found)
+        error = outcome if isinstance(outcome, EndpointError) else None
+        completion = outcome if isinstance(outcome, Completion) else None
+        sent = error is None or error.request_bytes > 0 or error.status is not None
+        cost = cloud.settle(expected, completion, sent=sent)
+        with self._lock:
+            self._under_way = None
+            self._cost = cost if self._cost is None else self._cost + (cost or 0.0)
+            self._attempts.append(
+                Attempt(
+                    started_ms=started_ms,
+                    latency_ms=self._deadline.elapsed_ms() - started_ms,
+                    bytes_sent=outcome.request_bytes,
+                    bytes_received=outcome.response_bytes,
+                    status=None if error is None else error.status,
+                    error=None if error is None else type(error).__name__,
+                )
+            )
+        return outcome
+
+    def _outcome(self) -> Completion | EndpointError:
+        """Make the request; whatever goes wrong comes back as an error, unraised."""
+        try:
+            # An endpoint may be anybody's code: what it promises and what it gives are two things.
+            completion: object = self._streamed_completion() if self._streamed else self._whole_completion()
+            if isinstance(completion, Completion):
+                return completion
+            found = type(completion).__name__
+            return EndpointResponseError(f"{self._url}: expected a Completion, found {found}", request_bytes=self._size)
+        except EndpointError as error:
+            return error
+        except Exception as error:
+            # Its words are left out: they may hold what must not be written down.
+            return EndpointError(f"{self._url}: the endpoint raised {type(error).__name__}", request_bytes=self._size)
+
+    def _whole_completion(self) -> Completion:
+        return self._cloud.endpoint.complete(
+            self.outgoing.prompt,
+            instruction=self.outgoing.instruction,
+            max_tokens=self._cloud.max_tokens,
+            deadline_s=self._deadline.left_s,
+        )
+
+    def _streamed_completion(self) -> Completion:
+        endpoint = self._cloud.endpoint
+        assert isinstance(endpoint, StreamingEndpoint)
+        stream = endpoint.stream(
+            self.outgoing.prompt,
+            instruction=self.outgoing.instruction,
+            max_tokens=self._cloud.max_tokens,
+            deadline_s=self._deadline.left_s,
+        )
+        with self._lock:
+            self._stream = stream
+        restorer = StreamRestorer(self.outgoing.redaction)
+        try:
+            if self._stopped.is_set():
+                stream.close()
+            for piece in stream:
+                if not isinstance(piece, str):
+                    raise EndpointResponseError(f"{self._url}: expected pieces of text, found {type(piece).__name__}")
+                self._give(restorer.push(piece))
+            self._give(restorer.finish())
+            return stream.completion
+        finally:
+            stream.close()
+
+    def _give(self, piece: str) -> None:
+        if piece:
+            self._gave_pieces = True
+            self._news.put(piece)
+
+    def _checked(self, completion: Completion) -> Completion:
+        """A whole answer with the originals in it; half an answer is none."""
+        if completion.finish_reason == "length":
+            raise EndpointResponseError(
+                f"{self._url}: expected a whole answer, found one cut at its token limit; raise the policy's max_tokens"
+            )
+        return replace(completion, text=self.outgoing.redaction.restore(completion.text))
+
+    def _stop(self, error: str, outcome: EndpointError) -> Answer:
+        self._stopped.set()
+        with self._lock:
+            stream, attempts, cost = self._stream, list(self._attempts), self._cost
+            if self._under_way is not None:
+                latency_ms = self._deadline.elapsed_ms() - self._under_way.started_ms
+                attempts.append(replace(self._under_way, latency_ms=latency_ms, error=error))
+                cost = None if self._cloud.price is None else (cost or 0.0) + self._expected_cost
+            answer = Answer(outcome, tuple(attempts), cost)
+        if stream is not None:
+            stream.close()
+        self._news.put(answer)  # whoever waits in another thread need not wait on
+        return answer

@@ -1,0 +1,278 @@
+"""Asking again, leaving alone, and giving up: retries, their quota, the breaker, and how they share a deadline."""
+
+from __future__ import annotations
+
+import threading
+import time
+from email.utils import formatdate
+from random import Random
+from typing import Any
+
+import pytest
+
+from pocketseq.cloud import CloudEndpoint
+from pocketseq.endpoint import Completion
+from pocketseq.errors import (
+    EndpointAuthError,
+    EndpointError,
+    EndpointOfflineError,
+    EndpointRateLimitError,
+    EndpointResponseError,
+    EndpointServerError,
+    EndpointTimeoutError,
+    EndpointUnavailableError,
+    EndpointWithheldError,
+)
+from pocketseq.exchange import retry_after_s
+from pocketseq.hybrid import Hybrid
+from pocketseq.hybrid.breaker import Breaker, Verdict, verdict
+from pocketseq.hybrid.retries import Backoff, RetryQuota
+from pocketseq.policy import Policy
+from pocketseq.testing import FakeEndpoint, FakeModel, Reply
+
+UNSURE = {"confidence": 0.3, "threshold": 0.8}
+PATIENT = Policy(deadline_ms=None, cache_size=0)
+
+
+@pytest.mark.parametrize("failure", [EndpointServerError("500"), EndpointRateLimitError("429"), EndpointUnavailableError("down")])
+def test_what_may_pass_is_asked_again(failure: EndpointError) -> None:
+    """A failure that may pass is followed by another request, and the receipt shows both."""
+    cloud = FakeEndpoint(failure, "cloud")
+    suggestion = Hybrid(FakeModel("local", **UNSURE), cloud, PATIENT).suggest("text")
+    assert suggestion.text == "cloud"
+    assert [attempt.error for attempt in suggestion.receipt.attempts] == [type(failure).__name__, None]
+    first, second = suggestion.receipt.attempts
+    assert second.started_ms >= first.started_ms + first.latency_ms
+
+
+@pytest.mark.parametrize("failure", [EndpointAuthError("401"), EndpointResponseError("x"), EndpointError("404", status=404)])
+def test_what_will_not_pass_is_not_asked_again(failure: EndpointError) -> None:
+    """A wrong key, garbage and an unknown path stay what they are."""
+    cloud = FakeEndpoint(failure, "cloud")
+    assert Hybrid(FakeModel("local", **UNSURE), cloud, PATIENT).suggest("text").text == "local"
+    assert len(cloud.calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "requests"), [(408, 2), (409, 2), (429, 2), (500, 2), (503, 2), (400, 1), (401, 1), (404, 1), (422, 1)]
+)
+def test_statuses_that_are_asked_again(server: Any, status: int, requests: int) -> None:
+    """408, 409, 429 and 5xx, as everybody does; and the receipt keeps the status."""
+    server.answer({"error": {"message": "because"}}, status=status)
+    with CloudEndpoint(server.url, model="m") as cloud:
+        suggestion = Hybrid(FakeModel("local", **UNSURE), cloud, Policy(retries=1, deadline_ms=None)).suggest("text")
+    assert len(server.seen) == requests
+    assert [attempt.status for attempt in suggestion.receipt.attempts] == [status] * requests
+
+
+def test_an_answer_that_had_begun_is_not_asked_for_again(server: Any) -> None:
+    """After the first byte of an answer the request may have had its effect: no retry."""
+    server.break_off()
+    with CloudEndpoint(server.url, model="m") as cloud:
+        Hybrid(FakeModel("local", **UNSURE), cloud, PATIENT).suggest("text")
+    assert len(server.seen) == 1
+
+
+def test_retry_after_is_heeded(server: Any) -> None:
+    """The next request waits as long as the server asks, where the deadline allows it; else the local answer stands at once."""
+    server.answer({"error": {"message": "busy"}}, status=429, **{"Retry-After": "0.2"})
+    with CloudEndpoint(server.url, model="m") as cloud:
+        hybrid = Hybrid(FakeModel("local", **UNSURE), cloud, Policy(retries=1, deadline_ms=60_000, cache_size=0))
+        first, second = hybrid.suggest("text").receipt.attempts
+        assert second.started_ms - first.started_ms >= 200
+        hurried = hybrid.suggest("text", deadline_ms=150)
+    assert len(hurried.receipt.attempts) == 1
+    assert hurried.receipt.error == "EndpointRateLimitError"
+    assert hurried.receipt.total_ms < 10_000
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"retry-after": "3"}, 3.0),
+        ({"retry-after": "0.5"}, 0.5),
+        ({"retry-after-ms": "250", "retry-after": "9"}, 0.25),
+        ({"retry-after": "-5"}, 0.0),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "inf"}, None),
+        ({"retry-after": formatdate(0, usegmt=True)}, 0.0),
+        ({}, None),
+    ],
+)
+def test_reading_retry_after(headers: dict[str, str], expected: float | None) -> None:
+    """Seconds, milliseconds or a date; nonsense is no wish at all."""
+    assert retry_after_s(headers) == expected
+
+
+def test_a_date_is_as_far_as_it_is() -> None:
+    """A date of an hour ahead is an hour."""
+    found = retry_after_s({"retry-after": formatdate(time.time() + 3600, usegmt=True)})
+    assert found is not None
+    assert 3590 < found <= 3600
+
+
+def test_waits_grow_with_full_jitter() -> None:
+    """Each wait is anywhere from 0 to a bound that doubles up to the cap; a server's wish is never undercut."""
+    backoff, random = Backoff(base_s=0.1, cap_s=0.5), Random(0)
+    for retry, bound in enumerate([0.1, 0.2, 0.4, 0.5, 0.5]):
+        waits = [backoff.wait_s(retry, retry_after_s=None, random=random) for _ in range(500)]
+        assert 0 <= min(waits) < 0.1 * bound
+        assert 0.9 * bound < max(waits) <= bound
+    asked = [backoff.wait_s(0, retry_after_s=3, random=random) for _ in range(100)]
+    assert 3 <= min(asked) <= max(asked) <= 3.1
+
+
+def test_retries_are_paid_from_a_quota() -> None:
+    """Retries that fail empty the bucket; one that succeeds brings its token back, a first attempt a part of one."""
+    quota = RetryQuota(capacity=2, refund=0.5)
+    assert [quota.take() for _ in range(3)] == [True, True, False]
+    quota.succeeded(retry=False)
+    assert not quota.take()
+    quota.succeeded(retry=False)
+    assert quota.take()
+    quota.succeeded(retry=True)
+    assert quota.take()
+    for _ in range(50):
+        quota.succeeded(retry=True)
+    assert [quota.take() for _ in range(3)] == [True, True, False]
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_breaker_opens_probes_and_closes() -> None:
+    """Failures in a row open it; after its rest one probe goes through, and its success closes it."""
+    clock = Clock()
+    breaker = Breaker(failures=3, rest_s=10, clock=clock)
+    for _ in range(3):
+        assert breaker.admit() == 0
+        breaker.report(Verdict.ILL)
+    assert breaker.admit() == 10
+    clock.now = 10
+    assert breaker.admit() == 0
+    assert breaker.admit() > 0  # only one probe
+    breaker.report(Verdict.WELL)
+    assert [breaker.admit(), breaker.admit()] == [0, 0]
+
+
+def test_a_failed_probe_makes_the_rest_longer() -> None:
+    """Twice as long each time, up to a bound."""
+    clock = Clock()
+    breaker = Breaker(failures=1, rest_s=10, longest_rest_s=35, clock=clock)
+    breaker.admit()
+    breaker.report(Verdict.ILL)
+    for rest in (20, 35, 35):
+        clock.now += breaker.admit()
+        assert breaker.admit() == 0
+        breaker.report(Verdict.ILL)
+        assert breaker.admit() == rest
+
+
+def test_success_between_failures_keeps_a_breaker_closed() -> None:
+    """Only failures in a row count, and what says nothing of the endpoint counts for nothing."""
+    breaker = Breaker(failures=2)
+    for found in (Verdict.ILL, Verdict.WELL, Verdict.ILL, Verdict.UNKNOWN):
+        assert breaker.admit() == 0
+        breaker.report(found)
+    assert breaker.admit() == 0
+
+
+def test_a_probe_that_says_nothing_gives_its_place_back() -> None:
+    """A probe that was taken back lets the next one through."""
+    clock = Clock()
+    breaker = Breaker(failures=1, rest_s=1, clock=clock)
+    breaker.admit()
+    breaker.report(Verdict.ILL)
+    clock.now = 1
+    assert breaker.admit() == 0
+    breaker.report(Verdict.UNKNOWN)
+    assert breaker.admit() == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "found"),
+    [
+        (None, Verdict.WELL),
+        (EndpointTimeoutError("x"), Verdict.ILL),
+        (EndpointAuthError("x", status=401), Verdict.ILL),
+        (EndpointError("x", status=404, retryable=False), Verdict.UNKNOWN),
+        (EndpointError("x", status=409, retryable=True), Verdict.ILL),
+        (EndpointError("raised"), Verdict.ILL),
+        (EndpointWithheldError("x"), Verdict.UNKNOWN),
+        (EndpointOfflineError("x"), Verdict.UNKNOWN),
+    ],
+)
+def test_what_an_error_says_of_an_endpoint(error: EndpointError | None, found: Verdict) -> None:
+    """A request that is itself wrong, or never went out, says nothing."""
+    assert verdict(error) is found
+
+
+def test_an_endpoint_that_keeps_failing_is_left_alone() -> None:
+    """After failures in a row nothing is sent for a while, and the reason says so."""
+    cloud = FakeEndpoint(EndpointServerError("500"))
+    hybrid = Hybrid(FakeModel("local", **UNSURE), cloud, Policy(retries=0, cache_size=0))
+    suggestions = [hybrid.suggest("text") for _ in range(8)]
+    assert len(cloud.calls) == 5
+    assert {suggestion.text for suggestion in suggestions} == {"local"}
+    assert "is left alone for another" in suggestions[-1].reason
+    assert (suggestions[-1].receipt.error, suggestions[-1].receipt.sent) == ("EndpointWithheldError", None)
+    with pytest.raises(EndpointWithheldError):
+        hybrid.suggest("text", mode="only_cloud")
+
+
+def test_too_many_questions_at_once_are_refused() -> None:
+    """An endpoint that never returns cannot take threads without end."""
+    over = threading.Event()
+
+    class Deaf(FakeEndpoint):
+        def complete(self, prompt: str, **_: object) -> Completion:
+            over.wait(60)
+            return super().complete(prompt)
+
+    hybrid = Hybrid(FakeModel("local", **UNSURE), Deaf("late"), Policy(deadline_ms=20, mode="prefer_cloud", cache_size=0))
+    reasons = [hybrid.suggest("text").reason for _ in range(34)]
+    over.set()
+    assert "fewer than 32 questions under way" in reasons[-1]
+    assert "fewer than 32" not in reasons[30]
+
+
+def test_a_system_without_threads_loses_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no thread can be started nothing is sent, and the local answer stands."""
+
+    class NoThread:
+        def __init__(self, **_: object) -> None:
+            pass
+
+        def start(self) -> None:
+            raise RuntimeError("can't start new thread")
+
+    hybrid = Hybrid(FakeModel("local", **UNSURE), FakeEndpoint("cloud"), PATIENT)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading, "Thread", NoThread)
+        for _ in range(40):  # more than may be under way: no place is lost
+            suggestion = hybrid.suggest("text")
+            assert "found that the system has none left; nothing was sent" in suggestion.reason
+    assert hybrid.suggest("text").text == "cloud"
+
+
+def test_an_offline_machine_sends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a route out of the machine no connection is tried, and the reason says that it is offline."""
+    monkeypatch.setattr("pocketseq.cloud.is_offline", lambda: True)
+    with CloudEndpoint("https://llm.example.com/v1", model="m") as cloud:
+        suggestion = Hybrid(FakeModel("local", **UNSURE), cloud, PATIENT).suggest("text")
+    assert "found this machine offline" in suggestion.reason
+    assert (suggestion.text, suggestion.receipt.bytes_sent, suggestion.receipt.error) == ("local", 0, "EndpointOfflineError")
+
+
+def test_a_slow_answer_after_failures_is_given_up_at_the_deadline() -> None:
+    """Retries and waits are paid out of the one deadline."""
+    cloud = FakeEndpoint(EndpointServerError("500"), Reply("late", delay_s=60))
+    suggestion = Hybrid(FakeModel("local", **UNSURE), cloud, Policy(deadline_ms=300), random=Random(1)).suggest("text")
+    assert suggestion.text == "local"
+    assert [attempt.error for attempt in suggestion.receipt.attempts] == ["EndpointServerError", "EndpointTimeoutError"]
+    assert cloud.calls[1].deadline_s is not None
+    assert cloud.calls[1].deadline_s < 0.3

@@ -1,0 +1,143 @@
+"""Audits and feedback: whether the promise still holds, and what users make of suggestions."""
+
+from __future__ import annotations
+
+import logging
+from random import Random
+from typing import Any
+
+import pytest
+
+from pocketseq.errors import EndpointServerError, PolicyError
+from pocketseq.hybrid import Acceptance, Drift, Hybrid
+from pocketseq.policy import Policy
+from pocketseq.testing import FakeEndpoint, FakeModel
+
+SURE = {"confidence": 0.9, "threshold": 0.8}
+UNSURE = {"confidence": 0.3, "threshold": 0.8}
+
+
+def run(drift: Drift, rate: float, audits: int, random: Random) -> Drift:
+    for _ in range(audits):
+        drift = drift.after(differs=random.random() < rate)
+        if drift.alarmed:
+            break
+    return drift
+
+
+def test_false_alarms_keep_their_rate() -> None:
+    """While the promise just holds, at most a share delta of the tests ever raises the alarm, looked at after each audit."""
+    random = Random(0)
+    alarms = sum(run(Drift(risk=0.1, delta=0.05), 0.1, 1000, random).alarmed for _ in range(200))
+    assert alarms <= 16  # 10 would be expected at the worst; more than 16 of 200 has probability 1.5%
+
+
+@pytest.mark.parametrize(("rate", "within"), [(0.2, 400), (0.3, 150), (0.6, 40)])
+def test_a_broken_promise_is_found(rate: float, within: int) -> None:
+    """The more is wrong, the sooner."""
+    random = Random(1)
+    found = [run(Drift(risk=0.1, delta=0.05), rate, 2000, random) for _ in range(50)]
+    assert all(drift.alarmed for drift in found)
+    assert sorted(drift.audits for drift in found)[25] <= within
+
+
+def test_the_capital_by_hand() -> None:
+    """One difference multiplies each stake's capital by 1 + stake/risk·(1 − risk); the evidence is their mean."""
+    stakes = (0.02, 0.05, 0.1, 0.2, 0.4, 0.7)
+    drift = Drift(risk=0.25, delta=0.05).after(differs=True)
+    assert drift.evidence == pytest.approx(sum(1 + stake / 0.25 * 0.75 for stake in stakes) / 6)
+    after = drift.after(differs=False)
+    assert (after.audits, after.differing, after.evidence) == (2, 1, drift.evidence)
+
+
+def audited(model: FakeModel, cloud: FakeEndpoint, share: float = 1.0, **more: Any) -> Hybrid:
+    return Hybrid(model, cloud, Policy(audit=share, cache_size=0), random=Random(0), **more)
+
+
+def settle(hybrid: Hybrid, audits: int) -> Drift:
+    """Wait for audits to be counted: they run beside the calls."""
+    import time
+
+    until = time.monotonic() + 30
+    while hybrid.drift.audits < audits and time.monotonic() < until:
+        time.sleep(0.001)
+    return hybrid.drift
+
+
+def test_confident_answers_are_audited() -> None:
+    """The local answer is served at once; the receipt says that, and what, also leaves for an audit."""
+    cloud = FakeEndpoint("local")
+    suggestion = (hybrid := audited(FakeModel("local", **SURE), cloud)).suggest("some text")
+    receipt = suggestion.receipt
+    assert (suggestion.source, receipt.audited, receipt.sent, receipt.endpoint) == ("local", True, "some text", cloud.url)
+    drift = settle(hybrid, 1)
+    assert (drift.audits, drift.differing) == (1, 0)
+
+
+def test_audits_are_redacted() -> None:
+    """What leaves for an audit goes through the same filters."""
+    cloud = FakeEndpoint("local")
+    receipt = (hybrid := audited(FakeModel("local", **SURE), cloud)).suggest("x@example.org").receipt
+    settle(hybrid, 1)
+    assert (cloud.calls[0].prompt, receipt.sent) == ("<EMAIL_1>", "<EMAIL_1>")
+    assert [item.kind for item in receipt.redacted] == ["email"]
+
+
+def test_only_a_share_is_audited() -> None:
+    """By chance, as large as the policy says; none unless it says so."""
+    cloud = FakeEndpoint("local")
+    hybrid = audited(FakeModel("local", **SURE), cloud, share=0.2)
+    sent = sum(hybrid.suggest(f"text {number}").receipt.audited for number in range(300))
+    assert 30 <= sent <= 90
+    assert not any(Hybrid(FakeModel("local", **SURE), cloud).suggest(f"{number}").receipt.audited for number in range(50))
+
+
+@pytest.mark.parametrize("mode", ["only_local", "prefer_cloud", "only_cloud"])
+def test_other_answers_are_not_audited(mode: Any) -> None:
+    """Only an answer that was served for its confidence says anything of the promise; only_local never sends."""
+    cloud = FakeEndpoint("cloud")
+    assert not audited(FakeModel("local", **SURE), cloud).suggest("text", mode=mode).receipt.audited
+    assert not audited(FakeModel("local", **UNSURE), cloud).suggest("text").receipt.audited
+
+
+def test_an_alarm_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """When differences are too many for the promise a warning says so, without any text."""
+    hybrid = audited(FakeModel("local", **SURE), FakeEndpoint("other"))
+    with caplog.at_level(logging.WARNING):
+        for number in range(20):
+            hybrid.suggest(f"text {number}")
+            settle(hybrid, number + 1)
+    assert hybrid.drift.alarmed
+    assert len(caplog.records) == 1
+    assert "the promised risk looks broken; calibrate again" in caplog.text
+    assert "text" not in caplog.text
+
+
+def test_an_audit_that_fails_says_nothing() -> None:
+    """A cloud that does not answer is no difference."""
+    cloud = FakeEndpoint(EndpointServerError("x", retryable=False), "local")
+    hybrid = audited(FakeModel("local", **SURE), cloud)
+    hybrid.suggest("one")
+    hybrid.suggest("two")
+    assert settle(hybrid, 1).differing == 0
+
+
+def test_nothing_to_audit_without_a_promise() -> None:
+    """A model without a calibration promises nothing: the policy is refused where the hybrid is made."""
+    with pytest.raises(PolicyError, match="audit: expected a model whose calibration promises a risk, found none"):
+        audited(FakeModel("local"), FakeEndpoint("cloud"))
+
+
+def test_feedback_is_counted_by_source() -> None:
+    """What the application tells of suggestions adds up to acceptance."""
+    hybrid = Hybrid(FakeModel("local", **UNSURE), FakeEndpoint("cloud"))
+    assert hybrid.acceptance() == Acceptance()
+    assert hybrid.acceptance().rate is None
+    cloud, local = hybrid.suggest("text"), hybrid.suggest("text", mode="only_local")
+    hybrid.accepted(cloud)
+    hybrid.edited(cloud)
+    hybrid.dismissed(cloud)
+    hybrid.accepted(local)
+    assert hybrid.acceptance("cloud") == Acceptance(accepted=1, edited=1, dismissed=1)
+    assert hybrid.acceptance("cloud").rate == pytest.approx(2 / 3)
+    assert hybrid.acceptance().rate == pytest.approx(3 / 4)
