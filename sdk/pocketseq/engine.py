@@ -270,4 +270,7 @@ class Engine:
 
 
 def _halt(rows: Sequence[int], jobs: Sequence[Job]) -> Halt | None:
-    return (lambda row: jobs[row].halted()) if any(jobs[row].can_halt for row in rows) else None
+    for row in rows:
+        if jobs[row].can_halt:
+            return lambda row: jobs[row].halted()
+    return None

@@ -106,7 +106,8 @@ class Template:
         for name, text in given.items():
             if not isinstance(text, str):
                 raise InputError(f"field {name!r}: expected a string, found {type(text).__name__}")
-            check_text(f"field {name!r}", text)
+            if not text.isascii():
+                check_text(f"field {name!r}", text)
         if not given.get(self.primary, "").strip():
             raise InputError(f"expected text in the field {self.primary!r}, found none")
         return {name: given.get(name, "") for name in names}

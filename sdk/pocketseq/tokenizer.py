@@ -117,7 +117,7 @@ class TextTokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of token ids, special tokens left out."""
-        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True)) if ids else ""
 
     def pieces(self, ids: Sequence[int]) -> Iterator[str]:
         """Vocabulary entries of token ids, for people who want to see the tokens."""

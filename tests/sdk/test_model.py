@@ -41,6 +41,8 @@ def test_an_answer_carries_all_that_is_known(model: PocketModel) -> None:
     """Tokens with their log-probabilities, the confidence they give, the reason of the end, and where the time went."""
     result = model.generate("for i in rnage(10)")
     assert len(result.tokens) == len(result.token_logprobs) > 0
+    assert {type(token) for token in result.tokens} == {int}
+    assert {type(logprob) for logprob in result.token_logprobs} == {float}
     assert result.confidence == confidence(result.token_logprobs)
     assert result.finish_reason == ("stop" if result.tokens[-1] == model.manifest.geometry.end_id else "length")
     assert result.truncated == ()
