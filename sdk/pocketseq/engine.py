@@ -194,8 +194,8 @@ class Engine:
 
     def _encode(self, inputs: Sequence[EncodedInput]) -> Any:
         if len(inputs) == 1:
-            ids = np.array([inputs[0].ids], dtype=np.int64)
-            return self.runtime.encode(ids, np.ones_like(ids))
+            ids = np.array(inputs[0].ids, dtype=np.int64)[None]
+            return self.runtime.encode(ids, np.ones(ids.shape, dtype=np.int64))
         longest = max(len(encoded.ids) for encoded in inputs)
         ids = np.full((len(inputs), longest), self.manifest.geometry.pad_id, dtype=np.int64)
         mask = np.zeros((len(inputs), longest), dtype=np.int64)
