@@ -122,7 +122,9 @@ def test_alternatives_are_the_likeliest_of_the_raw_distribution(pair: Pair) -> N
     """Best first, at every place, with their log-probabilities."""
     theirs = pair.theirs(num_beams=1, do_sample=False)
     memory = pair.runtime.encode(pair.ids, pair.mask)
-    steps = greedy(pair.runtime, memory, rows=ROWS, prompt=[pair.start], end_id=pair.end, max_new_tokens=LIMIT, alternatives=5)
+    steps = emissions(
+        pair.runtime, memory, rows=ROWS, prompt=[pair.start], end_id=pair.end, max_new_tokens=LIMIT, choose=best, alternatives=5
+    )
     found = collect(steps)
     values, ids = torch.stack(theirs.logits, dim=1).log_softmax(-1).topk(5)
     for row in ROWS:
