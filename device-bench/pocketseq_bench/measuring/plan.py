@@ -63,13 +63,14 @@ class Plan:
         inputs = inputs or default_inputs(manifest.task)
         order = list(range(len(inputs.rows)))
         random.Random(0).shuffle(order)
-        pinnings = {threads: choose_cores(threads) for threads in dict.fromkeys(settings.threads)}
+        # All on the same processors: on a busy machine it matters more which these are than what runs there.
+        pinning = choose_cores(max(settings.threads))
         return cls(
             source=str(source),
             bundle=bundle_card(manifest),
             primary=manifest.template.primary,
             configurations=tuple(
-                Configuration(variant, threads, pinning) for threads, pinning in pinnings.items() for variant in variants
+                Configuration(variant, threads, pinning) for threads in dict.fromkeys(settings.threads) for variant in variants
             ),
             inputs=inputs,
             order=tuple(order),
