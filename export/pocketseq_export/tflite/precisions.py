@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Collection, Mapping
+import warnings
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from typing import Any, Final
 
 SMALLEST: Final = 1024
@@ -51,8 +55,6 @@ def quantized(content: bytes, precision: Precision, *, operations: Collection[st
         operations: Names of the operations to quantize.
         kept: Names of those among them whose weights stay at 16 bits.
     """
-    from ai_edge_quantizer import quantizer
-
     rules = [(precision, sorted(set(operations) - set(kept)))]
     if kept:
         rules.append((Precision(bits=16, integer=False), sorted(kept)))
@@ -66,6 +68,21 @@ def quantized(content: bytes, precision: Precision, *, operations: Collection[st
         for rule, names in rules
         for operation in ("FULLY_CONNECTED", "EMBEDDING_LOOKUP")
     ]
-    work = quantizer.Quantizer(bytearray(content), recipe)
-    found = work.quantize(enable_progress_bar=False, enable_progress_report=False)
+    with quiet():
+        from ai_edge_quantizer import quantizer
+
+        found = quantizer.Quantizer(bytearray(content), recipe).quantize(enable_progress_bar=False, enable_progress_report=False)
     return bytes(found.quantized_model)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the converter and the quantizer from telling the user's terminal each of their steps, and of each other's old habits."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with redirect_stdout(StringIO()), redirect_stderr(StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

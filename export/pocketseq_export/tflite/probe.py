@@ -14,7 +14,7 @@ from pocketseq.runtimes.litert_program import PROBE_IDS, PROBE_LOGPROBS, PROBE_P
 from pocketseq_export.tflite.flatbuffer import add_constant
 
 TOKENS: Final = 24
-"""Of the question: fewer than the shortest source that a program takes."""
+"""Of the question."""
 
 
 def add_probe(program: Any, content: bytes, *, vocab_size: int) -> None:
@@ -25,8 +25,9 @@ def add_probe(program: Any, content: bytes, *, vocab_size: int) -> None:
         content: The same program, serialized.
         vocab_size: Tokens that a source may hold.
     """
-    ids = np.random.default_rng(0).integers(0, vocab_size, TOKENS)
-    pooled, logprobs = LiteRtProgram(content).ask(ids.astype(np.int32))
-    add_constant(program, PROBE_IDS, ids.astype(np.int32))
+    asked = LiteRtProgram(content)
+    ids = np.random.default_rng(0).integers(0, vocab_size, min(TOKENS, asked.lengths[-1])).astype(np.int32)
+    pooled, logprobs = asked.ask(ids)
+    add_constant(program, PROBE_IDS, ids)
     add_constant(program, PROBE_POOLED, pooled)
     add_constant(program, PROBE_LOGPROBS, logprobs[probed(len(logprobs))])

@@ -13,16 +13,16 @@ import numpy as np
 from torch import Tensor
 
 from pocketseq.errors import CheckpointError
-from pocketseq_export.graphs import EncoderDecoder
+from pocketseq_export.graphs import EncoderDecoder, Reach
 from pocketseq_export.tflite.flatbuffer import read_program, write_program
-from pocketseq_export.tflite.precisions import PRECISIONS, quantized
+from pocketseq_export.tflite.precisions import PRECISIONS, quantized, quiet
 from pocketseq_export.tflite.probe import add_probe
 from pocketseq_export.tflite.signatures import EncodeProgram, StepProgram, encode_inputs, step_inputs
 
-SOURCE_TOKENS: Final = (32, 64, 128, 256)
-"""Lengths of a source, padded to the next: shapes are fixed, and a short source shall not pay for a long one."""
-TARGET_TOKENS: Final = 128
-"""Longest answer: a cache of fixed size, all of which every step reads."""
+SHORTEST: Final = 32
+"""Tokens of the shortest signature of the encoder."""
+ROUNDED: Final = 16
+"""Lengths are multiples of this, which suits vectors."""
 LARGEST_BYTES: Final = 1_900_000_000
 """A program is read with offsets of 31 bits."""
 
@@ -68,17 +68,19 @@ def write_programs(model: EncoderDecoder, directory: Path, *, precision: str, ke
 
 def converted(model: EncoderDecoder) -> bytes:
     """The program at full precision, as the converter writes it."""
-    import litert_torch
+    reach = Reach(*(-(-length // ROUNDED) * ROUNDED for length in (model.reach.source, model.reach.target)))
+    reach = reach.within(model.spec.max_positions)
+    lengths = source_lengths(reach.source)
+    step = StepProgram(model, target=reach.target).eval()
+    inputs = dict(step_inputs(model.spec, source=reach.source, target=reach.target))
+    with quiet():
+        import litert_torch
 
-    lengths = source_lengths(model)
-    step = StepProgram(model, target=target_tokens(model)).eval()
-    inputs = dict(step_inputs(model.spec, source=lengths[-1], target=target_tokens(model)))
-    converter = litert_torch.signature("step", step, sample_kwargs=inputs)  # the first is the one that runs without copies
-    for length in lengths:
-        converter = converter.signature(
-            f"encode_{length}", EncodeProgram(model, length).eval(), sample_kwargs=dict(encode_inputs(length))
-        )
-    return bytes(converter.convert().model_content())
+        converter = litert_torch.signature("step", step, sample_kwargs=inputs)  # the first is the one that runs without copies
+        for length in lengths:
+            encode = EncodeProgram(model, length).eval()
+            converter = converter.signature(f"encode_{length}", encode, sample_kwargs=dict(encode_inputs(length)))
+        return bytes(converter.convert().model_content())
 
 
 def name_operations(program: Any, model: EncoderDecoder) -> Mapping[str, frozenset[str]]:
@@ -112,15 +114,14 @@ def name_operations(program: Any, model: EncoderDecoder) -> Mapping[str, frozens
     return named
 
 
-def source_lengths(model: EncoderDecoder) -> tuple[int, ...]:
-    """Lengths that a source is padded to, as far as the model's positions reach."""
-    longest = min(model.spec.max_positions or SOURCE_TOKENS[-1], SOURCE_TOKENS[-1])
-    return (*(length for length in SOURCE_TOKENS if length < longest), longest)
-
-
-def target_tokens(model: EncoderDecoder) -> int:
-    """Longest answer, as far as the model's positions reach."""
-    return min(model.spec.max_positions or TARGET_TOKENS, TARGET_TOKENS)
+def source_lengths(longest: int) -> tuple[int, ...]:
+    """Lengths that a source is padded to: doubled from one to the next, so that a short source does not pay for a long one; a
+    doubling that would come within a third of the longest is left out.
+    """
+    lengths = [SHORTEST]
+    while 2 * lengths[-1] * 4 <= 3 * longest:
+        lengths.append(2 * lengths[-1])
+    return (*(length for length in lengths if length < longest), longest)
 
 
 def _fingerprint(weight: Tensor) -> bytes:

@@ -86,7 +86,8 @@ class LiteRtProgram:
             self._logprobs, self._new = outputs["logprobs"]["index"], outputs["new"]["index"]
         except KeyError as error:
             raise BundleFormatError(
-                f"{self._name}: expected the contract's inputs and outputs of 'step', found none named {error}; export the bundle again"
+                f"{self._name}: expected 'step' to have the contract's inputs and outputs, found none named {error}; "
+                "export the bundle again"
             ) from None
         heads, self.target_tokens, head_dim = inputs["self_0"]["shape"][1:].tolist()
         self.geometry = (len(parts) // 2, heads, head_dim, int(outputs["logprobs"]["shape"][-1]))
