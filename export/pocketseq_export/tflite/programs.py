@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
-import numpy as np
 from torch import Tensor
 
 from pocketseq.errors import CheckpointError
@@ -125,4 +124,4 @@ def source_lengths(longest: int) -> tuple[int, ...]:
 
 
 def _fingerprint(weight: Tensor) -> bytes:
-    return sha256(np.ascontiguousarray(weight.detach().numpy())).digest()
+    return sha256(weight.detach().contiguous().numpy().tobytes()).digest()

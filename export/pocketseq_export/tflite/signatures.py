@@ -10,6 +10,7 @@ from copy import deepcopy
 from typing import Final
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pocketseq_export.graphs import EncoderDecoder, GraphSpec, KeyValue
@@ -151,7 +152,8 @@ class PastBias(nn.Module):
         distances = torch.arange(-target, target)
         table = torch.zeros(2 * target, 1) if bias is None else by_distance(bias, distances)
         table[distances >= 0] = MASKED
-        self.table = nn.Embedding.from_pretrained(table)
+        self.table: Tensor
+        self.register_buffer("table", table, persistent=False)
         own = torch.zeros(1, 1) if bias is None else by_distance(bias, torch.zeros(1, dtype=torch.long))
         self.own: Tensor
         self.register_buffer("own", own.reshape(1, -1, 1, 1), persistent=False)
@@ -160,7 +162,7 @@ class PastBias(nn.Module):
 
     def forward(self, position: Tensor) -> tuple[Tensor, Tensor]:
         """Position int32 [1] → [1, heads, 1, target] and [1, heads, 1, 1]; one head stands for all where positions are a table."""
-        past: Tensor = self.table(self.columns - position)
+        past = F.embedding(self.columns - position, self.table)
         return past.t()[None, :, None, :], self.own
 
 
