@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pocketseq.checkpoint import CheckpointCard
 from pocketseq.errors import CheckpointError
-from pocketseq.template import MARK_TOKENS
+from pocketseq.marks import MARK_TOKENS
 from pocketseq_export.graphs import EncoderDecoder, Reach, author
 from pocketseq_export.graphs.families import NEVER, banned_tokens, family_of
 
