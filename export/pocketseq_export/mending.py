@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Final
 
 from pocketseq.bundle import Bundle, open_bundle, write_manifest
-from pocketseq_export.graphs import author
 from pocketseq_export.judging import Judge, Judged
 from pocketseq_export.packing import write_variant
 from pocketseq_export.sensitivity import ROUNDINGS, Teaching, rank_layers
@@ -32,7 +31,7 @@ def mended(judge: Judge, bundle: Bundle, broken: Judged, folder: Path) -> Judged
     rounding = ROUNDINGS.get(broken.variant.precision)
     if rounding is None:
         return None
-    model, prompt = author(judge.reference.model), judge.reference.special.prompt
+    model, prompt = judge.reference.author(), judge.reference.special.prompt
     teachings = [Teaching(tuple(each.encoded.ids), (*prompt, *each.tokens[:-1])) for each in judge.questions[:TAUGHT]]
     ranked = rank_layers(model, teachings, rounding)
     count = 1

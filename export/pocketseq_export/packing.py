@@ -59,12 +59,11 @@ def export_checkpoint(
         MissingExtraError: a runtime's libraries are not installed.
     """
     wanted = wanted_variants(runtimes, precisions)
-    from pocketseq_export.graphs import author
     from pocketseq_export.reference import Reference
     from pocketseq_export.tokenizer import write_tokenizer
 
     reference = Reference.load(checkpoint)
-    model = author(reference.model)
+    model = reference.author()
     with replacing(bundle) as directory:
         tokenizer = write_tokenizer(checkpoint, directory / "tokenizer.json")
         _check_fit(checkpoint, tokenizer, reference.card.template, model.spec)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pocketseq.errors import CheckpointError
 from pocketseq_export.graphs.bart import bart_spec, bart_weights
-from pocketseq_export.graphs.model import EncoderDecoder
+from pocketseq_export.graphs.model import EncoderDecoder, Reach
 from pocketseq_export.graphs.spec import GraphSpec
 from pocketseq_export.graphs.t5 import t5_spec, t5_weights
 
@@ -62,11 +62,12 @@ def banned_tokens(generation: Any) -> list[int]:
     return [ids[0] for ids in generation.bad_words_ids or [] if len(ids) == 1]
 
 
-def author(model: Any) -> EncoderDecoder:
+def author(model: Any, reach: Reach | None = None) -> EncoderDecoder:
     """Write a Hugging Face encoder-decoder anew as the one graph from which programs are made.
 
     Args:
         model: A ``…ForConditionalGeneration`` or ``MarianMTModel`` of a supported family; it is left as it is.
+        reach: Longest sequences, for programs of fixed shapes; None takes a common one.
 
     Returns:
         The same function, in evaluation mode, float32, sharing no weight with the original.
@@ -85,7 +86,7 @@ def author(model: Any) -> EncoderDecoder:
         bias[..., banned] = NEVER
         weights["final_logits_bias"] = bias
     spec = family.spec(model.config, weights)
-    graph = EncoderDecoder(spec)
+    graph = EncoderDecoder(spec, reach)
     with torch.no_grad():
         graph.load_state_dict(family.weights(spec, weights))
     return graph.eval().requires_grad_(requires_grad=False)

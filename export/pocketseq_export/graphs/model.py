@@ -33,12 +33,29 @@ class Stepped:
     """Keys and values of the chunk's tokens, for each decoder layer."""
 
 
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Longest sequences of which programs of fixed shapes must be capable; others take what the positions allow."""
+
+    source: int = 256
+    """Tokens of a source."""
+    target: int = 128
+    """Tokens of an answer, start token included."""
+
+    def within(self, positions: int | None) -> Reach:
+        """The same, but no further than a table of positions."""
+        if positions is None:
+            return self
+        return Reach(min(self.source, positions), min(self.target, positions))
+
+
 class EncoderDecoder(nn.Module):
     """A compact encoder-decoder selected by a spec; it holds the weights from which every program is written."""
 
-    def __init__(self, spec: GraphSpec) -> None:
+    def __init__(self, spec: GraphSpec, reach: Reach | None = None) -> None:
         super().__init__()
         self.spec = spec
+        self.reach = (reach or Reach()).within(spec.max_positions)
         tokens = nn.Embedding(spec.source_vocab_size, spec.d_model)
         self.encoder = Encoder(spec, tokens)
         self.decoder = Decoder(spec, tokens if spec.shared_embedding else nn.Embedding(spec.vocab_size, spec.d_model))

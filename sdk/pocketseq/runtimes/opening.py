@@ -35,8 +35,15 @@ def _open_onnx(files: Mapping[str, Path], geometry: Geometry, threads: int) -> A
     return OnnxRuntime(files, geometry, threads=threads)
 
 
+def _open_litert(files: Mapping[str, Path], geometry: Geometry, threads: int) -> AnyRuntime:
+    from pocketseq.runtimes.litert import LiteRtRuntime
+
+    return LiteRtRuntime(files, geometry, threads=threads)
+
+
 LIBRARIES: Final[Mapping[str, Library]] = {
     "onnx": Library(("onnxruntime",), "pip install onnxruntime", _open_onnx),
+    "tflite": Library(("ai_edge_litert", "tflite_runtime"), 'pip install "pocketseq[litert]"', _open_litert),
 }
 """By the runtime's name in a manifest."""
 
