@@ -13,7 +13,7 @@ from pocketseq import Example, PocketModel
 from pocketseq.errors import DataError, PocketSeqError
 from pocketseq_bench.rivals import compare, comparison, write_table
 from pocketseq_bench.rivals.comparison import Task
-from pocketseq_bench.rivals.contenders import CTRANSLATE2, OURS, Worker
+from pocketseq_bench.rivals.contenders import CTRANSLATE2, OURS, Contender, Worker
 
 TEXTS = ("for i in range(10):", "return self._value + 1", "naïve café")
 TASKS = (Task("greedy", rows=3), Task("forced", rows=2, tokens=9), Task("beam 2", rows=2, beam=2), Task("batch", rows=3, batch=3))
@@ -56,6 +56,16 @@ def test_who_is_left_out_is_said(found: dict[str, Any]) -> None:
     """With the reason, in the result and in the table."""
     assert 'pip install "pocketseq[rivals]"' in found["excluded"]["ctranslate2"]
     assert "left out: optimum-onnx: does not install" in write_table(found)
+
+
+def test_who_cannot_read_the_checkpoint_is_left_out(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what its converter said; the others are compared."""
+    unable = replace(CTRANSLATE2, modules=("ctranslate2",))
+    monkeypatch.setattr(Contender, "missing", ())
+    monkeypatch.setattr(comparison, "CONTENDERS", (OURS, unable))
+    found = compare(tmp_path, bundle, examples(*TEXTS), directory=tmp_path, rounds=1, tasks=TASKS[:1])
+    assert "expected a checkpoint that ctranslate2 converts, found: " in found["excluded"]["ctranslate2"]
+    assert list(found["tasks"][0]["runs"]) == [OURS.name]
 
 
 def test_a_table_quotes_no_time_of_other_answers() -> None:

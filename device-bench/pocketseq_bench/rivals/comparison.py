@@ -93,8 +93,12 @@ def compare(
     settings = _settings(manifest, checkpoint, bundle, directory, threads)
     if any("ctranslate2" in contender.modules for contender in present):
         progress("converting the checkpoint for ctranslate2")
-        for kind, converted in settings["converted"].items():
-            _convert(checkpoint, converted, kind)
+        try:
+            for kind, converted in settings["converted"].items():
+                _convert(checkpoint, converted, kind)
+        except PocketSeqError as error:  # its converter follows transformers at a distance
+            excluded |= {contender.name: str(error) for contender in present if "ctranslate2" in contender.modules}
+            present = [contender for contender in present if contender.name not in excluded]
     timed = [contender for contender in present if contender is not CTRANSLATE2_GUIDE]
     with ExitStack() as stack:
         workers = [stack.enter_context(Worker(contender, settings)) for contender in timed]
@@ -154,7 +158,7 @@ def _convert(checkpoint: Path, directory: str, kind: str) -> None:
     command = [sys.executable, str(WORKERS / "convert.py"), str(checkpoint), directory, kind]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode != 0:
-        raise PocketSeqError(f"{checkpoint}: expected a checkpoint that ctranslate2 converts, found: {done.stderr[-800:]}")
+        raise PocketSeqError(f"{checkpoint}: expected a checkpoint that ctranslate2 converts, found: {done.stderr.strip()[-200:]}")
 
 
 def _measure(
