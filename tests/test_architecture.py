@@ -86,7 +86,9 @@ def test_constraints_pin_what_is_declared() -> None:
     assert pins == sorted(set(pins))
     extras = PROJECT["project"]["optional-dependencies"]
     wanted = PROJECT["project"]["dependencies"] + [
-        line for extra in ("distill", "onnx", "calibrate", "cloud", "privacy", "telemetry", "bench", "test") for line in extras[extra]
+        line
+        for extra in ("distill", "onnx", "calibrate", "cloud", "privacy", "telemetry", "bench", "test")
+        for line in extras[extra]
     ]
     assert {re.match(r"[\w.-]+", line).group() for line in wanted} <= set(pins)  # type: ignore[union-attr]
 
