@@ -18,7 +18,7 @@ from pocketseq.pipeline import Recipe, find_stages, packaged_recipes
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PACKAGES = [ROOT / path for path in PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]]
-HEAVY = ("torch", "transformers", "datasets", "accelerate", "onnx", "openai", "psutil")
+HEAVY = ("sklearn", "torch", "transformers", "datasets", "accelerate", "onnx", "openai", "psutil")
 
 
 def heavy_after(code: str) -> list[str]:
@@ -86,7 +86,9 @@ def test_constraints_pin_what_is_declared() -> None:
     assert pins == sorted(set(pins))
     extras = PROJECT["project"]["optional-dependencies"]
     wanted = PROJECT["project"]["dependencies"] + [
-        line for extra in ("distill", "onnx", "cloud", "privacy", "telemetry", "bench", "test") for line in extras[extra]
+        line
+        for extra in ("distill", "onnx", "calibrate", "cloud", "privacy", "telemetry", "bench", "test")
+        for line in extras[extra]
     ]
     assert {re.match(r"[\w.-]+", line).group() for line in wanted} <= set(pins)  # type: ignore[union-attr]
 

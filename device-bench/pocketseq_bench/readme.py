@@ -18,11 +18,11 @@ from pocketseq.errors import DataError
 from pocketseq.files import write_json, writing
 from pocketseq.pipeline import Recipe
 from pocketseq.records import plain, read_record
+from pocketseq.report.figures import decimal, megabytes, millions, milliseconds, share
 from pocketseq_bench.document import BenchDocument, read_document, write_document
 from pocketseq_bench.replay.document import ReplayDocument, read_replay
 from pocketseq_bench.report import Findings, read_findings
 from pocketseq_bench.report.bench_table import HEADINGS, cells, markdown_table
-from pocketseq_bench.report.figures import decimal, megabytes, millions, milliseconds, share
 from pocketseq_bench.report.files import write_bench_reports
 from pocketseq_bench.report.replay_report import replay_markdown, write_replay_reports
 

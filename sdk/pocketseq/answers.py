@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from pocketseq.confidence import confidence
+from pocketseq.confidence import Evidence, Scorer, confidence
 from pocketseq.decoding import Decoded, FinishReason, first_stop
 from pocketseq.job import Job, milliseconds
 from pocketseq.plan import Plan
@@ -22,25 +22,29 @@ class Answers:
 
     template: Template
     tokenizer: TextTokenizer
-    scorer: str
-    """Name of the confidence scorer."""
+    scorer: Scorer
+    """Turns evidence into a confidence."""
     plan: Plan
     encode_ms: float = 0.0
     decode_ms: float = 0.0
 
-    def result(self, job: Job, found: Sequence[Decoded], pooled: Floats | None = None) -> Result:
+    def result(self, job: Job, found: Sequence[Decoded], pooled: Floats | None = None, *, gate: float | None = None) -> Result:
         """The result of one input.
 
         Args:
             job: The input.
             found: Its answers, the best first; without beams one.
             pooled: Mean of the encoder's last states, float32 [d_model], where it was asked for.
+            gate: Log-odds of the gate, where there is one.
         """
         answer, beams = found[0], self.plan.request.beams
-        hypotheses = () if beams is None else tuple(self._hypothesis(job, one) for one in found[: beams.answers])
+        evidence = _evidence(job, answer, gate)
+        if len(found) > 1:
+            evidence = replace(evidence, rival=math.fsum(found[1].logprobs))
+        hypotheses = () if beams is None else tuple(self._hypothesis(job, one, gate) for one in found[: beams.answers])
         return Result(
             text=hypotheses[0].text if hypotheses else self._text(job.encoded, answer),
-            confidence=confidence(answer.logprobs, self.scorer),
+            confidence=confidence(evidence, self.scorer),
             tokens=answer.ids,
             token_logprobs=answer.logprobs,
             finish_reason=answer.finish_reason,
@@ -54,27 +58,28 @@ class Answers:
             hypotheses=hypotheses,
             token_alternatives=answer.alternatives,
             pooled=None if pooled is None else tuple(pooled.tolist()),
+            evidence=evidence,
         )
 
     def empty(self, job: Job, reason: FinishReason) -> Result:
         """The result of an input that must end before it was begun."""
         return self.result(job, [Decoded((), (), reason, score=0.0)])
 
-    def score(self, given: Decoded) -> Score:
-        """What the model thinks of an answer that it was given."""
+    def score(self, job: Job, given: Decoded, *, gate: float | None = None) -> Score:
+        """What the model thinks of an answer that it was given; arguments as ``result``."""
         return Score(
             logprob=math.fsum(given.logprobs),
-            confidence=confidence(given.logprobs, self.scorer),
+            confidence=confidence(_evidence(job, given, gate), self.scorer),
             tokens=given.ids,
             token_logprobs=given.logprobs,
             token_alternatives=given.alternatives,
         )
 
-    def _hypothesis(self, job: Job, answer: Decoded) -> Hypothesis:
+    def _hypothesis(self, job: Job, answer: Decoded, gate: float | None) -> Hypothesis:
         return Hypothesis(
             text=self._text(job.encoded, answer),
             score=answer.score or 0.0,
-            confidence=confidence(answer.logprobs, self.scorer),
+            confidence=confidence(_evidence(job, answer, gate), self.scorer),
             tokens=answer.ids,
             token_logprobs=answer.logprobs,
             finish_reason=answer.finish_reason,
@@ -84,3 +89,16 @@ class Answers:
         ids = answer.ids[:-1] if answer.finish_reason == "stop" else answer.ids
         text = self.template.decode(self.tokenizer, (*self.plan.prefix, *ids), encoded)
         return text[: first_stop(text, self.plan.constraints.stop)]
+
+
+def _evidence(job: Job, answer: Decoded, gate: float | None) -> Evidence:
+    return Evidence(
+        logprobs=answer.logprobs,
+        tokens=answer.ids,
+        entropies=tuple(entropy for entropy, _ in answer.spread),
+        gaps=tuple(gap for _, gap in answer.spread),
+        finished=answer.finish_reason in ("stop", "stop_string"),
+        input_tokens=len(job.encoded.ids),
+        truncated=bool(job.encoded.truncated),
+        gate=gate,
+    )

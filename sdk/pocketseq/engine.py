@@ -11,6 +11,7 @@ import numpy as np
 
 from pocketseq.answers import Answers
 from pocketseq.characters import check_text
+from pocketseq.confidence import Scoring, sigmoid
 from pocketseq.decoding import (
     STRIDE,
     CopyDraft,
@@ -53,8 +54,8 @@ class Engine:
     """Template and geometry."""
     tokenizer: TextTokenizer
     runtime: AnyRuntime
-    scorer: str
-    """Name of the confidence scorer."""
+    scoring: Scoring
+    """How answers and inputs are judged."""
     _vocabulary: Vocabulary | None = field(default=None, init=False)
     _plain: Plan | None = field(default=None, init=False)
 
@@ -113,7 +114,7 @@ class Engine:
         for first in range(0, len(order), _BATCH):
             rows = order[first : first + _BATCH]
             halted = {row: reason for row in rows if (reason := jobs[row].halted())}
-            answers = Answers(self.manifest.template, self.tokenizer, self.scorer, plan)
+            answers = Answers(self.manifest.template, self.tokenizer, self.scoring.scorer, plan)
             for row, reason in halted.items():
                 results[row] = answers.empty(jobs[row], reason)
             if rows := [row for row in rows if row not in halted]:
@@ -121,16 +122,18 @@ class Engine:
                 memory = self._encode([jobs[row].encoded for row in rows])
                 answers.encode_ms = milliseconds(started)
                 started = perf_counter()
+                gates = self._gates(memory, [jobs[row] for row in rows], plan)
                 found = self._decode(memory, rows, jobs, plan)
                 answers.decode_ms = milliseconds(started)
                 for place, row in enumerate(rows):
-                    results[row] = answers.result(jobs[row], found[row], memory.pooled[place] if plan.request.pooled else None)
+                    pooled = memory.pooled[place] if plan.request.pooled else None
+                    results[row] = answers.result(jobs[row], found[row], pooled, gate=gates[place])
         return [results[row] for row in range(len(jobs))]
 
     def stream(self, job: Job, plan: Plan) -> Generator[str, None, Result]:
         """Answer one input piece by piece; the whole result is the generator's return value."""
         text = text_stream(self.manifest.template, self.tokenizer, job.encoded, stops=plan.constraints.stop)
-        answers = Answers(self.manifest.template, self.tokenizer, self.scorer, plan)
+        answers = Answers(self.manifest.template, self.tokenizer, self.scoring.scorer, plan)
         for token in plan.prefix:
             if piece := text.push(token):
                 yield piece
@@ -141,6 +144,7 @@ class Engine:
         started = perf_counter()
         memory = self._encode([job.encoded])
         answers.encode_ms = milliseconds(started)
+        (gate,) = self._gates(memory, [job], plan)
         steps = self._emissions(memory, [0], [job], plan, ahead=1)
         emitted: list[Emission] = []
         while True:
@@ -154,7 +158,7 @@ class Engine:
                 yield piece
         if piece := text.finish():
             yield piece
-        return answers.result(job, [collect(emitted)[0]], memory.pooled[0] if plan.request.pooled else None)
+        return answers.result(job, [collect(emitted)[0]], memory.pooled[0] if plan.request.pooled else None, gate=gate)
 
     def score(self, jobs: Sequence[Job], targets: Sequence[str], plan: Plan) -> list[Score]:
         """Score given answers to inputs, in the order given.
@@ -162,21 +166,25 @@ class Engine:
         Raises:
             InputError: a target that is no edit of its input, or longer than the model's positions.
         """
-        answers = Answers(self.manifest.template, self.tokenizer, self.scorer, plan)
+        answers = Answers(self.manifest.template, self.tokenizer, self.scoring.scorer, plan)
         wanted = [self._target(job, target, plan) for job, target in zip(jobs, targets, strict=True)]
         order = sorted(range(len(jobs)), key=lambda row: len(wanted[row]))
         scores: dict[int, Score] = {}
         for first in range(0, len(order), _BATCH):
             rows = order[first : first + _BATCH]
+            memory = self._encode([jobs[row].encoded for row in rows])
+            gates = self._gates(memory, [jobs[row] for row in rows], plan)
             found = score_targets(
                 self.runtime,
-                self._encode([jobs[row].encoded for row in rows]),
+                memory,
                 prompt=plan.prompt,
                 targets=[wanted[row] for row in rows],
                 pad_id=self.manifest.geometry.pad_id,
                 alternatives=plan.request.alternatives,
+                spread=self.scoring.scorer.looks_at_spread,
             )
-            scores.update(zip(rows, map(answers.score, found), strict=True))
+            for row, given, gate in zip(rows, found, gates, strict=True):
+                scores[row] = answers.score(jobs[row], given, gate=gate)
         return [scores[row] for row in range(len(jobs))]
 
     def _target(self, job: Job, target: str, plan: Plan) -> list[int]:
@@ -219,7 +227,19 @@ class Engine:
             rules=plan.rules,
             halt=_halt(rows, jobs),
             found=None if (stops := self._stops(plan)) is None else stops.found,
+            spread=self.scoring.scorer.looks_at_spread,
         )
+
+    def _gates(self, memory: Any, jobs: Sequence[Job], plan: Plan) -> list[float | None]:
+        """Log-odds of each row by the gate, and the callback of a caller who waits for it."""
+        gate = self.scoring.gate
+        if gate is None:
+            return [None] * len(jobs)
+        found = [gate(pooled, len(job.encoded.ids)) for pooled, job in zip(memory.pooled, jobs, strict=True)]
+        if plan.request.on_gate is not None:
+            for log_odds in found:
+                plan.request.on_gate(sigmoid(log_odds))
+        return [*found]
 
     def _emissions(
         self, memory: Any, rows: Sequence[int], jobs: Sequence[Job], plan: Plan, *, ahead: int | None = None
@@ -233,13 +253,14 @@ class Engine:
             "halt": _halt(rows, jobs),
             "ended": None if stops is None else stops.ended,
         }
-        if plan.is_greedy and plan.request.alternatives == 0:
+        spread = self.scoring.scorer.looks_at_spread
+        if plan.is_greedy and plan.request.alternatives == 0 and not spread:
             return self._greedy(memory, jobs, plan, ahead, arguments)
         sampling = plan.request.sampling
         choose = best if sampling is None else drawing(sampling, {row: jobs[row].number for row in rows})
         if plan.rules is not None or plan.constraints.has_grammar:
             choose = constrained(plan.rules, self._grammars(rows, plan), rows, plan.max_new_tokens, choose)
-        return emissions(self.runtime, memory, choose=choose, alternatives=plan.request.alternatives, **arguments)
+        return emissions(self.runtime, memory, choose=choose, alternatives=plan.request.alternatives, spread=spread, **arguments)
 
     def _greedy(
         self, memory: Any, jobs: Sequence[Job], plan: Plan, ahead: int | None, arguments: dict[str, Any]

@@ -16,6 +16,7 @@ PocketSeqError
 ├── MissingExtraError     an optional dependency is absent; ends in the pip line that mends it
 ├── QueueFullError        a batch queue has as many requests waiting as it may
 ├── CalibrationError      a threshold was asked for where none can be had
+│   └── InfeasibleRiskError   no threshold keeps the risk; names the smallest that one would
 ├── PolicyError           a hybrid's policy names an unknown mode or a number out of its range
 └── EndpointError         the cloud endpoint gave no usable answer
     ├── EndpointUnavailableError  refused, unresolvable or broken connection
@@ -31,6 +32,11 @@ A message says what was expected, what was found and what to do about it.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pocketseq.calibration.calibrating import Calibrated
 
 
 class PocketSeqError(Exception):
@@ -106,6 +112,21 @@ class QueueFullError(PocketSeqError):
 
 class CalibrationError(PocketSeqError):
     """A threshold was asked for where none can be had."""
+
+
+class InfeasibleRiskError(CalibrationError):
+    """No threshold is shown to keep the risk that was asked for."""
+
+    def __init__(self, message: str, calibrated: Calibrated) -> None:
+        """Say which risk could be kept instead.
+
+        Args:
+            message: Expected, found, remedy.
+            calibrated: The calibration that serves nothing, with all that it was made of.
+        """
+        super().__init__(message)
+        self.calibrated = calibrated
+        """The calibration that serves nothing, ``smallest_risk`` and ``smallest_coverage``, and all that they were made of."""
 
 
 class PolicyError(PocketSeqError):

@@ -46,8 +46,12 @@ class Example:
         return row
 
 
-def read_examples(path: Path) -> Iterator[Example]:
+def read_examples(path: Path, *, labelled: bool = True) -> Iterator[Example]:
     """Read rows from a JSONL file.
+
+    Args:
+        path: The file.
+        labelled: Whether every row must have a target; otherwise that of a row without is empty.
 
     Raises:
         DataError: no such file, or a bad row, with file and line.
@@ -65,7 +69,7 @@ def read_examples(path: Path) -> Iterator[Example]:
                 raise DataError(f"{where}: expected one JSON object a line: {error}") from None
             if not isinstance(value, dict):
                 raise DataError(f"{where}: expected a JSON object, found {type(value).__name__}")
-            yield Example.from_json(value, where)
+            yield Example.from_json(value if labelled else {"target": "", **value}, where)
 
 
 def write_examples(path: Path, rows: Iterable[Example]) -> int:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Final, TextIO
+
+_NUMBERS: Final = re.compile(r"\[\n[-+.,\w\s]+\]")
+"""A list without texts, lists or objects in it; within a text a line end is written ``\\n``, so that no text looks like one."""
 
 
 @contextmanager
@@ -25,10 +29,10 @@ def writing(path: Path) -> Iterator[TextIO]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON document for people and programs."""
+    """Write a JSON document for people and programs; a list of nothing but numbers stands on one line."""
+    text = json.dumps(value, ensure_ascii=False, indent=2)
     with writing(path) as file:
-        json.dump(value, file, ensure_ascii=False, indent=2)
-        file.write("\n")
+        file.write(_NUMBERS.sub(lambda found: " ".join(found.group().split()), text) + "\n")
 
 
 def sha256(path: Path) -> str:

@@ -6,8 +6,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias
 
+from pocketseq.confidence.logistic import Logistic
 from pocketseq.errors import BundleCorruptError, BundleFormatError, InputError, VariantNotFoundError
 from pocketseq.files import digest, sha256
 from pocketseq.records import plain, read_record
@@ -18,6 +19,11 @@ FORMAT: Final = 1
 
 SERVES_NOTHING: Final = 2.0
 """Threshold of a calibration that found no safe one: no confidence reaches it."""
+
+Guarantee: TypeAlias = Literal["binomial", "hoeffding-bentkus", "conformal"]
+"""``binomial`` and ``hoeffding-bentkus`` bound the risk among the answers served, with probability 1 − delta over the calibration
+rows: the first for losses of 0 or 1, the second for any loss within these. ``conformal`` bounds the share of all suggestions that
+are served and wrong, on average over calibration rows, and has no delta."""
 
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
@@ -106,17 +112,17 @@ class Calibration:
     """A threshold of confidence with a promise: of the answers at or above it at most ``risk`` are wrong."""
 
     scorer: str
-    """Name of the confidence scorer, a key of ``pocketseq.confidence.SCORERS``."""
+    """Name of the confidence scorer, a key of ``pocketseq.confidence.SCORERS``, or ``learned``."""
     threshold: float
     """An answer of at least this confidence is served locally; ``SERVES_NOTHING`` where no threshold keeps the promise."""
     risk: float
-    """Largest share of wrong answers among those served."""
+    """Largest share of wrong answers among those served, or largest mean loss where wrong is a matter of degree."""
     delta: float
     """Probability, over the calibration data, that the promise does not hold."""
     coverage: float
     """Share of the calibration rows that the threshold serves."""
     accuracy: float | None
-    """Share of right answers among those served; None where none is."""
+    """Share of right answers among those served, 1 less their mean loss; None where none is."""
     n: int
     """Calibration rows that chose the threshold."""
     auroc: float | None
@@ -125,11 +131,31 @@ class Calibration:
     """``Variant.hash`` of the variant that answered."""
     data: str
     """Fingerprint of the calibration rows."""
+    loss: str = "exact"
+    """What counts as wrong, as ``pocketseq.calibration.Loss`` reads it."""
+    guarantee: Guarantee = "binomial"
+    """What is promised and by which test; see ``Guarantee``."""
+    learned: Logistic | None = None
+    """The numbers of the learned scorer; None where a rule was chosen."""
+    gate: Logistic | None = None
+    """The numbers of the pre-decode gate; None where none was fitted."""
 
     @property
     def feasible(self) -> bool:
         """Whether any answer can be served under the promise."""
         return self.threshold < SERVES_NOTHING
+
+    @property
+    def promise(self) -> str:
+        """What is promised, in words for people."""
+        wrong = {"exact": "wrong", "teacher": "unlike the teacher's answer"}.get(self.loss, f"wrong ({self.loss})")
+        risk, sure = (f"{share:.1%}".replace(".0%", "%") for share in (self.risk, 1 - self.delta))
+        if self.guarantee == "conformal":
+            return f"on average at most {risk} of all suggestions are served locally and {wrong}"
+        what = f"at most {risk} are {wrong}"
+        if self.guarantee == "hoeffding-bentkus":
+            what = f"the mean loss (by {self.loss}) is at most {risk}"
+        return f"of the answers served locally {what}, with probability {sure}"
 
 
 @dataclass(frozen=True, slots=True)

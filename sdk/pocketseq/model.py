@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Unpack
 
 from pocketseq.bundle import open_bundle
-from pocketseq.confidence import DEFAULT_SCORER, SCORERS
+from pocketseq.confidence import Scoring, scoring_problem
 from pocketseq.engine import Engine
 from pocketseq.errors import InputError, RuntimeUnavailableError
 from pocketseq.manifest import Calibration, Manifest, Variant
@@ -38,6 +38,7 @@ class PocketModel:
         open_tokenizer: Callable[[], TextTokenizer],
         open_runtime: Callable[[], AnyRuntime],
         close: Callable[[], None] | None = None,
+        scoring: Scoring | None = None,
     ) -> None:
         """Put a model together from its parts; ``load`` does it for a bundle.
 
@@ -47,16 +48,17 @@ class PocketModel:
             open_tokenizer: Opens the bundle's tokenizer; called once.
             open_runtime: Opens the variant; called once.
             close: Called when the model is closed.
+            scoring: How answers are judged; None takes what the variant's calibration brings.
         """
         self.manifest = manifest
         """The bundle's manifest."""
         self.variant = variant
         """The variant that answers."""
-        self.calibration_problem = _calibration_problem(variant)
+        self.calibration_problem = _calibration_problem(variant, d_model=manifest.geometry.d_model)
         """Why there is no calibration, in a sentence; None where there is one."""
         self.calibration: Calibration | None = None if self.calibration_problem else variant.calibration
         """The threshold made on this very variant; None where there is none that holds."""
-        self._scorer = self.calibration.scorer if self.calibration else DEFAULT_SCORER
+        self._scoring = scoring or Scoring.of(self.calibration)
         self._open_tokenizer = open_tokenizer
         self._open_runtime = open_runtime
         self._close = close
@@ -110,7 +112,7 @@ class PocketModel:
         Args:
             source: A text for the template's primary field, or a mapping of field names to texts.
             **options: ``max_new_tokens``, ``beams``, ``sampling``, ``constraints``, ``alternatives``, ``pooled``, ``overflow``,
-                ``deadline_s`` and ``cancellation``; see ``Options``.
+                ``deadline_s``, ``cancellation`` and ``on_gate``; see ``Options``.
 
         Raises:
             InputError: not what the template takes, an option out of its range, or two that exclude each other.
@@ -217,6 +219,16 @@ class PocketModel:
 
         return AsyncAnswer(lambda options: self.stream(source, **options), options)
 
+    def scored_by(self, scoring: Scoring) -> PocketModel:
+        """The same model, which judges its answers otherwise, as calibration does; it lives as long as this one is open."""
+        return PocketModel(
+            self.manifest,
+            self.variant,
+            open_tokenizer=lambda: self._opened().tokenizer,
+            open_runtime=lambda: self._opened().runtime,
+            scoring=scoring,
+        )
+
     def warm_up(self) -> None:
         """Open the tokenizer and the runtime now instead of at the first answer."""
         self._opened()
@@ -248,7 +260,7 @@ class PocketModel:
                 engine = self._engine
                 if engine is None:
                     tokenizer, runtime = self._open_tokenizer(), self._open_runtime()
-                    engine = Engine(manifest=self.manifest, tokenizer=tokenizer, runtime=runtime, scorer=self._scorer)
+                    engine = Engine(manifest=self.manifest, tokenizer=tokenizer, runtime=runtime, scoring=self._scoring)
                     self._engine = engine
         return engine
 
@@ -258,7 +270,7 @@ def _check_many(sources: object) -> None:
         raise InputError(f"expected a sequence of inputs, found one {type(sources).__name__}; call generate, or put it in a list")
 
 
-def _calibration_problem(variant: Variant) -> str | None:
+def _calibration_problem(variant: Variant, *, d_model: int) -> str | None:
     calibration = variant.calibration
     if calibration is None:
         return f"expected a calibration of {variant.label}, found none; make one with: pocketseq calibrate BUNDLE --data ROWS.jsonl"
@@ -267,6 +279,6 @@ def _calibration_problem(variant: Variant) -> str | None:
             f"expected a calibration of {variant.label} with the hash {variant.hash}, found one of {calibration.variant}: "
             "it was made on other files and promises nothing about these; calibrate again"
         )
-    if calibration.scorer not in SCORERS:
-        return f"expected a calibration with a scorer among {sorted(SCORERS)}, found {calibration.scorer!r}; upgrade pocketseq"
+    if problem := scoring_problem(calibration, d_model=d_model):
+        return f"expected {problem}; upgrade pocketseq, or calibrate again"
     return None

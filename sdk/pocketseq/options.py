@@ -39,7 +39,8 @@ class Options(TypedDict, total=False):
     cancellation: Cancellation | None
     """Ends the answer from another thread within a step; what there is stands, with the finish reason ``cancelled``."""
     on_gate: Callable[[float], None] | None
-    """Called once before the first token with the probability that the answer will be right, where the calibration has a gate."""
+    """Called once for each input, after the encoder and before the first token, with the probability that the answer will be right,
+    where the calibration carries a gate. What it raises ends the call."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pocketseq.confidence.evidence import Evidence
 from pocketseq.decoding.emission import Alternatives
 from pocketseq.decoding.settings import FinishReason
 
@@ -64,6 +65,8 @@ class Result:
     """For each token the likeliest ones of its place, as many as ``alternatives`` asked for, with raw log-probabilities."""
     pooled: tuple[float, ...] | None = None
     """Mean of the encoder's last states over the input's tokens, d_model numbers; None unless ``pooled`` asked for it."""
+    evidence: Evidence | None = None
+    """What the confidence was made of."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pocketseq_bench.report.drawing import Scale, picture, round_steps, text
-from pocketseq_bench.report.figures import decimal, megabytes, millions, milliseconds, share
+from pocketseq.report.drawing import Scale, picture, round_steps, text
+from pocketseq.report.figures import decimal, megabytes, millions, milliseconds, share
 
 
 def test_a_scale_maps_its_ends_and_may_run_backwards() -> None:

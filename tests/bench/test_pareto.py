@@ -7,7 +7,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from pocketseq_bench.report.drawing import power_steps, steps_between
+from pocketseq.report.drawing import power_steps, steps_between
 from pocketseq_bench.report.pareto import ParetoPoint, pareto_front, pareto_plot
 
 POINTS = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pocketseq_bench.report.risk_coverage import risk_coverage
+from pocketseq.report.risk_coverage import risk_coverage
 
 
 def test_risk_is_the_share_of_wrong_answers_among_the_surest() -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from pocketseq.bundle import open_bundle, pack, write_manifest
-from pocketseq.confidence import confidence
+from pocketseq.confidence import SCORERS, Evidence, confidence
 from pocketseq.decoding import Sampling
 from pocketseq.errors import (
     BundleCorruptError,
@@ -43,7 +43,7 @@ def test_an_answer_carries_all_that_is_known(model: PocketModel) -> None:
     assert len(result.tokens) == len(result.token_logprobs) > 0
     assert {type(token) for token in result.tokens} == {int}
     assert {type(logprob) for logprob in result.token_logprobs} == {float}
-    assert result.confidence == confidence(result.token_logprobs)
+    assert result.confidence == confidence(Evidence(result.token_logprobs))
     assert result.finish_reason == ("stop" if result.tokens[-1] == model.manifest.geometry.end_id else "length")
     assert result.truncated == ()
     timing = result.timing
@@ -310,7 +310,7 @@ def test_a_calibration_of_these_files_counts(bundle_directory: Path) -> None:
         assert model.calibration is not None
         assert model.calibration_problem is None
         result = model.generate(TEXTS[0])
-        assert result.confidence == confidence(result.token_logprobs, "chow_minimum")
+        assert result.confidence == confidence(Evidence(result.token_logprobs), SCORERS["chow_minimum"])
 
 
 def test_a_calibration_of_other_files_does_not_count(bundle_directory: Path) -> None:
@@ -320,7 +320,7 @@ def test_a_calibration_of_other_files_does_not_count(bundle_directory: Path) -> 
         assert model.calibration is None
         assert "found one of 0000000000000000: it was made on other files" in (model.calibration_problem or "")
         result = model.generate(TEXTS[0])
-        assert result.confidence == confidence(result.token_logprobs)
+        assert result.confidence == confidence(Evidence(result.token_logprobs))
 
 
 def test_a_calibration_with_an_unknown_scorer_does_not_count(bundle_directory: Path) -> None:

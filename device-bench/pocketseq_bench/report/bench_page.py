@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from pocketseq.report.figures import fine_milliseconds, megabytes, milliseconds, share
+from pocketseq.report.frame import html_card, html_frame
 from pocketseq_bench.document import BenchDocument
 from pocketseq_bench.report.bench_plots import PARTS, STARTS, device_plot, distribution_plot, key, stage_plot, start_plot
 from pocketseq_bench.report.bench_table import HEADINGS, cells, device_lines, problem_lines, start_ms
-from pocketseq_bench.report.figures import fine_milliseconds, megabytes, milliseconds, share
-from pocketseq_bench.report.frame import html_card, html_frame
 from pocketseq_bench.report.pareto import ParetoPoint, pareto_front, pareto_plot
 from pocketseq_bench.report.rivals import rivals_section
 from pocketseq_bench.row import Row

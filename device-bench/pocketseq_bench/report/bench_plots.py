@@ -8,9 +8,9 @@ from typing import Final
 
 import numpy as np
 
+from pocketseq.report.drawing import Scale, dot, line, path, picture, power_steps, round_steps, text
+from pocketseq.report.figures import fine_milliseconds, milliseconds
 from pocketseq_bench.document import BenchDocument
-from pocketseq_bench.report.drawing import Scale, dot, line, path, picture, power_steps, round_steps, text
-from pocketseq_bench.report.figures import fine_milliseconds, milliseconds
 from pocketseq_bench.row import Row, Samples
 
 WIDTH: Final = 560

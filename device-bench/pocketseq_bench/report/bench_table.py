@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from pocketseq.report.figures import MISSING, count, fine_milliseconds, megabytes, milliseconds, plus_minus, share
 from pocketseq_bench.document import BenchDocument
-from pocketseq_bench.report.figures import MISSING, count, fine_milliseconds, megabytes, milliseconds, plus_minus, share
 from pocketseq_bench.report.terminal import text_table
 from pocketseq_bench.row import Reading, Row
 

@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 
 from pocketseq.errors import DataError
-from pocketseq_bench.report.figures import megabytes, milliseconds, share
+from pocketseq.report.figures import megabytes, milliseconds, share
 from pocketseq_bench.report.pareto import ParetoPoint, pareto_plot
 
 

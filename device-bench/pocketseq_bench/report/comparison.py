@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pocketseq.report.figures import MISSING, fine_milliseconds, share
 from pocketseq_bench.regression import TIMED, Change
-from pocketseq_bench.report.figures import MISSING, fine_milliseconds, share
 from pocketseq_bench.report.terminal import text_table
 
 

@@ -6,10 +6,10 @@ from html import escape
 from typing import Final
 
 from pocketseq.edits import find_edit, lexemes
+from pocketseq.report.figures import decimal, megabytes, millions, milliseconds, share
+from pocketseq.report.frame import html_frame
 from pocketseq_bench.report.choice import choice_section
-from pocketseq_bench.report.figures import decimal, megabytes, millions, milliseconds, share
 from pocketseq_bench.report.findings import Findings, ModelFindings, SuggestionFindings
-from pocketseq_bench.report.frame import html_frame
 from pocketseq_bench.report.plots import latency_plot, risk_coverage_plot
 
 QUALITIES: Final = ("exact_match", "edit_similarity", "parses", "repaired", "false_alarms")

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from pocketseq_bench.report.drawing import Scale, dot, line, path, picture, power_steps, round_steps, steps_between, text
-from pocketseq_bench.report.figures import share
+from pocketseq.report.drawing import Scale, dot, line, path, picture, power_steps, round_steps, steps_between, text
+from pocketseq.report.figures import share
 
 WIDTH: Final = 560
 HEIGHT: Final = 340

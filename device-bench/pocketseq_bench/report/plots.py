@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from pocketseq_bench.report.drawing import Scale, dot, line, path, picture, power_steps, round_steps, text
-from pocketseq_bench.report.figures import milliseconds, share
+from pocketseq.report.drawing import Scale, dot, line, picture, power_steps, text
+from pocketseq.report.figures import milliseconds
+from pocketseq.report.risk_coverage import curve_plot, risk_coverage
 from pocketseq_bench.report.findings import Findings, HybridFindings
-from pocketseq_bench.report.risk_coverage import risk_coverage
 
 WIDTH: Final = 560
 HEIGHT: Final = 320
@@ -15,30 +15,12 @@ HEIGHT: Final = 320
 
 def risk_coverage_plot(hybrid: HybridFindings) -> str:
     """Share of wrong answers among those served locally, for every share served."""
-    curve = risk_coverage(hybrid.confidences, hybrid.correct)
-    highest = max(*curve.risk, curve.base_risk, hybrid.risk or 0.0, 0.02)
-    ticks = round_steps(min(highest * 1.08, 1.0), at_most=5)
-    x = Scale(0, 1, 44, WIDTH - 22)
-    y = Scale(0, ticks[-1], HEIGHT - 46, 18)
-    shapes = [line(x(0), y(tick), x(1), y(tick), "grid") for tick in ticks]
-    shapes += [text(x(0) - 8, y(tick) + 4, f"{100 * tick:g}%", "tick end") for tick in ticks]
-    shapes += [text(x(tick / 4), y(0) + 18, f"{25 * tick}%", "tick middle") for tick in range(5)]
-    shapes.append(text(x(0.5), HEIGHT - 8, "coverage: share of suggestions answered on the device", "label middle"))
-    shapes.append(line(x(0), y(curve.base_risk), x(1), y(curve.base_risk), "series chance"))
-    shapes.append(text(x(0) + 6, y(curve.base_risk) - 6, f"all served: {share(curve.base_risk)} wrong", "label start"))
-    shapes.append(path(zip(map(x, (0.0, *curve.coverage)), map(y, (0.0, *curve.oracle_risk)), strict=True), "series oracle"))
-    shapes.append(path(zip(map(x, curve.coverage), map(y, curve.risk), strict=True), "series student"))
-    if hybrid.risk is not None:
-        shapes.append(line(x(0), y(hybrid.risk), x(1), y(hybrid.risk), "series promise"))
-        shapes.append(text(x(0) + 6, y(hybrid.risk) - 6, f"promised: at most {share(hybrid.risk)}", "label start"))
-    if hybrid.coverage > 0:
-        served = curve.at(hybrid.coverage)
-        shapes.append(dot(x(hybrid.coverage), y(served), "mark student"))
-        side = "end" if hybrid.coverage > 0.65 else "start"
-        words = f"{share(hybrid.coverage)} served, {share(served)} wrong"
-        shift = -10 if side == "end" else 10
-        shapes.append(text(x(hybrid.coverage) + shift, y(served) + 18, words, f"strong {side}"))
-    return picture(WIDTH, HEIGHT, "Risk against coverage on the test split", shapes)
+    return curve_plot(
+        risk_coverage(hybrid.confidences, hybrid.correct),
+        "Risk against coverage on the test split",
+        risk=hybrid.risk,
+        served=hybrid.coverage,
+    )
 
 
 def latency_plot(findings: Findings) -> str:

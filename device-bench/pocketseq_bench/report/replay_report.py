@@ -8,13 +8,13 @@ from typing import Final
 
 from pocketseq.files import writing
 from pocketseq.records import plain
+from pocketseq.report.drawing import Scale, dot, line, path, picture, round_steps, text
+from pocketseq.report.figures import MISSING, milliseconds, share
+from pocketseq.report.frame import html_card, html_frame
 from pocketseq_bench.document import write_compact_json
 from pocketseq_bench.replay.document import ReplayDocument, ThresholdRow
 from pocketseq_bench.replay.replaying import ALWAYS
 from pocketseq_bench.report.bench_table import markdown_table
-from pocketseq_bench.report.drawing import Scale, dot, line, path, picture, round_steps, text
-from pocketseq_bench.report.figures import MISSING, milliseconds, share
-from pocketseq_bench.report.frame import html_card, html_frame
 from pocketseq_bench.report.terminal import text_table
 
 HEADINGS: Final = (

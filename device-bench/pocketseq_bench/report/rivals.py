@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
+from pocketseq.report.figures import MISSING, count, share
 from pocketseq_bench.report.bench_table import markdown_table
-from pocketseq_bench.report.figures import MISSING, count, share
 
 Rivals = Mapping[str, Any]
 

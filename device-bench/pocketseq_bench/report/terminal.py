@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from pocketseq_bench.report.figures import decimal, megabytes, millions, milliseconds, share
+from pocketseq.report.figures import decimal, megabytes, millions, milliseconds, share
 from pocketseq_bench.report.findings import Findings, SuggestionFindings
 
 HEADINGS: Final = ("", "parameters", "MB", "exact match", "edit similarity", "parses", "ms p50", "ms p95")

@@ -94,11 +94,11 @@ def _variant_lines(variant: Variant) -> Iterator[str]:
     elif calibration.variant != variant.hash:
         yield f"  calibration  of other files ({calibration.variant}); it does not count"
     elif not calibration.feasible:
-        yield f"  calibration  no threshold keeps wrong answers at {calibration.risk:.0%}: nothing is served without the cloud"
+        yield f"  calibration  no threshold keeps the risk at {calibration.risk:.0%}: nothing is served without the cloud"
     else:
         yield (
-            f"  calibration  confidence ({calibration.scorer}) from {calibration.threshold:.3f}: at most {calibration.risk:.0%} "
-            f"wrong with probability {1 - calibration.delta:.0%}, coverage {calibration.coverage:.1%} of {calibration.n} rows"
+            f"  calibration  confidence ({calibration.scorer}) from {calibration.threshold:.3f}: {calibration.promise}; "
+            f"coverage {calibration.coverage:.1%} of {calibration.n} rows{', with a gate' if calibration.gate else ''}"
         )
 
 

@@ -8,7 +8,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from pocketseq.decoding.emission import Decoded
+from pocketseq.confidence.evidence import spread_of
+from pocketseq.decoding.emission import Decoded, Spread
 from pocketseq.decoding.ranking import highest
 from pocketseq.decoding.rules import Rules
 from pocketseq.decoding.settings import Beams, FinishReason
@@ -30,6 +31,8 @@ class _Beam:
     """In the raw distribution."""
     total: np.float32
     """Sum of the log-probabilities under the constraints."""
+    spread: tuple[Spread, ...] = ()
+    """Of the raw distribution at each token, where a scorer looks at it."""
 
 
 @dataclass(slots=True)
@@ -52,6 +55,7 @@ class _Course:
     beams: Beams
     rules: Rules | None
     found: Found | None
+    spread: bool
 
     def advance(self, search: _Search, raw: Floats, first: int, length: int) -> None:
         """Extend every beam by every token; keep the best that end and the best that go on.
@@ -70,13 +74,17 @@ class _Course:
         flat = totals.ravel()
         # Twice as many as beams: were the better half all to end, as many would be left to go on.
         top = highest(flat, 2 * beams.count)
+        seen: list[list[Spread]] = (
+            [[(entropy, gap)] for entropy, gap in spread_of(raw).tolist()] if self.spread else [[]] * len(raw)
+        )
         running: list[_Beam] = []
         for rank, place in enumerate(top.tolist()):
             beam, token = divmod(place, raw.shape[1])
             if not np.isfinite(flat[place]):
                 break
             old = search.running[beam]
-            new = _Beam(first + beam, (*old.ids, token), (*old.logprobs, float(raw[beam, token])), flat[place])
+            logprobs = (*old.logprobs, float(raw[beam, token]))
+            new = _Beam(first + beam, (*old.ids, token), logprobs, flat[place], (*old.spread, *seen[beam]))
             reason: FinishReason | None = "stop" if token == self.end_id else found(new.ids) if found is not None else None
             if reason is None and length == self.max_new_tokens:
                 reason = "length"
@@ -102,7 +110,8 @@ class _Course:
     def close(self, beam: _Beam, reason: FinishReason) -> Decoded:
         """The answer that a beam is when it ends here."""
         length = max(1, len(beam.ids))
-        return Decoded(beam.ids, beam.logprobs, reason, score=float(beam.total / length**self.beams.length_penalty))
+        score = float(beam.total / length**self.beams.length_penalty)
+        return Decoded(beam.ids, beam.logprobs, reason, score=score, spread=beam.spread)
 
 
 def beam_search(
@@ -117,6 +126,7 @@ def beam_search(
     rules: Rules | None = None,
     halt: Halt | None = None,
     found: Found | None = None,
+    spread: bool = False,
 ) -> dict[int, list[Decoded]]:
     """Search the likeliest answers of each row.
 
@@ -131,11 +141,12 @@ def beam_search(
         rules: Constraints; None for none.
         halt: Asked before every step: why a row must end with what it has.
         found: Asked about every candidate: why it ends, where it does not with the end token.
+        spread: Whether to give the spread of the distribution at each place.
 
     Returns:
         For each row its answers, the best first, at least one and at most ``beams.count``.
     """
-    course = _Course(end_id, max_new_tokens, beams, rules, found)
+    course = _Course(end_id, max_new_tokens, beams, rules, found, spread)
     searches = [_Search(row, [_Beam(place, (), (), np.float32(0))]) for place, row in enumerate(rows)]
     answers: dict[int, list[Decoded]] = {}
     tokens: Ids = np.array([prompt] * len(rows), dtype=np.int64)

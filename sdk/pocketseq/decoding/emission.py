@@ -22,6 +22,8 @@ class TokenLogprob:
 
 Alternatives = tuple[TokenLogprob, ...]
 """The likeliest tokens of one place, the likeliest first."""
+Spread = tuple[float, float]
+"""Entropy in nats of one place's raw distribution, and the gap between its two likeliest tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,8 @@ class Emission:
     """Rows that end here, by number: with this token, or without one where their caller halted them."""
     alternatives: tuple[Alternatives, ...] = ()
     """The likeliest tokens of each row in the raw distribution; empty where none were asked for."""
+    spread: Floats | None = None
+    """``confidence.spread_of`` the raw distributions, float32 [live, 2]; None where no scorer looks at it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,8 @@ class Decoded:
     """The likeliest tokens of each place; empty where none were asked for."""
     score: float | None = None
     """Of a beam search: the sum of the log-probabilities by which it was chosen, over length to the penalty's power."""
+    spread: tuple[Spread, ...] = ()
+    """Of each place, where a scorer looks at it."""
 
 
 @dataclass(slots=True)
@@ -61,6 +67,7 @@ class _Growing:
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     alternatives: list[Alternatives] = field(default_factory=list)
+    spread: list[Spread] = field(default_factory=list)
 
 
 def collect(steps: Iterable[Emission]) -> dict[int, Decoded]:
@@ -76,9 +83,13 @@ def collect(steps: Iterable[Emission]) -> dict[int, Decoded]:
             answer.logprobs.append(logprob)
             if step.alternatives:
                 answer.alternatives.append(step.alternatives[place])
+            if step.spread is not None:
+                answer.spread.append(tuple(step.spread[place].tolist()))
         for row, reason in step.endings.items():
             done = growing.pop(row, None) or _Growing()
-            answers[row] = Decoded(tuple(done.ids), tuple(done.logprobs), reason, tuple(done.alternatives))
+            answers[row] = Decoded(
+                tuple(done.ids), tuple(done.logprobs), reason, tuple(done.alternatives), spread=tuple(done.spread)
+            )
     return answers
 
 

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from pocketseq.confidence.evidence import spread_of
 from pocketseq.decoding.emission import Emission, likeliest
 from pocketseq.decoding.settings import FinishReason
 from pocketseq.runtimes.protocol import AnyRuntime, Floats, Ids
@@ -31,6 +32,7 @@ def emissions(
     halt: Halt | None = None,
     ended: Ended | None = None,
     alternatives: int = 0,
+    spread: bool = False,
 ) -> Iterator[Emission]:
     """Decode a batch step by step; rows that end leave the batch.
 
@@ -45,6 +47,7 @@ def emissions(
         halt: Asked before every step; None never halts.
         ended: Asked after every token; None leaves it to the end token.
         alternatives: How many of the likeliest tokens to give at each place.
+        spread: Whether to give the spread of the distribution at each place.
     """
     left = list(rows)
     tokens: Ids = np.array([prompt] * len(left), dtype=np.int64)
@@ -75,6 +78,7 @@ def emissions(
             logprobs=[line.item(token) for line, token in zip(scores, ids, strict=True)],
             endings=endings,
             alternatives=tuple(likeliest(line, alternatives) for line in scores) if alternatives else (),
+            spread=spread_of(scores) if spread else None,
         )
         if len(endings) == len(left):
             return

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Final
 
 from pocketseq.bundle import open_bundle, write_manifest
-from pocketseq.calibration import calibrate
+from pocketseq.calibration import Loss, Promise, calibrate
+from pocketseq.errors import InfeasibleRiskError
 from pocketseq.examples import read_examples
 from pocketseq.files import write_json
+from pocketseq.manifest import Guarantee
 from pocketseq.model import PocketModel
 from pocketseq.pipeline.progress import Progress
 from pocketseq.pipeline.recipe import Recipe
@@ -27,6 +29,12 @@ class CalibrateSettings:
     """Largest share of wrong answers among those served locally."""
     delta: float = 0.05
     """Probability, over the calibration rows, that the promise does not hold."""
+    loss: str = "exact"
+    """What counts as wrong, as ``pocketseq.calibration.Loss`` reads it; ``teacher`` is not for runs, whose rows have targets."""
+    guarantee: Guarantee | None = None
+    """By which test; None takes the one that fits the loss."""
+    seed: int = 0
+    """Divides the rows into those that fit, choose and test."""
     rows: int | None = None
     """Rows of the calibration split to use, from its start; None for all."""
 
@@ -34,11 +42,14 @@ class CalibrateSettings:
 def run(recipe: Recipe, directory: Path) -> None:
     """Calibrate each variant on the calibration split; writes the manifest and ``calibration.json``.
 
+    Where the risk cannot be kept the calibration serves nothing, and the run goes on: with a cloud behind it, it is still of use.
+
     Raises:
         CalibrationError: too few rows, or a risk or delta outside 0 to 1.
         BundleError: the run has no usable bundle.
     """
     settings = recipe.settings("calibrate", CalibrateSettings)
+    promise = Promise(risk=settings.risk, delta=settings.delta, loss=Loss(settings.loss), guarantee=settings.guarantee)
     rows = list(read_examples(directory / "data" / "calibration.jsonl"))[: settings.rows]
     with open_bundle(directory / "bundle") as bundle:
         manifest = bundle.manifest
@@ -46,7 +57,11 @@ def run(recipe: Recipe, directory: Path) -> None:
     for variant in manifest.variants:
         progress = Progress(f"calibrate {variant.label}", len(rows))
         with PocketModel.load(directory / "bundle", runtime=variant.runtime, precision=variant.precision) as model:
-            calibration = calibrate(model, rows, risk=settings.risk, delta=settings.delta, progress=progress)
+            try:
+                calibration = calibrate(model, rows, promise, seed=settings.seed, progress=progress).calibration
+            except InfeasibleRiskError as refused:
+                print(f"calibrate {variant.label}: {refused}")
+                calibration = refused.calibrated.calibration
         manifest = manifest.replacing(replace(variant, calibration=calibration))
         found.append({"runtime": variant.runtime, "precision": variant.precision, **plain(calibration)})
     write_manifest(directory / "bundle", manifest)

@@ -49,6 +49,11 @@ def path(points: Iterable[tuple[float, float]], kind: str) -> str:
     return f'<path class="{kind}" d="M{" L".join(f"{x},{y}" for x, y in points)}"/>'
 
 
+def area(points: Iterable[tuple[float, float]], kind: str) -> str:
+    """A filled shape with these corners."""
+    return f'<path class="{kind}" d="M{" L".join(f"{x},{y}" for x, y in points)} Z"/>'
+
+
 def picture(width: int, height: int, title: str, shapes: Sequence[str]) -> str:
     """An SVG of these shapes, with a title for those who cannot see it."""
     body = "\n".join(shapes)

@@ -1,0 +1,21 @@
+"""Calibration: from answers whose loss is known to a threshold of confidence with a finite-sample promise."""
+
+from pocketseq.calibration.answers import read_answers
+from pocketseq.calibration.calibrating import Calibrated, Promise, calibrate, calibrate_answers
+from pocketseq.calibration.fitting import can_fit
+from pocketseq.calibration.judging import Judged, judge
+from pocketseq.calibration.losses import Loss
+from pocketseq.calibration.measures import auroc
+
+__all__ = [
+    "Calibrated",
+    "Judged",
+    "Loss",
+    "Promise",
+    "auroc",
+    "calibrate",
+    "calibrate_answers",
+    "can_fit",
+    "judge",
+    "read_answers",
+]

@@ -1,0 +1,262 @@
+"""Calibration: rows in, a scorer and a threshold with a finite-sample promise out.
+
+The rows are divided by a seeded hash of their ids: one part fits what is learnt, one chooses the scorer and the candidate
+thresholds, one tests the thresholds. Nothing that tests has fitted or chosen anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pocketseq.calibration.fitting import Fitted, can_fit, fit
+from pocketseq.calibration.guarantee import Rows, candidates, check_promise, choose_threshold, smallest_risk
+from pocketseq.calibration.judging import Judged, judge
+from pocketseq.calibration.losses import EXACT, Loss
+from pocketseq.calibration.measures import auroc, deferral_area
+from pocketseq.confidence import DEFAULT_SCORER, LEARNED, SCORERS, Scorer, confidence, gate, learned_scorer
+from pocketseq.errors import CalibrationError, InfeasibleRiskError
+from pocketseq.examples import Example
+from pocketseq.files import digest
+from pocketseq.manifest import SERVES_NOTHING, Calibration, Guarantee
+from pocketseq.model import PocketModel
+
+_FITS: Final = 0.35
+_CHOOSES: Final = 0.25
+"""Shares of the rows; the rest, two fifths, tests: it decides how much can be shown."""
+_WORTH: Final = 1.02
+"""Gain of a scorer that looks at the spread, over one that does not, from which it is worth its time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """What is to be promised."""
+
+    risk: float = 0.1
+    """Largest mean loss among the answers served; of ``conformal`` among all suggestions."""
+    delta: float = 0.05
+    """Probability, over the calibration rows, that the promise does not hold."""
+    loss: Loss = EXACT
+    """What counts as wrong."""
+    guarantee: Guarantee | None = None
+    """By which test; None takes ``binomial`` for losses of 0 or 1 and ``hoeffding-bentkus`` for others."""
+
+    def __post_init__(self) -> None:
+        check_promise(risk=self.risk, delta=self.delta)
+        if self.guarantee == "binomial" and not self.loss.binary:
+            raise CalibrationError(
+                f"guarantee: expected hoeffding-bentkus or conformal for the loss {self.loss.name}, which is a matter of degree, "
+                "found binomial; or give the metric a bound, as in edit_similarity<0.9"
+            )
+
+    @property
+    def test(self) -> Guarantee:
+        """The test that is used."""
+        return self.guarantee or ("binomial" if self.loss.binary else "hoeffding-bentkus")
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """A calibration, and all that it was made of."""
+
+    calibration: Calibration
+    """What goes into the manifest; with a threshold that serves nothing where no candidate keeps the promise."""
+    scorers: Mapping[str, Scorer]
+    """All that were compared, the learned one last where there is one."""
+    areas: Mapping[str, float]
+    """Area of each one's deferral curve over chance, on the rows that chose."""
+    fitted: Sequence[Judged]
+    """Rows that fitted; empty where nothing was fitted."""
+    chosen: Sequence[Judged]
+    """Rows that chose."""
+    tested: Sequence[Judged]
+    """Rows that tested, with what the gate said of each."""
+    smallest_risk: float | None
+    """The smallest risk that could have been promised, where this one could not; None where it could, or none can."""
+    smallest_coverage: float | None
+    """Share of the rows that would be served then."""
+
+    @property
+    def base_risk(self) -> float:
+        """Mean loss were everything served."""
+        return float(np.mean(losses_of(self.tested)))
+
+    @property
+    def largest_coverage(self) -> float:
+        """Share that could be served at this risk if the confidence were perfect."""
+        risk = self.calibration.risk
+        return 1.0 if self.calibration.guarantee == "conformal" else min(1.0, (1 - self.base_risk) / (1 - risk))
+
+    def refusal(self) -> str | None:
+        """Why the promise cannot be given, and which one can, in a sentence; None where it can."""
+        calibration = self.calibration
+        if calibration.feasible:
+            return None
+        found = (
+            f"expected a threshold that keeps the risk at {calibration.risk:.1%} with probability {1 - calibration.delta:.0%}, "
+            f"found none on {calibration.n} rows (base risk {self.base_risk:.1%}, scorer {calibration.scorer})"
+        )
+        if self.smallest_risk is None:
+            return f"{found}, nor for any other risk; give more rows, or a better model"
+        return (
+            f"{found}; the smallest risk that these rows can show is {self.smallest_risk:.1%}, "
+            f"at which {self.smallest_coverage:.1%} of suggestions would be served; allow it, or give more rows or a better model"
+        )
+
+
+def calibrate(
+    model: PocketModel,
+    examples: Sequence[Example],
+    promise: Promise | None = None,
+    *,
+    cloud: Mapping[str, str] | None = None,
+    seed: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> Calibrated:
+    """Let a model answer rows, and find the scorer and the threshold to serve it by; bound to the variant that answered.
+
+    Args:
+        model: The very variant that will be served.
+        examples: Rows that it was not trained on; for the loss ``teacher`` with the teacher's answers as their targets.
+        promise: What is to be promised; at most 10% wrong with probability 95% if not given.
+        cloud: What the cloud answers to each row, by its id: the scorer is chosen by what handing over to this cloud gains. None
+            takes the cloud to be always right.
+        seed: Seed of the division of the rows.
+        progress: Called with the number of rows answered, after each.
+
+    Returns:
+        The calibration with all that it was made of; the learned scorer and the gate are among it where scikit-learn is installed.
+
+    Raises:
+        InfeasibleRiskError: no threshold keeps the promise; names the smallest risk that one would, and its coverage.
+        CalibrationError: fewer than 3 rows.
+        InputError: a row that the model's template does not take.
+    """
+    promise = promise or Promise()
+    _check_rows(examples)
+    data = digest(sorted([row.id, row.target] for row in examples))
+    judged = judge(model, examples, promise.loss, cloud=cloud, progress=progress)
+    found = calibrate_answers(judged, promise, variant=model.variant.hash, data=data, seed=seed)
+    if refusal := found.refusal():
+        raise InfeasibleRiskError(refusal, found)
+    return found
+
+
+def calibrate_answers(
+    judged: Sequence[Judged], promise: Promise | None = None, *, variant: str, data: str, seed: int = 0
+) -> Calibrated:
+    """Fit, choose and test on answers whose loss is known; no file is read and no model runs.
+
+    Args:
+        judged: What ``judge`` gave.
+        promise: What is to be promised.
+        variant: ``Variant.hash`` of what answered.
+        data: Fingerprint of the rows.
+        seed: Seed of the division of the rows.
+
+    Returns:
+        The calibration; with a threshold that serves nothing where no candidate keeps the promise.
+
+    Raises:
+        CalibrationError: fewer than 3 rows.
+    """
+    promise = promise or Promise()
+    _check_rows(judged)
+    fitting, choosing, testing = _parts(judged, seed)
+    learnt = fit(fitting) if can_fit() else None
+    if learnt is None:
+        # What nothing is learnt from can still help to choose.
+        fitting, choosing = [], [*fitting, *choosing]
+    else:
+        choosing, testing = _gated(choosing, learnt), _gated(testing, learnt)
+    scorers = {**SCORERS, **({LEARNED: learned_scorer(learnt.learned)} if learnt else {})}
+    gains = np.array([answer.loss - answer.cloud_loss for answer in choosing])
+    areas = {name: float(deferral_area(confidences_of(choosing, scorer), gains)) for name, scorer in scorers.items()}
+    scorer = max(areas, key=lambda name: (_worth(areas[name], scorers[name]), name == DEFAULT_SCORER))
+    chosen, tested = (Rows.of(confidences_of(part, scorers[scorer]), losses_of(part)) for part in (choosing, testing))
+    test = promise.test
+    found = choose_threshold(
+        tested,
+        candidates=candidates(chosen, risk=promise.risk, guarantee=test),
+        risk=promise.risk,
+        delta=promise.delta,
+        guarantee=test,
+    )
+    served = 0 if found is None else tested.served(found)
+    least = smallest_risk(chosen, tested, delta=promise.delta, guarantee=test) if found is None else None
+    calibration = Calibration(
+        scorer=scorer,
+        threshold=SERVES_NOTHING if found is None else found,
+        risk=promise.risk,
+        delta=promise.delta,
+        coverage=served / len(testing),
+        accuracy=float(1 - tested.lost[served] / served) if served else None,
+        n=len(testing),
+        auroc=auroc(confidences_of(testing, scorers[scorer]), losses_of(testing) < 0.5),
+        variant=variant,
+        data=data,
+        loss=promise.loss.name,
+        guarantee=test,
+        learned=learnt.learned if learnt and scorer == LEARNED else None,
+        gate=learnt.gate if learnt else None,
+    )
+    return Calibrated(
+        calibration=calibration,
+        scorers=scorers,
+        areas=areas,
+        fitted=fitting,
+        chosen=choosing,
+        tested=testing,
+        smallest_risk=least,
+        smallest_coverage=None if least is None else _coverage(chosen, tested, least, promise),
+    )
+
+
+def confidences_of(answers: Sequence[Judged], scorer: Scorer) -> NDArray[np.float64]:
+    """Confidence of each answer, float64 [rows]; one without any is the last to be served."""
+    scores = (confidence(answer.evidence, scorer) for answer in answers)
+    return np.array([0.0 if score is None else score for score in scores])
+
+
+def losses_of(answers: Sequence[Judged]) -> NDArray[np.float64]:
+    """Loss of each answer, float64 [rows]."""
+    return np.array([answer.loss for answer in answers])
+
+
+def _parts(judged: Sequence[Judged], seed: int) -> tuple[list[Judged], list[Judged], list[Judged]]:
+    # By hash, so that no part is the easy one of a sorted file, and the order of the rows does not matter.
+    ordered = sorted(judged, key=lambda answer: digest([seed, answer.id]))
+    fits, chooses = int(len(ordered) * _FITS), max(1, int(len(ordered) * _CHOOSES))
+    return ordered[:fits], ordered[fits : fits + chooses], ordered[fits + chooses :]
+
+
+def _worth(area: float, scorer: Scorer) -> float:
+    """A scorer that looks at whole distributions costs time at every token: it must gain more than the noise of the choice."""
+    return area / _WORTH if scorer.looks_at_spread and area > 0 else area
+
+
+def _gated(answers: Sequence[Judged], learnt: Fitted) -> list[Judged]:
+    judge_input = gate(learnt.gate)
+    return [
+        answer
+        if answer.pooled is None
+        else replace(answer, evidence=replace(answer.evidence, gate=judge_input(answer.pooled, answer.evidence.input_tokens)))
+        for answer in answers
+    ]
+
+
+def _coverage(chosen: Rows, tested: Rows, risk: float, promise: Promise) -> float:
+    test = promise.test
+    found = choose_threshold(
+        tested, candidates=candidates(chosen, risk=risk, guarantee=test), risk=risk, delta=promise.delta, guarantee=test
+    )
+    return 0.0 if found is None else tested.served(found) / len(tested.confidences)
+
+
+def _check_rows(rows: Sequence[object]) -> None:
+    if len(rows) < 3:
+        raise CalibrationError(f"expected at least 3 labelled rows, some hundreds for a useful threshold, found {len(rows)}")

@@ -1,0 +1,31 @@
+"""Confidence: how sure a model is of an answer, as one number in 0 to 1, and how hopeful before it answers at all."""
+
+from pocketseq.confidence.evidence import Evidence, spread_of
+from pocketseq.confidence.features import FEATURES, features
+from pocketseq.confidence.gate import Gate, gate, gate_names, gate_values
+from pocketseq.confidence.logistic import Logistic, log_sigmoid, sigmoid
+from pocketseq.confidence.rules import DEFAULT_SCORER, SCORERS, Scorer, chow_quantile, confidence
+from pocketseq.confidence.scoring import LEARNED, Scoring, learned_scorer, scoring_problem
+
+__all__ = [
+    "DEFAULT_SCORER",
+    "FEATURES",
+    "LEARNED",
+    "SCORERS",
+    "Evidence",
+    "Gate",
+    "Logistic",
+    "Scorer",
+    "Scoring",
+    "chow_quantile",
+    "confidence",
+    "features",
+    "gate",
+    "gate_names",
+    "gate_values",
+    "learned_scorer",
+    "log_sigmoid",
+    "scoring_problem",
+    "sigmoid",
+    "spread_of",
+]

@@ -1,0 +1,43 @@
+"""The gate: how likely the local answer is to be right, from the encoder alone, before the first token is decoded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TypeAlias
+
+import numpy as np
+
+from pocketseq.confidence.evidence import Floats
+from pocketseq.confidence.logistic import Logistic
+
+Gate: TypeAlias = Callable[[Floats, int], float]
+"""(pooled state float32 [d_model], length of the input in tokens) → log-odds that the local answer will be right."""
+
+
+def gate_names(d_model: int) -> tuple[str, ...]:
+    """Names of what a gate looks at.
+
+    Args:
+        d_model: Width of the pooled state.
+    """
+    return (f"pooled:{d_model}", "input_length")
+
+
+def gate_values(pooled: Floats, input_tokens: int) -> Floats:
+    """What a gate looks at: the pooled encoder state and the logarithm of the input's length.
+
+    Args:
+        pooled: float32 [d_model].
+        input_tokens: Length of the input.
+
+    Returns:
+        float32 [d_model + 1].
+    """
+    return np.append(pooled, np.float32(math.log1p(input_tokens)))
+
+
+def gate(logistic: Logistic) -> Gate:
+    """The gate of a logistic regression over ``gate_names``."""
+    evaluate = logistic.evaluator()
+    return lambda pooled, input_tokens: evaluate(gate_values(pooled, input_tokens))

@@ -1,0 +1,72 @@
+"""Scoring: the scorer and the gate that are in force for a model."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from pocketseq.confidence.evidence import Evidence
+from pocketseq.confidence.features import FEATURES, features
+from pocketseq.confidence.gate import Gate, gate, gate_names
+from pocketseq.confidence.logistic import Logistic, log_sigmoid
+from pocketseq.confidence.rules import DEFAULT_SCORER, SCORERS, Scorer
+
+if TYPE_CHECKING:
+    from pocketseq.manifest import Calibration
+
+LEARNED: Final = "learned"
+"""Name of the scorer whose numbers the calibration brings along."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """How a model judges its answers."""
+
+    scorer: Scorer = SCORERS[DEFAULT_SCORER]
+    """Turns evidence into a confidence."""
+    gate: Gate | None = None
+    """Judges an input before it is decoded; None where no calibration brought one."""
+
+    @classmethod
+    def of(cls, calibration: Calibration | None) -> Scoring:
+        """What a calibration brings; the default scorer where there is none."""
+        if calibration is None:
+            return cls()
+        learned = calibration.learned if calibration.scorer == LEARNED else None
+        return cls(
+            scorer=SCORERS[calibration.scorer] if learned is None else learned_scorer(learned),
+            gate=None if calibration.gate is None else gate(calibration.gate),
+        )
+
+
+def learned_scorer(logistic: Logistic) -> Scorer:
+    """The scorer of a logistic regression over features of ``FEATURES``: its confidence is the probability to be right."""
+    evaluate = logistic.evaluator()
+
+    def log_confidence(evidence: Evidence) -> float:
+        if not evidence.entropies:
+            return math.nan
+        values = features(evidence)
+        return log_sigmoid(evaluate([values[name] for name in logistic.features]))
+
+    return Scorer(log_confidence, looks_at_spread=True)
+
+
+def scoring_problem(calibration: Calibration, *, d_model: int) -> str | None:
+    """Why this version cannot score as a calibration says, in a few words; None where it can.
+
+    Args:
+        calibration: Of the variant in force.
+        d_model: Width of the model's pooled state.
+    """
+    names = gate_names(d_model)
+    if calibration.gate is not None and calibration.gate.features != names:
+        return f"a gate over {' and '.join(names)}, found one over {' and '.join(calibration.gate.features)}"
+    if calibration.scorer != LEARNED:
+        known = sorted([*SCORERS, LEARNED])
+        return None if calibration.scorer in SCORERS else f"a scorer among {known}, found {calibration.scorer!r}"
+    if calibration.learned is None:
+        return "the numbers of its learned scorer, found none"
+    unknown = sorted(set(calibration.learned.features) - set(FEATURES))
+    return f"features of the learned scorer among {list(FEATURES)}, found also {unknown}" if unknown else None
