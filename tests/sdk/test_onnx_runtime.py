@@ -148,7 +148,7 @@ def test_a_runtime_of_the_future_is_refused(pristine_bundle: Path) -> None:
     """A bundle may hold variants that this version cannot run."""
     with open_bundle(pristine_bundle) as bundle:
         variant = replace(bundle.manifest.variants[0], runtime="abacus")
-        with pytest.raises(RuntimeUnavailableError, match=r"expected a runtime among \['onnx'\], found 'abacus'"):
+        with pytest.raises(RuntimeUnavailableError, match=r"expected a runtime among \[.*'onnx'.*\], found 'abacus'"):
             open_runtime(bundle, variant)
 
 
