@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -16,11 +17,12 @@ from tests.export.models import bart, t5, write_checkpoint
 
 from pocketseq.bundle import open_bundle, pack
 from pocketseq.errors import BundleFormatError, InputError, RuntimeUnavailableError
+from pocketseq.examples import Example
 from pocketseq.model import PocketModel
 from pocketseq.runtimes import open_runtime
 from pocketseq.runtimes.coreml import CoreMlRuntime
 from pocketseq.tokenizer import TextTokenizer
-from pocketseq_export import export_checkpoint
+from pocketseq_export import export_checkpoint, verify_bundle
 from pocketseq_export.reference import Reference
 
 VARIANTS = ("fp32", "fp16", "int8", "int8-stateless")
@@ -321,3 +323,16 @@ def test_bart_answers_too(mac: type[ModelProxy], tmp_path: Path) -> None:
     with PocketModel.load(tmp_path / "bundle") as model, open_bundle(tmp_path / "bundle") as bundle:
         ids = model.template.encode(TextTokenizer.from_file(bundle.path(bundle.manifest.tokenizer)), "hello").ids
         assert (tuple(model.generate("hello").tokens),) == tuple(reference.generate([ids]))
+
+
+def test_verification_elsewhere_says_that_core_ml_did_not_run(exported: Path, tmp_path: Path) -> None:
+    """The variant is kept, with no figure of its own, and the manifest says why and what to do on a Mac."""
+    shutil.copytree(exported / "bundle", tmp_path / "bundle")
+    rows = [Example(id=text, fields={"text": text}, target=text) for text in ("hello", "x = 1")]
+    found = verify_bundle(tmp_path / "bundle", exported / "checkpoint", rows)
+    (verdict,) = (each for each in found.variants if each.label == "coreml/int8")
+    assert (verdict.kept, verdict.parity, verdict.metrics) == (True, None, None)
+    with open_bundle(tmp_path / "bundle") as bundle:
+        variant = bundle.manifest.variant(runtime="coreml", precision="int8")
+    assert "is run by Core ML, which needs macOS 15 or newer, found Linux" in str(variant.unchecked)
+    assert "on a Mac with: python -m pocketseq_bench.coreml_check" in str(variant.unchecked)
