@@ -15,7 +15,7 @@ from pocketseq.errors import InputError, RuntimeUnavailableError
 from pocketseq.manifest import Calibration, Manifest, Variant
 from pocketseq.options import Options, Request, request_of
 from pocketseq.results import Result, Score
-from pocketseq.runtimes.opening import open_runtime, require_runtime
+from pocketseq.runtimes.opening import choose_variant, open_runtime
 from pocketseq.runtimes.protocol import AnyRuntime
 from pocketseq.template import Input, Overflow, Template
 from pocketseq.tokenizer import TextTokenizer
@@ -67,7 +67,15 @@ class PocketModel:
         self._closed = False
 
     @classmethod
-    def load(cls, source: str | Path, *, runtime: str | None = None, precision: str | None = None, threads: int = 1) -> PocketModel:
+    def load(
+        cls,
+        source: str | Path,
+        *,
+        runtime: str | None = None,
+        precision: str | None = None,
+        threads: int = 1,
+        compute_units: str | None = None,
+    ) -> PocketModel:
         """Load a bundle and check its format and the hashes of the files that will run.
 
         Args:
@@ -75,6 +83,7 @@ class PocketModel:
             runtime: Such as ``onnx``; None takes the bundle's first that fits.
             precision: Such as ``int8``; None takes the bundle's first that fits.
             threads: Threads for one call. One is fastest for small models, and leaves the other cores alone.
+            compute_units: Of a Core ML variant: ``ALL``, ``CPU_ONLY``, ``CPU_AND_GPU`` or ``CPU_AND_NE``; None is ``CPU_AND_GPU``.
 
         Raises:
             BundleNotFoundError: nothing there.
@@ -86,8 +95,7 @@ class PocketModel:
         bundle = open_bundle(source)
         try:
             manifest = bundle.manifest
-            variant = manifest.variant(runtime=runtime, precision=precision)
-            require_runtime(variant)
+            variant = choose_variant(manifest, runtime=runtime, precision=precision)
             bundle.paths([manifest.tokenizer, *variant.files])
         except BaseException:
             bundle.close()
@@ -97,7 +105,7 @@ class PocketModel:
             manifest,
             variant,
             open_tokenizer=lambda: TextTokenizer.from_file(bundle.path(manifest.tokenizer)),
-            open_runtime=lambda: open_runtime(bundle, variant, threads=threads),
+            open_runtime=lambda: open_runtime(bundle, variant, threads=threads, compute_units=compute_units),
             close=bundle.close,
         )
 

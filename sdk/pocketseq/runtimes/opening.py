@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from pocketseq.bundle import Bundle
 from pocketseq.errors import RuntimeUnavailableError
-from pocketseq.manifest import Geometry, Variant
+from pocketseq.manifest import Geometry, Manifest, Variant
+from pocketseq.runtimes.macos import macos_problem
 from pocketseq.runtimes.protocol import AnyRuntime
 
 
@@ -23,10 +23,11 @@ class Library:
     """One of them must be installed; the first goes before the others."""
     remedy: str
     """Command that installs it."""
-    open: Callable[[Mapping[str, Path], Geometry, int], AnyRuntime]
-    """From verified files by path within the bundle, geometry and threads to a runtime; imports the library."""
-    platform: str | None = None
-    """``sys.platform`` where it runs; None is everywhere."""
+    open: Callable[..., AnyRuntime]
+    """From verified files by path within the bundle, geometry, threads and, for Core ML, ``compute_units`` to a runtime; imports
+    the library."""
+    problem: Callable[[Variant], str | None] = lambda _: None
+    """Why this system cannot run a variant, with the remedy; None where it can."""
 
 
 def _open_onnx(files: Mapping[str, Path], geometry: Geometry, threads: int) -> AnyRuntime:
@@ -41,7 +42,14 @@ def _open_litert(files: Mapping[str, Path], geometry: Geometry, threads: int) ->
     return LiteRtRuntime(files, geometry, threads=threads)
 
 
+def _open_coreml(files: Mapping[str, Path], geometry: Geometry, threads: int, **units: Any) -> AnyRuntime:
+    from pocketseq.runtimes.coreml import CoreMlRuntime
+
+    return CoreMlRuntime(files, geometry, threads=threads, **units)
+
+
 LIBRARIES: Final[Mapping[str, Library]] = {
+    "coreml": Library(("coremltools",), "pip install coremltools", _open_coreml, macos_problem),
     "onnx": Library(("onnxruntime",), "pip install onnxruntime", _open_onnx),
     "tflite": Library(("ai_edge_litert", "tflite_runtime"), 'pip install "pocketseq[litert]"', _open_litert),
 }
@@ -60,11 +68,8 @@ def require_runtime(variant: Variant) -> None:
             f"expected a runtime among {sorted(LIBRARIES)}, found {variant.runtime!r}; "
             'choose another variant, or mend it with: pip install --upgrade "pocketseq"'
         )
-    if library.platform not in (None, sys.platform):
-        raise RuntimeUnavailableError(
-            f"the variant {variant.label} needs a system of the kind {library.platform!r}, found {sys.platform!r}; "
-            "choose another variant"
-        )
+    if problem := library.problem(variant):
+        raise RuntimeUnavailableError(problem)
     if not any(find_spec(module) for module in library.modules):
         raise RuntimeUnavailableError(
             f"the variant {variant.label} needs the module {' or '.join(map(repr, library.modules))}, which is not installed; "
@@ -72,17 +77,47 @@ def require_runtime(variant: Variant) -> None:
         )
 
 
-def open_runtime(bundle: Bundle, variant: Variant, *, threads: int = 1) -> AnyRuntime:
+def choose_variant(manifest: Manifest, *, runtime: str | None = None, precision: str | None = None) -> Variant:
+    """Find the first variant with this runtime and precision that this system can run; None takes any.
+
+    Raises:
+        VariantNotFoundError: the bundle has none of that kind.
+        RuntimeUnavailableError: it has, and none of them runs here; why the first does not.
+    """
+    first = manifest.variant(runtime=runtime, precision=precision)
+    for variant in manifest.variants:
+        if runtime in (None, variant.runtime) and precision in (None, variant.precision) and _runs(variant):
+            return variant
+    require_runtime(first)
+    return first
+
+
+def _runs(variant: Variant) -> bool:
+    try:
+        require_runtime(variant)
+    except RuntimeUnavailableError:
+        return False
+    return True
+
+
+def open_runtime(bundle: Bundle, variant: Variant, *, threads: int = 1, compute_units: str | None = None) -> AnyRuntime:
     """Verify a variant's files and hand them to its runtime.
 
     Args:
         bundle: The bundle that holds the variant.
         variant: One of its variants.
         threads: Threads for one call. One is fastest for small models, and leaves the other cores alone.
+        compute_units: Where Core ML may run a variant, see ``runtimes.coreml.ComputeUnits``; None is Core ML's default here, and
+            all that the other runtimes take.
 
     Raises:
         RuntimeUnavailableError: the library is not installed or cannot run these files.
         BundleCorruptError: a file is missing, truncated or changed.
     """
     require_runtime(variant)
-    return LIBRARIES[variant.runtime].open(bundle.paths(variant.files), bundle.manifest.geometry, threads)
+    if compute_units is not None and variant.runtime != "coreml":
+        raise RuntimeUnavailableError(
+            f"expected compute units for a Core ML variant only, found {compute_units!r} for {variant.label}; leave them out"
+        )
+    units = {} if compute_units is None else {"compute_units": compute_units}
+    return LIBRARIES[variant.runtime].open(bundle.paths(variant.files), bundle.manifest.geometry, threads, **units)
