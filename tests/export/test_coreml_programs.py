@@ -219,6 +219,15 @@ def test_a_stateless_package_is_a_model_for_each_function_for_ios_16(precision: 
         assert not spec.description.state
 
 
+@pytest.mark.parametrize("precision", ["int8", "int8-stateless"])
+def test_opening_a_package_leaves_it_as_it_is(precision: str, tmp_path: Path) -> None:
+    """Coremltools writes a package's manifest anew whenever it opens one; the bundle's hashes still hold."""
+    files = write_programs(author(t5()), tmp_path, precision=precision)
+    before = [file.read_bytes() for file in files]
+    ct.models.MLModel(str(tmp_path / f"{precision}.mlpackage"), skip_model_load=True)
+    assert [file.read_bytes() for file in files] == before
+
+
 def test_a_model_with_few_positions_has_few_lengths(tmp_path: Path) -> None:
     """No program reads past the end of the table of positions."""
     saved = written(bart(max_position_embeddings=20), tmp_path, "fp16")

@@ -41,7 +41,8 @@ def write_package(program: Program, package: Path, *, precision: Precision) -> t
         },
         "rootModelIdentifier": _identifier("model" if precision.stateful else "step"),
     }
-    (package / "Manifest.json").write_text(json.dumps(manifest, indent=4) + "\n", encoding="utf-8")
+    # In the form in which coremltools writes it anew whenever it opens a package: the bundle's hash of it still holds then.
+    (package / "Manifest.json").write_text(json.dumps(manifest, indent=4, sort_keys=True) + "\n", encoding="utf-8")
     return tuple(sorted(path for path in package.rglob("*") if path.is_file()))
 
 
