@@ -82,11 +82,16 @@ def findings(run_directory: Path) -> Findings:
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run directory with a teacher of random weights, its bundle, and rows: what the stages of this room start from."""
+    """A run directory with a teacher of random weights, its bundle, and rows: what the stages of this room start from.
+
+    The bundle has a variant for Core ML, which no system that runs these tests but a Mac can open.
+    """
     directory = tmp_path_factory.mktemp("run")
     torch.set_num_threads(1)
     make_checkpoint(directory / "teacher")
-    export_checkpoint(directory / "teacher", directory / "bundle", name="tiny")
+    export_checkpoint(
+        directory / "teacher", directory / "bundle", name="tiny", runtimes=("onnx", "coreml"), precisions=("onnx/fp32", "int8")
+    )
     for split, seed in (("calibration", 1), ("test", 2)):
         write_examples(directory / "data" / f"{split}.jsonl", repair_examples(12, seed=seed))
     return directory

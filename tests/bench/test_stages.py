@@ -42,11 +42,15 @@ def run_directory(exported: Path, tmp_path: Path) -> Path:
     return directory
 
 
-def test_calibrate_binds_a_threshold_to_every_variant(run_directory: Path) -> None:
-    """The bundle holds it afterwards, and so does a file beside it."""
+def test_calibrate_binds_a_threshold_to_every_variant_that_runs_here(
+    run_directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The bundle holds it afterwards, and so does a file beside it; what cannot run gets none, and is named."""
+    monkeypatch.setattr("pocketseq.runtimes.macos.macos_version", lambda: None)
     CALIBRATE.run(Recipe.parse(RECIPE, where="tiny"), run_directory)
     written = json.loads((run_directory / "calibration.json").read_text(encoding="utf-8"))
-    assert [variant["precision"] for variant in written["variants"]] == ["int8", "fp32"]
+    assert [(variant["runtime"], variant["precision"]) for variant in written["variants"]] == [("onnx", "int8"), ("onnx", "fp32")]
+    assert "calibrate coreml/int8: left without a calibration: the variant coreml/int8 is run by Core ML" in capsys.readouterr().out
     for precision in ("fp32", "int8"):
         with PocketModel.load(run_directory / "bundle", precision=precision) as model:
             assert model.calibration is not None

@@ -18,12 +18,26 @@ def shipped() -> Iterator[PocketModel]:
         yield model
 
 
-def test_it_fits_a_wheel() -> None:
-    """All files together are at most 12 MB."""
+def test_it_has_a_variant_for_each_runtime_and_a_device_takes_onnx() -> None:
+    """What one device runs is at most 12 MB, tokenizer included, and 1.15 bytes a parameter; all of it fits a wheel of 40 MB."""
     with open_bundle("python-fix") as bundle:
         manifest = bundle.manifest
-        files = bundle.paths([manifest.tokenizer, *(file for variant in manifest.variants for file in variant.files)])
-    assert sum(path.stat().st_size for path in files.values()) <= 12e6
+        tokenizer = bundle.path(manifest.tokenizer).stat().st_size
+        sizes = {
+            variant.label: sum(path.stat().st_size for path in bundle.paths(variant.files).values())
+            for variant in manifest.variants
+        }
+    assert list(sizes) == ["onnx/int8", "tflite/int8", "coreml/int8"]
+    assert all(size + tokenizer <= 12e6 for size in sizes.values())
+    assert all(size <= 1.15 * manifest.provenance["parameters"] for size in sizes.values())
+    assert sum(sizes.values()) + tokenizer <= 30e6
+
+
+def test_its_runtimes_agree() -> None:
+    """ONNX Runtime and LiteRT repair the same line in the same words."""
+    for runtime in ("onnx", "tflite"):
+        with PocketModel.load("python-fix", runtime=runtime) as model:
+            assert model.generate("retrun self.name").text == "return self.name"
 
 
 def test_it_is_verified_and_calibrated(shipped: PocketModel) -> None:
@@ -52,8 +66,8 @@ def test_it_repairs_a_line(shipped: PocketModel, line: str, repaired: str) -> No
 
 def test_the_lines_around_reveal_a_name(shipped: PocketModel) -> None:
     """A name that is spelled right above is put right below."""
-    fields = {"before": "counter = 0\nfor item in items:", "line": "    coutner += 1", "after": ""}
-    assert shipped.generate(fields).text == "    counter += 1"
+    fields = {"before": "def read(path):\n    with open(path) as file:", "line": "        return flie.read()", "after": ""}
+    assert shipped.generate(fields).text == "        return file.read()"
 
 
 def test_a_device_suggests_without_a_training_library() -> None:

@@ -25,7 +25,7 @@ from pocketseq_bench.rivals.contenders import CONTENDERS, CTRANSLATE2_GUIDE, EXC
 FORMAT: Final = 1
 ROUNDS: Final = 5
 """Runs of each contender, one after the other and around again."""
-SAME: Final = 0.7
+SAME: Final = 0.9
 """Share of answers that must be those of transformers in float32, token by token, before a time is quoted: int8 turns some of the
 others, a model that was converted wrongly nearly all."""
 REFERENCE: Final = "transformers"

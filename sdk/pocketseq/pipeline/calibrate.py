@@ -8,7 +8,7 @@ from typing import Final
 
 from pocketseq.bundle import open_bundle, write_manifest
 from pocketseq.calibration import Loss, Promise, calibrate
-from pocketseq.errors import InfeasibleRiskError
+from pocketseq.errors import InfeasibleRiskError, RuntimeUnavailableError
 from pocketseq.examples import read_examples
 from pocketseq.files import write_json
 from pocketseq.manifest import Guarantee
@@ -17,6 +17,7 @@ from pocketseq.pipeline.progress import Progress
 from pocketseq.pipeline.recipe import Recipe
 from pocketseq.pipeline.stage import Stage
 from pocketseq.records import plain
+from pocketseq.runtimes.opening import require_runtime
 
 FORMAT: Final = 1
 
@@ -42,6 +43,7 @@ class CalibrateSettings:
 def run(recipe: Recipe, directory: Path) -> None:
     """Calibrate each variant on the calibration split; writes the manifest and ``calibration.json``.
 
+    A variant that cannot run here (Core ML on another system than a Mac) is left without: a promise is made on the very artifact.
     Where the risk cannot be kept the calibration serves nothing, and the run goes on: with a cloud behind it, it is still of use.
 
     Raises:
@@ -55,6 +57,11 @@ def run(recipe: Recipe, directory: Path) -> None:
         manifest = bundle.manifest
     found = []
     for variant in manifest.variants:
+        try:
+            require_runtime(variant)
+        except RuntimeUnavailableError as problem:
+            print(f"calibrate {variant.label}: left without a calibration: {problem}")
+            continue
         progress = Progress(f"calibrate {variant.label}", len(rows))
         with PocketModel.load(directory / "bundle", runtime=variant.runtime, precision=variant.precision) as model:
             try:

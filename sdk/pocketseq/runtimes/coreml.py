@@ -77,8 +77,7 @@ class CoreMlRuntime:
             files: Verified files of the variant, by path within the bundle: those of one ``.mlpackage``.
             geometry: Sizes of the model.
             threads: Not used: Core ML sees to its threads itself.
-            compute_units: Where Core ML may run it. The GPU is rarely slower than the neural engine for a model of this size, and
-                prepares a program far sooner.
+            compute_units: Where Core ML may run it, such as ``CPU_AND_NE``.
             compiled: Folder that keeps compiled programs; None is one of the user's caches.
 
         Raises:
