@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from platform import python_version
 from typing import TYPE_CHECKING, Any
@@ -58,7 +59,8 @@ def _teacher(recipe: Recipe, run: Path) -> None:
         trimmed = trim_checkpoint(find_teacher(settings.checkpoint), run / "teacher", read_examples(run / "data/train.jsonl"))
         print(
             f"trimmed the teacher's vocabulary from {trimmed.tokens_before:,} to {trimmed.tokens:,} tokens, "
-            f"its weights from {trimmed.parameters_before / 1e6:.1f}M to {trimmed.parameters / 1e6:.1f}M"
+            f"its weights from {trimmed.parameters_before / 1e6:.1f}M to {trimmed.parameters / 1e6:.1f}M",
+            file=sys.stderr,
         )
         return
     if settings.checkpoint:

@@ -50,7 +50,7 @@ def test_calibrate_binds_a_threshold_to_every_variant_that_runs_here(
     CALIBRATE.run(Recipe.parse(RECIPE, where="tiny"), run_directory)
     written = json.loads((run_directory / "calibration.json").read_text(encoding="utf-8"))
     assert [(variant["runtime"], variant["precision"]) for variant in written["variants"]] == [("onnx", "int8"), ("onnx", "fp32")]
-    assert "calibrate coreml/int8: left without a calibration: the variant coreml/int8 is run by Core ML" in capsys.readouterr().out
+    assert "calibrate coreml/int8: left without a calibration: the variant coreml/int8 is run by Core ML" in capsys.readouterr().err
     for precision in ("fp32", "int8"):
         with PocketModel.load(run_directory / "bundle", precision=precision) as model:
             assert model.calibration is not None

@@ -30,6 +30,8 @@ class Answer:
     """Requests made."""
     cost: float | None = None
     """Of all of them; None without a price."""
+    completion: Completion | None = None
+    """What the cloud gave, half an answer too: its tokens were spent."""
 
 
 class Ask:
@@ -61,6 +63,7 @@ class Ask:
         self._attempts: list[Attempt] = []
         self._under_way: Attempt | None = None
         self._cost: float | None = None
+        self._completion: Completion | None = None
         self._expected_cost = 0.0
         self._gave_pieces = False
 
@@ -95,7 +98,7 @@ class Ask:
         except Exception as error:  # whatever slips, the caller hears of it as what it can handle
             outcome = EndpointError(f"{self._url}: asking failed with {type(error).__name__}")
         with self._lock:
-            answer = Answer(outcome, tuple(self._attempts), self._cost)
+            answer = Answer(outcome, tuple(self._attempts), self._cost, self._completion)
         self._news.put(answer)
         if self._on_end is not None:
             self._on_end(answer)
@@ -150,6 +153,7 @@ class Ask:
         cost = cloud.settle(expected, completion, sent=sent)
         with self._lock:
             self._under_way = None
+            self._completion = completion
             self._cost = cost if self._cost is None else self._cost + (cost or 0.0)
             self._attempts.append(
                 Attempt(

@@ -150,7 +150,7 @@ class Call:
     def receipt(self, result: Result | None, answer: Answer | None = None) -> Receipt:
         """What is known of the call now that it ends."""
         outcome = None if answer is None else answer.outcome
-        completion = outcome if isinstance(outcome, Completion) else None
+        completion = None if answer is None else answer.completion
         attempts = () if answer is None else answer.attempts
         left = self.outgoing if any(attempt.bytes_sent for attempt in attempts) else None
         calibration = self.model.calibration

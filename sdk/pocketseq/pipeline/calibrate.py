@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -60,14 +61,14 @@ def run(recipe: Recipe, directory: Path) -> None:
         try:
             require_runtime(variant)
         except RuntimeUnavailableError as problem:
-            print(f"calibrate {variant.label}: left without a calibration: {problem}")
+            print(f"calibrate {variant.label}: left without a calibration: {problem}", file=sys.stderr)
             continue
         progress = Progress(f"calibrate {variant.label}", len(rows))
         with PocketModel.load(directory / "bundle", runtime=variant.runtime, precision=variant.precision) as model:
             try:
                 calibration = calibrate(model, rows, promise, seed=settings.seed, progress=progress).calibration
             except InfeasibleRiskError as refused:
-                print(f"calibrate {variant.label}: {refused}")
+                print(f"calibrate {variant.label}: {refused}", file=sys.stderr)
                 calibration = refused.calibrated.calibration
         manifest = manifest.replacing(replace(variant, calibration=calibration))
         found.append({"runtime": variant.runtime, "precision": variant.precision, **plain(calibration)})
