@@ -1,7 +1,7 @@
 """The measured blocks of the READMEs, generated from result files.
 
     python -m pocketseq_bench.readme                  # write the blocks again
-    python -m pocketseq_bench.readme DIRECTORY [...]  # take over results first: of a run, a bench, or a replay
+    python -m pocketseq_bench.readme PATH [...]       # take over results first: of a run, a bench, a replay, or a rivals file
 
 Run it in the root of the repository.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,12 +25,14 @@ from pocketseq_bench.report import Findings, read_findings
 from pocketseq_bench.report.bench_table import HEADINGS, cells, markdown_table
 from pocketseq_bench.report.files import write_bench_reports
 from pocketseq_bench.report.replay_report import replay_markdown, write_replay_reports
+from pocketseq_bench.report.rivals import rivals_markdown
 
 README: Final = Path("README.md")
 ROOM: Final = Path("device-bench/README.md")
 RESULTS: Final = Path("device-bench/results/python-fix.json")
 BENCH: Final = Path("device-bench/results/bench")
 REPLAY: Final = Path("device-bench/results/replay")
+RIVALS: Final = Path("device-bench/results/rivals.json")
 FORMAT: Final = 1
 
 
@@ -90,6 +92,18 @@ def replay_block(document: ReplayDocument) -> str:
     return _marked("replay", [replay_markdown(document).partition("\n\n")[2].strip()])
 
 
+def rivals_block(rivals: Mapping[str, Any]) -> str:
+    """The table of other libraries beside this one, and where they were measured."""
+    where = rivals["environment"]
+    machine = f"{where['processor'] or where['machine']} with {where['logical_cores']} logical cores, Python {where['python']}"
+    starts = "; ".join(f"{name} {found['median']:.2f} s" for name, found in rivals["start_s"].items())
+    note = (
+        f"`{rivals['bundle']}`, {rivals['threads']} thread, medians of {rivals['rounds']} runs in turns on {machine}; in brackets "
+        f"the share of answers that are those of transformers in float32. A fresh process to its first answer: {starts}."
+    )
+    return _marked("rivals", [rivals_markdown(rivals).partition("\n\n")[2].strip(), "", note])
+
+
 def with_block(readme: str, block: str) -> str:
     """A README with one of its measured blocks replaced.
 
@@ -107,13 +121,15 @@ def with_block(readme: str, block: str) -> str:
 def blocks() -> dict[Path, list[str]]:
     """Every block by its README, from the result files."""
     bench, replay = read_document(BENCH / "bench.json"), read_replay(REPLAY / "replay.json")
-    return {README: [results_block(read_results(RESULTS))], ROOM: [bench_block(bench), replay_block(replay)]}
+    rivals = json.loads(RIVALS.read_text(encoding="utf-8"))
+    room = [bench_block(bench), rivals_block(rivals), replay_block(replay)]
+    return {README: [results_block(read_results(RESULTS))], ROOM: room}
 
 
 def main(arguments: list[str]) -> None:
-    """Take over results where directories are named, then write the blocks."""
-    for directory in map(Path, arguments):
-        _take_over(directory)
+    """Take over results where paths are named, then write the blocks."""
+    for path in map(Path, arguments):
+        _take_over(path)
     for path, parts in blocks().items():
         text = path.read_text(encoding="utf-8")
         for block in parts:
@@ -122,14 +138,16 @@ def main(arguments: list[str]) -> None:
             file.write(text)
 
 
-def _take_over(directory: Path) -> None:
-    if (directory / "recipe.toml").exists():
-        recipe = Recipe.read(directory / "recipe.toml")
-        write_results(RESULTS, read_findings(directory, recipe=recipe.name, task=recipe.task))
-    elif (directory / "replay.json").exists():
-        write_replay_reports(REPLAY, read_replay(directory / "replay.json"))
+def _take_over(path: Path) -> None:
+    if path.is_file():
+        write_json(RIVALS, json.loads(path.read_text(encoding="utf-8")))
+    elif (path / "recipe.toml").exists():
+        recipe = Recipe.read(path / "recipe.toml")
+        write_results(RESULTS, read_findings(path, recipe=recipe.name, task=recipe.task))
+    elif (path / "replay.json").exists():
+        write_replay_reports(REPLAY, read_replay(path / "replay.json"))
     else:
-        document = read_document(directory / "bench.json")
+        document = read_document(path / "bench.json")
         write_document(BENCH / "bench.json", document)
         write_bench_reports(BENCH, [document])
 

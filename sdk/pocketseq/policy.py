@@ -111,7 +111,8 @@ def hedges(policy: Policy, *, gate: float, calibrated: float | None) -> bool:
         calibrated: See ``decide``.
     """
     threshold = calibrated if policy.threshold is None else policy.threshold
-    may_ask = policy.mode == "prefer_local" and threshold is not None
+    # At a threshold of zero every local answer is served: nothing may leave for one that will be served anyway.
+    may_ask = policy.mode == "prefer_local" and threshold is not None and threshold > 0
     return may_ask and policy.hedge_below is not None and gate < policy.hedge_below
 
 

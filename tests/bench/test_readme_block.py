@@ -8,7 +8,7 @@ import pytest
 from tests.bench.benches import document, row
 
 from pocketseq.errors import DataError
-from pocketseq_bench.readme import bench_block, read_results, results_block, with_block, write_results
+from pocketseq_bench.readme import bench_block, read_results, results_block, rivals_block, with_block, write_results
 from pocketseq_bench.report import Findings
 
 
@@ -56,3 +56,29 @@ def test_a_benchmark_has_a_block_with_its_verdict() -> None:
     assert lines[0] == "<!-- bench:begin -->"
     assert lines[3].startswith("| onnx/int8 | 5.4 | 62.5% | 10.0 | ±1.0% |")
     assert lines[5] == "4 inputs of `python-fix` on A <fast> processor (x86_64, Linux), Python 3.11.9. Quiet: all well."
+
+
+def test_other_libraries_have_a_block_with_their_starts() -> None:
+    """Tokens a second by task; nothing where the answers are others."""
+    found = {
+        "bundle": "tiny",
+        "threads": 1,
+        "rounds": 5,
+        "environment": {"processor": "A processor", "machine": "x", "logical_cores": 2, "python": "3.11"},
+        "tasks": [
+            {
+                "name": "greedy",
+                "same_answers": {"pocketseq": 1.0, "other": 0.5},
+                "tokens_per_s": {"pocketseq": 1234.0},
+            }
+        ],
+        "start_s": {"pocketseq": {"median": 0.25}, "other": {"median": 1.0}},
+        "excluded": {"third": "does not install"},
+    }
+    lines = rivals_block(found).splitlines()
+    assert lines[0] == "<!-- rivals:begin -->"
+    assert lines[3] == "| pocketseq | 1,234 (100.0%) |"
+    assert lines[4] == "| other | – (50.0%) |"
+    assert lines[6] == "- left out: third: does not install"
+    assert "`tiny`, 1 thread, medians of 5 runs in turns on A processor with 2 logical cores" in lines[8]
+    assert lines[8].endswith("A fresh process to its first answer: pocketseq 0.25 s; other 1.00 s.")

@@ -16,7 +16,8 @@ def rivals_markdown(rivals: Rivals) -> str:
     """Tokens a second by library and task, whether their answers are the same, and who was left out."""
     headings, rows = _table(rivals)
     lines = [markdown_table(headings, rows)] if rows else []
-    lines += [f"- left out: {line}" for line in _excluded(rivals)]
+    excluded = [f"- left out: {line}" for line in _excluded(rivals)]
+    lines += ["", *excluded] if excluded else []
     return "\n".join(["### Beside other libraries", "", *lines])
 
 

@@ -45,6 +45,7 @@ def test_an_easy_input_is_not_sent_early() -> None:
         (Policy(), 0.8, True),
         (Policy(), None, False),  # an uncalibrated model is served as it is
         (Policy(threshold=0.5), None, True),
+        (Policy(threshold=0.0), 0.8, False),  # every local answer is served, so that nothing may leave
         (Policy(hedge_below=None), 0.8, False),
         (Policy(hedge_below=0.05), 0.8, False),
         (Policy(mode="only_local"), 0.8, False),
