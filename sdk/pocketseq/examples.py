@@ -46,7 +46,7 @@ class Example:
         return row
 
 
-def read_examples(path: Path, *, labelled: bool = True) -> Iterator[Example]:
+def read_examples(path: str | Path, *, labelled: bool = True) -> Iterator[Example]:
     """Read rows from a JSONL file.
 
     Args:
@@ -56,6 +56,7 @@ def read_examples(path: Path, *, labelled: bool = True) -> Iterator[Example]:
     Raises:
         DataError: no such file, or a bad row, with file and line.
     """
+    path = Path(path)
     try:
         file = path.open(encoding="utf-8")
     except OSError as error:

@@ -34,6 +34,13 @@ def test_a_file_takes_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["rows.jsonl"]
 
 
+def test_a_file_may_be_named_by_a_string(tmp_path: Path) -> None:
+    """As by a path."""
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"id": "1", "fields": {"text": "a"}, "target": "b"}\n', encoding="utf-8")
+    assert list(read_examples(str(path))) == list(read_examples(path))
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
