@@ -27,25 +27,29 @@ class LengthGroupedOrder(Sampler[int]):
     The order is a pure function of seed and epoch: a run that was killed in the middle of an epoch finds its place again.
     """
 
-    def __init__(self, lengths: npt.NDArray[np.int64], *, update_rows: int, seed: int) -> None:
+    def __init__(self, lengths: npt.NDArray[np.int64], *, update_rows: int, seed: int, whole: bool = False) -> None:
         """Order rows.
 
         Args:
             lengths: int64 [rows]: tokens of each row.
             update_rows: Rows that make up one update: batch × accumulation × processes.
             seed: Seed of the shuffling.
+            whole: Leave out of an epoch the rows that fill no update: several processes could only share them unevenly. Which
+                these are differs from epoch to epoch.
         """
         self._lengths = lengths
         self._update_rows = update_rows
         self._seed = seed
         self._epoch = 0
+        # Fewer rows than one update takes are better than none.
+        self._left_over = len(lengths) % update_rows if whole and len(lengths) >= update_rows else 0
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose order comes next."""
         self._epoch = epoch
 
     def __len__(self) -> int:
-        return len(self._lengths)
+        return len(self._lengths) - self._left_over
 
     def __iter__(self) -> Iterator[int]:
         random = np.random.default_rng((self._seed, self._epoch))
@@ -59,7 +63,8 @@ class LengthGroupedOrder(Sampler[int]):
             updates += np.split(rows, len(rows) // self._update_rows)
         for index in random.permutation(len(updates)):
             yield from updates[index].tolist()
-        yield from shuffled[whole:].tolist()
+        if not self._left_over:
+            yield from shuffled[whole:].tolist()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +81,8 @@ class Collate:
 
         Returns:
             ``input_ids``, ``attention_mask`` int64 [batch, source]; ``labels``, ``decoder_input_ids`` int64 [batch, step]; where
-            the rows carry a teacher's distributions also ``top_ids`` int64 and ``top_logprobs`` float32 [batch, step, k].
+            the rows carry a teacher's distributions also ``top_ids`` int64 and ``top_logprobs`` float32 [batch, step, k]; where they carry those of spans, ``spans`` float32
+            [batch, step], NaN but at a span's last token.
         """
         input_ids, attention_mask = pad_sources([row["input_ids"] for row in rows], pad_id=self.pad_id)
         targets = [row["labels"] for row in rows]
@@ -93,6 +99,11 @@ class Collate:
         if "top_ids" in rows[0]:
             batch["top_ids"] = _stacked([row["top_ids"] for row in rows], np.int64)
             batch["top_logprobs"] = _stacked([row["top_logprobs"] for row in rows], np.float32)
+        if "spans" in rows[0]:
+            spans = np.full(padded.shape, np.nan, dtype=np.float32)
+            for index, row in enumerate(rows):
+                spans[index, : len(row["spans"])] = row["spans"]
+            batch["spans"] = torch.from_numpy(spans)
         return batch
 
 

@@ -10,7 +10,9 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
+from pocketseq_distill.averaging import WeightAverage
 from pocketseq_distill.plan import TrainingPlan
+from pocketseq_distill.processes import of_first
 
 
 def is_over(plan: TrainingPlan, *, step: int, best_step: int | None, elapsed_s: float) -> bool:
@@ -40,7 +42,10 @@ class Clock(TrainerCallback, ExportableState):
         self._plan = plan
         self._validates = validates
         self._before_s = 0.0
-        self._begun = self._saved = time.monotonic()
+        self._begun = time.monotonic()
+        self.agreed_s = 0.0
+        """Seconds of training up to the last update, by the clock of the first process: the one that decides."""
+        self._saved_s = 0.0
 
     @property
     def elapsed_s(self) -> float:
@@ -55,24 +60,42 @@ class Clock(TrainerCallback, ExportableState):
         """Go on from the time that the checkpoint tells."""
         if state.global_step:
             self._before_s = elapsed_before(state)
-        self._begun = self._saved = time.monotonic()
+        self._begun = time.monotonic()
+        self.agreed_s = self._saved_s = self._before_s
 
     def on_step_end(self, _args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Ask for a checkpoint when one is due, and for the end when the budget is spent."""
-        if time.monotonic() - self._saved >= 60 * self._plan.save_every_minutes:
+        self.agreed_s = of_first(self.elapsed_s)
+        if self.agreed_s - self._saved_s >= 60 * self._plan.save_every_minutes:
             control.should_save = True
-        if is_over(self._plan, step=state.global_step, best_step=state.best_global_step, elapsed_s=self.elapsed_s):
+        if is_over(self._plan, step=state.global_step, best_step=state.best_global_step, elapsed_s=self.agreed_s):
             control.should_training_stop = control.should_save = True
             control.should_evaluate = self._validates
 
     def on_save(self, _args: TrainingArguments, _state: TrainerState, _control: TrainerControl, **_: Any) -> None:
         """Count the minutes to the next checkpoint from here."""
-        self._saved = time.monotonic()
+        self._saved_s = self.agreed_s
 
 
 def elapsed_before(state: TrainerState) -> float:
     """Seconds of training up to a checkpoint, as the clock wrote them into it."""
     return float(state.stateful_callbacks[Clock.__name__]["attributes"]["elapsed_s"])
+
+
+class Averaging(TrainerCallback):
+    """Takes the weights of every update into their average."""
+
+    def __init__(self, average: WeightAverage) -> None:
+        """Keep an average.
+
+        Args:
+            average: The average of the model in training.
+        """
+        self._average = average
+
+    def on_step_end(self, _args: TrainingArguments, state: TrainerState, _control: TrainerControl, **_: Any) -> None:
+        """Take in the update."""
+        self._average.update(state.global_step)
 
 
 class ProgressBar(TrainerCallback):

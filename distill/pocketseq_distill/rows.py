@@ -30,6 +30,8 @@ class Row(TypedDict):
     """uint16 or int32 [target, k]: the teacher's likeliest tokens at every label, where they were computed beforehand."""
     top_logprobs: NotRequired[npt.NDArray[np.float16]]
     """float16 [target, k]: their log-probabilities."""
+    spans: NotRequired[npt.NDArray[np.float32]]
+    """float32 [target]: a teacher's log-probability of a span at its last token, NaN elsewhere (see ``spans``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,8 @@ class TokenRows:
     """int64 [rows + 1]: where each row's labels begin."""
     distributions: Distributions | None = None
     """What the teacher says at every label, computed beforehand; None where it is asked as the batches come, or not at all."""
+    spans: npt.NDArray[np.float32] | None = None
+    """float32 [all target tokens]: what a teacher of another tokenizer says of spans, at the last token of each; NaN elsewhere."""
 
     @classmethod
     def of(cls, sources: Sequence[Sequence[int]], labels: Sequence[Sequence[int]]) -> TokenRows:
@@ -83,6 +87,8 @@ class TokenRows:
         if self.distributions is not None:
             row["top_ids"] = self.distributions.ids[label_begin:label_end]
             row["top_logprobs"] = self.distributions.logprobs[label_begin:label_end]
+        if self.spans is not None:
+            row["spans"] = self.spans[label_begin:label_end]
         return row
 
     @property

@@ -13,9 +13,13 @@ from transformers import PreTrainedModel, TrainerState
 from pocketseq.files import digest, write_json
 from pocketseq_distill.callbacks import elapsed_before, is_over
 from pocketseq_distill.console import quiet_transformers
+from pocketseq_distill.matching import LayerMap
+from pocketseq_distill.mishaps import advice
 from pocketseq_distill.plan import TrainingPlan
+from pocketseq_distill.processes import first_before_others
+from pocketseq_distill.resumption import last_complete_checkpoint, load_result
 from pocketseq_distill.rows import TokenRows
-from pocketseq_distill.trainer import DistillationTrainer, Validation, last_complete_checkpoint
+from pocketseq_distill.trainer import DistillationTrainer, Validation
 
 _COURSE_FILE = "course.json"
 
@@ -45,6 +49,7 @@ def train(
     *,
     state_dir: Path,
     teacher: PreTrainedModel | None = None,
+    layers: LayerMap | None = None,
     validation: Validation | None = None,
     origin: str = "",
 ) -> Trained:
@@ -58,30 +63,35 @@ def train(
         plan: How.
         state_dir: Where checkpoints go; the caller removes it when the trained model is safely written.
         teacher: Model of the same vocabulary for the KL term; None for plain training.
+        layers: Which of the teacher's layers each of the student's is compared with, where states or attention are matched.
         validation: Measures the student as it trains.
         origin: Fingerprint of what the student was cut out of; from another one a training starts over.
 
     Raises:
         CheckpointError: teacher and student differ in vocabulary.
-        TrainingError: no rows, or a loss that is not finite.
+        MissingExtraError: a tracker that is not installed.
+        TrainingError: no rows, a loss that is not finite, memory that ran out, or a full disk.
     """
-    trainer = DistillationTrainer(model, rows, plan, state_dir=state_dir, teacher=teacher, validation=validation)
+    trainer = DistillationTrainer(
+        model, rows, plan, state_dir=state_dir, teacher=teacher, layers=layers, validation=validation
+    )
     course = {
         "plan": plan.course,
         "rows": rows.fingerprint,
         "model": json.loads(model.config.to_json_string()),
         "origin": origin,
     }
-    checkpoint = _resumable(state_dir, digest(course))
-    with quiet_transformers():
+    with first_before_others():
+        checkpoint = _resumable(state_dir, digest(course))
+    with quiet_transformers(), advice(plan, state_dir):
         if checkpoint is not None:
             state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
             elapsed_s = elapsed_before(state)
             if is_over(plan, step=state.global_step, best_step=state.best_global_step, elapsed_s=elapsed_s):
                 # By name: the run directory may have moved since the path of the best checkpoint was written down.
                 best = state_dir / Path(state.best_model_checkpoint).name if state.best_model_checkpoint else checkpoint
-                finished = type(model).from_pretrained(best, use_safetensors=True)
-                model.load_state_dict(finished.state_dict())
+                trainer.lesson.end()
+                load_result(model, best)
                 return _summary(state, elapsed_s)
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     return _summary(trainer.state, trainer.clock.elapsed_s)

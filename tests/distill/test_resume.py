@@ -15,7 +15,7 @@ import torch
 from transformers import PreTrainedModel
 
 from pocketseq_distill.plan import TrainingPlan
-from pocketseq_distill.trainer import last_complete_checkpoint
+from pocketseq_distill.resumption import last_complete_checkpoint
 from pocketseq_distill.training import train
 
 from .models import copy_rows, make_t5

@@ -127,11 +127,12 @@ def test_a_shared_encoder_gives_the_gradients_of_two(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_not_finite_stops_the_training(tmp_path: Path) -> None:
-    """The error gives the step and what to change; nothing trains on silently."""
+    """The error gives what was seen, the step, its rate and what to change; nothing trains on silently."""
     model = make_t5()
     with torch.no_grad():
         model.decoder.final_layer_norm.weight.fill_(float("nan"))
-    with pytest.raises(TrainingError, match=r"expected a finite loss, found nan in step 1; try a lower learning_rate than 0\.001"):
+    advice = r"expected a finite loss, found nan of labels and divergence in step 1 at a learning rate of 0\.001; try a lower"
+    with pytest.raises(TrainingError, match=advice):
         train(model, copy_rows(16), PLAN, state_dir=tmp_path)
 
 
