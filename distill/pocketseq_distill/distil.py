@@ -17,8 +17,9 @@ from pocketseq_distill.checkpoints import checkpoint_fingerprint, save_checkpoin
 from pocketseq_distill.distributions import teacher_distributions
 from pocketseq_distill.generation import TeacherModel
 from pocketseq_distill.plan import TrainingPlan
-from pocketseq_distill.rows import tokenize
-from pocketseq_distill.students import StudentSettings, student_of
+from pocketseq_distill.processes import first_before_others, is_first, joined, wait_for_all
+from pocketseq_distill.reading import read_rows
+from pocketseq_distill.students import StudentSettings, layer_map, student_of
 from pocketseq_distill.training import train
 from pocketseq_distill.validation import ExactMatch
 
@@ -50,9 +51,9 @@ def distil(
     Args:
         teacher_path: Checkpoint of the teacher.
         data: What to learn from.
-        output: The student's directory to be; what a killed training needs stands beside it, in ``<output>.training`` and, with
-            ``top_k``, ``<output>.distributions``.
-        student: Which layers it has.
+        output: The student's directory to be; what a killed training needs stands beside it, in ``<output>.training``, with
+            ``top_k`` in ``<output>.distributions``, and with a vocabulary of its own in ``<output>.tokenizer``.
+        student: Which layers it has, or which shape.
         plan: How it is trained.
         recipe_name: Named on the student's card.
         keep_state: Keep what a longer plan would go on from, instead of removing it at the end.
@@ -62,48 +63,55 @@ def distil(
 
     Raises:
         CheckpointError: no usable teacher.
-        RecipeError: layers that the teacher does not have.
+        RecipeError: a student that the teacher does not allow for, or losses that do not go with it.
         TrainingError: no rows, or a loss that is not finite.
     """
+    joined()  # before the teacher takes a device
     teacher = TeacherModel.load(teacher_path)
-    tokenized = tokenize(
-        data.train,
-        teacher.card.template,
-        teacher.tokenizer,
-        end_id=int(teacher.model.config.eos_token_id),
-        max_target_tokens=teacher.card.max_new_tokens,
-    )
-    model = student_of(teacher.model, student, tokenized.rows)
+    own_tokenizer = output.with_name(f"{output.name}.tokenizer")
+    with first_before_others():
+        reading = read_rows(teacher, teacher_path, data.train, own_tokenizer, student=student, plan=plan)
+    rows = reading.tokenized.rows
+    size = reading.tokenizer.size if student.vocab_size else None
+    model = student_of(teacher.model, replace(student, vocab_size=size), rows, seed=plan.seed)
     origin = checkpoint_fingerprint(teacher_path)
     validation = data.validation[: plan.validation_rows]
     state_dir = output.with_name(f"{output.name}.training")
-    rows, shards = tokenized.rows, output.with_name(f"{output.name}.distributions")
+    shards = output.with_name(f"{output.name}.distributions")
     beforehand = bool(plan.divergence and plan.top_k)
     if beforehand:
         assert plan.top_k is not None
-        found = teacher_distributions(rows, lambda: teacher.model, shards, teacher_id=origin, top_k=plan.top_k, bf16=plan.bf16)
+        with first_before_others():
+            found = teacher_distributions(
+                rows, lambda: teacher.model, shards, teacher_id=origin, top_k=plan.top_k, bf16=plan.bf16
+            )
         rows = replace(rows, distributions=found)
+    matches = bool(plan.hidden or plan.attention)
+    measure = ExactMatch(validation, reading.tokenizer, reading.card) if validation and plan.validate_every else None
     trained = train(
         model,
         rows,
         plan,
         state_dir=state_dir,
-        teacher=teacher.model if plan.divergence and not beforehand else None,
-        validation=ExactMatch(validation, teacher.tokenizer, teacher.card) if validation and plan.validate_every else None,
+        teacher=teacher.model if matches or (plan.divergence and not beforehand) else None,
+        layers=layer_map(teacher.model, student) if matches else None,
+        validation=measure,
         origin=origin,
     )
     card = replace(
-        teacher.card,
+        reading.card,
         teacher=origin,
-        data={"fingerprint": data.fingerprint, "rows": len(tokenized.rows), **tokenized.left_out},
+        data={"fingerprint": data.fingerprint, "rows": len(rows), **reading.tokenized.left_out},
         recipe={"name": recipe_name, "student": asdict(student), "train": plan.to_json()},
         metrics={},
         training={**trained.to_json(), **hardware()},
     )
-    save_checkpoint(model, output, card=card, tokenizer=teacher_path)
-    if not keep_state:
-        shutil.rmtree(state_dir, ignore_errors=True)
-        shutil.rmtree(shards, ignore_errors=True)
+    if is_first():
+        save_checkpoint(model, output, card=card, tokenizer=reading.folder)
+        if not keep_state:
+            for folder in (state_dir, shards, own_tokenizer):
+                shutil.rmtree(folder, ignore_errors=True)
+    wait_for_all()
     return card
 
 

@@ -115,6 +115,8 @@ class Tokenized:
     """Examples left out since their target is no edit of what the model sees."""
     too_long: int
     """Examples left out since their target is over the budget."""
+    places: tuple[int, ...]
+    """Which example each row is."""
 
     @property
     def left_out(self) -> dict[str, int]:
@@ -136,8 +138,9 @@ def tokenize(
     """
     sources: list[list[int]] = []
     labels: list[list[int]] = []
+    places: list[int] = []
     inexpressible = too_long = 0
-    for example in examples:
+    for place, example in enumerate(examples):
         encoded = template.encode(tokenizer, example.fields)
         target = template.encode_target(tokenizer, encoded, example.target)
         if target is None:
@@ -147,7 +150,8 @@ def tokenize(
         else:
             sources.append(encoded.ids)
             labels.append([*target, end_id])
-    return Tokenized(TokenRows.of(sources, labels), inexpressible, too_long)
+            places.append(place)
+    return Tokenized(TokenRows.of(sources, labels), inexpressible, too_long, tuple(places))
 
 
 def _packed(sequences: Sequence[Sequence[int]]) -> tuple[Ids, Offsets]:

@@ -1,4 +1,4 @@
-"""Students: fewer layers copied from the teacher, as wide as it is or narrower."""
+"""Students: fewer layers copied from the teacher, as wide as it is or narrower, or a shape of their own."""
 
 from __future__ import annotations
 
@@ -7,22 +7,38 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
+import torch
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from pocketseq.errors import CheckpointError, RecipeError
+from pocketseq_distill.corpus.vocabulary import END_ID, PAD_ID
+from pocketseq_distill.matching import LayerMap, spread, stand_ins
+from pocketseq_distill.pooling import pool_weights
 from pocketseq_distill.pruning import prune_hidden, prune_width
 from pocketseq_distill.rows import TokenRows
+from pocketseq_distill.shapes import PRESETS, Preset, new_t5
 
 Selection: TypeAlias = Literal["spaced", "alternating"]
 """``spaced`` takes the first, the last and evenly between (Shleifer and Rush 2020, "Pre-trained Summarization Distillation");
 ``alternating`` takes every n-th from the first."""
 
+Start: TypeAlias = Literal["copied", "pooled", "random"]
+"""What the weights begin as: ``copied`` takes the teacher's own, ``pooled`` averages them to the student's shape (see ``pooling``),
+``random`` takes nothing over."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudentSettings:
-    """Which of the teacher's layers a student has."""
+    """Which of the teacher's layers a student has, or which shape of its own."""
 
+    preset: Preset | None = None
+    """A T5 of a shape that has a name (see ``shapes.PRESETS``); the other fields but ``vocab_size`` and ``start`` then say nothing."""
+    start: Start | None = None
+    """What its weights begin as; None for random ones with a preset and copied ones otherwise."""
+    vocab_size: int | None = None
+    """Tokens of a vocabulary of its own, learnt from its rows, for a preset; None keeps the teacher's. With its own it learns from
+    the teacher's answers and from ``spans``, since distributions over other tokens cannot be compared."""
     encoder_layers: int | None = None
     """Layers of its encoder; None for all of the teacher's."""
     decoder_layers: int = 1
@@ -90,32 +106,94 @@ def select_layers(total: int, keep: int, selection: Selection) -> tuple[int, ...
     return tuple(round(index * (total - 1) / (keep - 1)) for index in range(keep))
 
 
-def student_of(teacher: PreTrainedModel, settings: StudentSettings, rows: TokenRows) -> PreTrainedModel:
+def student_of(teacher: PreTrainedModel, settings: StudentSettings, rows: TokenRows, *, seed: int = 0) -> PreTrainedModel:
     """Make the student that the settings ask for.
 
     Args:
-        teacher: An encoder-decoder of a family in ``FAMILIES``; it stays as it is.
-        settings: Which layers to take, and how wide.
+        teacher: An encoder-decoder of a family in ``FAMILIES``, or of any for a preset; it stays as it is.
+        settings: Which layers to take, and how wide, or which shape.
         rows: What a narrower student's dimensions are judged on.
+        seed: Seed of what is random.
 
     Raises:
         CheckpointError: a family whose layers or width cannot be chosen.
-        RecipeError: layers or dimensions that the teacher does not have.
+        RecipeError: layers or dimensions that the teacher does not have, a student larger than its teacher, a vocabulary of its own
+            without a shape of its own, or a start that does not go with the shape.
     """
-    family = _family(teacher)
-    encoder_total, decoder_total = (len(getattr(_stack(teacher, name), family.layers)) for name in ("encoder", "decoder"))
-    keep = encoder_total if settings.encoder_layers is None else settings.encoder_layers
-    student = make_student(
-        teacher,
-        encoder_layers=settings.encoder_indices or select_layers(encoder_total, keep, settings.selection),
-        decoder_layers=settings.decoder_indices or select_layers(decoder_total, settings.decoder_layers, settings.selection),
-    )
+    start = settings.start or ("random" if settings.preset else "copied")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        student = _preset(teacher, settings, start) if settings.preset else _selected(teacher, settings, rows)
+        if start == "random" and not settings.preset:
+            student = _renewed(student)
+    if start == "pooled":
+        pool_weights(student, teacher)
+    sizes = [sum(parameter.numel() for parameter in model.parameters()) for model in (student, teacher)]
+    if sizes[0] > sizes[1]:
+        raise RecipeError(
+            f"expected a student no larger than its teacher of {sizes[1]:,} parameters, found {sizes[0]:,}; "
+            "take a smaller preset, fewer layers or a smaller vocab_size"
+        )
+    return student
+
+
+def layer_map(teacher: PreTrainedModel, settings: StudentSettings) -> LayerMap:
+    """Which of the teacher's layers each of the student's stands in for (see ``matching``).
+
+    Args:
+        teacher: The teacher that the student is made from.
+        settings: The student's.
+    """
+    totals = [teacher.config.num_hidden_layers, getattr(teacher.config, "num_decoder_layers", None) or teacher.config.decoder_layers]
+    if settings.preset:
+        shape = PRESETS[settings.preset]
+        return LayerMap(spread(shape.encoder_layers, totals[0]), spread(shape.decoder_layers, totals[1]))
+    encoder, decoder = _indices(teacher, settings)
+    return LayerMap(stand_ins(encoder, totals[0]), stand_ins(decoder, totals[1]))
+
+
+def _preset(teacher: PreTrainedModel, settings: StudentSettings, start: Start) -> PreTrainedModel:
+    assert settings.preset is not None
+    if start == "copied":
+        raise RecipeError('[student]: expected start "pooled" or "random" with a preset, found "copied": its layers are its own')
+    if settings.vocab_size is not None:
+        ids = {"vocab_size": settings.vocab_size, "pad_id": PAD_ID, "end_id": END_ID}
+    else:
+        config = teacher.config
+        ids = {"vocab_size": config.vocab_size, "pad_id": config.pad_token_id, "end_id": config.eos_token_id}
+        ids["start_id"] = config.decoder_start_token_id
+    return new_t5(PRESETS[settings.preset], **ids)
+
+
+def _selected(teacher: PreTrainedModel, settings: StudentSettings, rows: TokenRows) -> PreTrainedModel:
+    if settings.vocab_size is not None:
+        raise RecipeError("[student]: vocab_size is for a student with a preset; to cut a teacher's vocabulary use [teacher] trim")
+    encoder, decoder = _indices(teacher, settings)
+    student = make_student(teacher, encoder_layers=encoder, decoder_layers=decoder)
     # Dimensions are judged in the student: what a layer that is gone needed need not be kept.
     if settings.d_ff is not None:
         student = prune_hidden(student, settings.d_ff, rows)
     if settings.d_model is not None:
         student = prune_width(student, settings.d_model, rows)
     return student
+
+
+def _renewed(model: PreTrainedModel) -> PreTrainedModel:
+    """The same shape, with the weights that its family begins with."""
+    renewed: PreTrainedModel = type(model)(copy.deepcopy(model.config))
+    renewed.generation_config = copy.deepcopy(model.generation_config)
+    return renewed
+
+
+def _indices(teacher: PreTrainedModel, settings: StudentSettings) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The encoder and decoder layers that a student takes."""
+    family = _family(teacher)
+    encoder_total, decoder_total = (len(getattr(_stack(teacher, name), family.layers)) for name in ("encoder", "decoder"))
+    keep = encoder_total if settings.encoder_layers is None else settings.encoder_layers
+    return (
+        settings.encoder_indices or select_layers(encoder_total, keep, settings.selection),
+        settings.decoder_indices or select_layers(decoder_total, settings.decoder_layers, settings.selection),
+    )
 
 
 def make_student(teacher: PreTrainedModel, *, encoder_layers: Sequence[int], decoder_layers: Sequence[int]) -> PreTrainedModel:

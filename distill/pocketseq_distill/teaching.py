@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import torch
-from transformers import PreTrainedModel, T5Config, T5ForConditionalGeneration
+from transformers import PreTrainedModel
 
 from pocketseq.checkpoint import CheckpointCard
 from pocketseq.errors import CheckpointError
@@ -18,16 +18,13 @@ from pocketseq_distill.distil import Data, hardware
 from pocketseq_distill.generation import TeacherModel, read_tokenizer
 from pocketseq_distill.plan import TrainingPlan
 from pocketseq_distill.rows import tokenize
+from pocketseq_distill.shapes import Shape, new_t5
 from pocketseq_distill.training import train
 from pocketseq_distill.validation import ExactMatch
 
 SHIPPED: Final = Path(__file__).parent / "teachers"
 """Folder of the teachers that a source checkout carries; a wheel is built without them."""
 
-_NEIGHBOUR_BIAS: Final = 4.0
-"""Head start, in logits, of the one offset that a head favours."""
-_NEAR_SLOPES: Final = (0.5, 0.15)
-"""Fall of a head's logits with distance, as in Press et al. 2022, "Train Short, Test Long"."""
 _TOKENIZER_ROWS: Final = 60_000
 """Rows whose text is enough to learn a vocabulary of a few thousand subwords from."""
 
@@ -94,43 +91,15 @@ def copy_teacher(source: Path, output: Path) -> CheckpointCard:
 
 
 def new_teacher(settings: TeacherSettings) -> PreTrainedModel:
-    """Build an untrained T5: normalised before each sublayer, relative positions, one table for all embeddings.
-
-    The encoder's heads begin with what small updates reach only slowly: each looks at a neighbour of its own, the last two at what
-    is near. In short trials on a CPU the place of a slip was found earlier for it.
-    """
-    model = T5ForConditionalGeneration(
-        T5Config(
-            vocab_size=settings.vocab_size,
-            d_model=settings.d_model,
-            d_kv=settings.d_model // settings.heads,
-            d_ff=settings.d_ff,
-            num_heads=settings.heads,
-            num_layers=settings.encoder_layers,
-            num_decoder_layers=settings.decoder_layers,
-            dropout_rate=settings.dropout,
-            feed_forward_proj="relu",
-            tie_word_embeddings=True,
-            pad_token_id=PAD_ID,
-            eos_token_id=END_ID,
-            decoder_start_token_id=PAD_ID,
-        )
+    """Build an untrained teacher (see ``shapes``)."""
+    shape = Shape(
+        encoder_layers=settings.encoder_layers,
+        decoder_layers=settings.decoder_layers,
+        d_model=settings.d_model,
+        d_ff=settings.d_ff,
+        heads=settings.heads,
     )
-    _look_at_neighbours(model.encoder.block[0].layer[0].SelfAttention.relative_attention_bias.weight)
-    return model
-
-
-@torch.no_grad()
-def _look_at_neighbours(table: torch.Tensor) -> None:
-    """Begin a table of relative positions, float32 [bucket, head]: each head favours one offset, the last two what is near."""
-    half = table.size(0) // 2  # the upper half is for what comes after
-    table.zero_()
-    for head in range(table.size(1) - 2):
-        distance = head // 2 + 1
-        table[distance if head % 2 else half + distance, head] = _NEIGHBOUR_BIAS
-    distances = torch.arange(table.size(0)) % half
-    for head, slope in zip((-2, -1), _NEAR_SLOPES, strict=True):
-        table[:, head] = -slope * distances
+    return new_t5(shape, vocab_size=settings.vocab_size, pad_id=PAD_ID, end_id=END_ID, dropout=settings.dropout)
 
 
 def train_teacher(

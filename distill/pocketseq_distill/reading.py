@@ -1,0 +1,103 @@
+"""Reading: the rows of a training in the tokens of its student, which may not be its teacher's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from pocketseq.checkpoint import CheckpointCard
+from pocketseq.errors import RecipeError
+from pocketseq.examples import Example
+from pocketseq.tokenizer import TextTokenizer
+from pocketseq_distill.corpus.vocabulary import END_ID, save_tokenizer, train_tokenizer
+from pocketseq_distill.generation import TeacherModel, read_tokenizer
+from pocketseq_distill.plan import TrainingPlan
+from pocketseq_distill.rows import Tokenized, TokenRows, tokenize
+from pocketseq_distill.spans import common_ends, teacher_spans
+from pocketseq_distill.students import StudentSettings
+
+_TOKENIZER_ROWS: Final = 60_000
+"""Rows whose text is enough to learn a vocabulary of a few thousand subwords from."""
+_LONGER: Final = 4
+"""How many tokens of a small vocabulary may stand for one of a large one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a student reads, and how."""
+
+    tokenized: Tokenized
+    """Its rows, with a teacher's spans where the plan asks for them."""
+    tokenizer: TextTokenizer
+    folder: Path
+    """Directory of that tokenizer."""
+    card: CheckpointCard
+    """Template and longest answer, in the student's tokens."""
+
+
+def read_rows(
+    teacher: TeacherModel, teacher_path: Path, examples: Sequence[Example], folder: Path, *, student: StudentSettings, plan: TrainingPlan
+) -> Reading:
+    """Turn examples into rows in the teacher's tokens, or in those of a vocabulary learnt from them.
+
+    Args:
+        teacher: The teacher.
+        teacher_path: Its directory.
+        examples: What to learn.
+        folder: Where a tokenizer of the student's own goes; one that is there is kept, so that a killed training goes on with it.
+        student: Says whether it has a vocabulary of its own.
+        plan: Says whether it learns from spans.
+
+    Raises:
+        RecipeError: a loss that does not go with the vocabulary.
+    """
+    theirs = tokenize(
+        examples,
+        teacher.card.template,
+        teacher.tokenizer,
+        end_id=int(teacher.model.config.eos_token_id),
+        max_target_tokens=teacher.card.max_new_tokens,
+    )
+    if student.vocab_size is None:
+        if plan.spans:
+            raise RecipeError("training plan: spans are for a student with a vocabulary of its own; use divergence, or give vocab_size")
+        return Reading(theirs, teacher.tokenizer, teacher_path, teacher.card)
+    if plan.divergence or plan.hidden or plan.attention:
+        raise RecipeError(
+            "training plan: a student with a vocabulary of its own cannot be compared with its teacher token by token; "
+            "leave divergence, hidden and attention out, and give spans a weight"
+        )
+    if not (folder / "tokenizer.json").is_file():
+        texts = (text for row in examples[:_TOKENIZER_ROWS] for text in (*row.fields.values(), row.target))
+        save_tokenizer(train_tokenizer(texts, vocab_size=student.vocab_size, template=teacher.card.template), folder)
+    tokenizer = read_tokenizer(folder)
+    longest = _LONGER * teacher.card.max_new_tokens
+    own = tokenize(examples, teacher.card.template, tokenizer, end_id=END_ID, max_target_tokens=longest)
+    answers = [len(own.rows[place]["labels"]) for place in range(len(own.rows))]
+    card = replace(teacher.card, max_new_tokens=max([teacher.card.max_new_tokens, *answers]))
+    if plan.spans:
+        own = replace(own, rows=_with_spans(own, tokenizer, theirs, teacher, bf16=plan.bf16))
+    return Reading(own, tokenizer, folder, card)
+
+
+def _with_spans(own: Tokenized, tokenizer: TextTokenizer, theirs: Tokenized, teacher: TeacherModel, *, bf16: bool) -> TokenRows:
+    """The student's rows with what the teacher says of common spans; a row that the teacher cannot read has none."""
+    common = sorted(set(own.places) & set(theirs.places))
+    ours, others = _chosen(own, common), _chosen(theirs, common)
+    ends = [
+        common_ends(tokenizer, ours[row]["labels"].tolist(), teacher.tokenizer, others[row]["labels"].tolist())
+        for row in range(len(common))
+    ]
+    found = teacher_spans(ours, teacher.model, others, ends, bf16=bf16)
+    if len(common) == len(own.rows):
+        return replace(own.rows, spans=found)
+    return replace(ours, spans=found)
+
+
+def _chosen(tokenized: Tokenized, places: Sequence[int]) -> TokenRows:
+    """The rows of some examples."""
+    number = {place: row for row, place in enumerate(tokenized.places)}
+    rows = [tokenized.rows[number[place]] for place in places]
+    return TokenRows.of([row["input_ids"].tolist() for row in rows], [row["labels"].tolist() for row in rows])
