@@ -7,10 +7,12 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from pocketseq.checkpoint import CheckpointCard
+from pocketseq.errors import TrainingError
 from pocketseq.examples import Example
 from pocketseq.machine import processor
 from pocketseq_distill.checkpoints import checkpoint_fingerprint, save_checkpoint
@@ -19,6 +21,7 @@ from pocketseq_distill.generation import TeacherModel
 from pocketseq_distill.plan import TrainingPlan
 from pocketseq_distill.processes import first_before_others, is_first, joined, wait_for_all
 from pocketseq_distill.reading import read_rows
+from pocketseq_distill.rounding import tune_for_int8
 from pocketseq_distill.students import StudentSettings, layer_map, student_of
 from pocketseq_distill.training import train
 from pocketseq_distill.validation import ExactMatch
@@ -88,23 +91,23 @@ def distil(
         rows = replace(rows, distributions=found)
     matches = bool(plan.hidden or plan.attention)
     measure = ExactMatch(validation, reading.tokenizer, reading.card) if validation and plan.validate_every else None
-    trained = train(
-        model,
-        rows,
-        plan,
-        state_dir=state_dir,
-        teacher=teacher.model if matches or (plan.divergence and not beforehand) else None,
-        layers=layer_map(teacher.model, student) if matches else None,
-        validation=measure,
-        origin=origin,
-    )
+    asked = teacher.model if matches or (plan.divergence and not beforehand) else None
+    layers = layer_map(teacher.model, student) if matches else None
+    trained = train(model, rows, plan, state_dir=state_dir, teacher=asked, layers=layers, validation=measure, origin=origin)
+    training: dict[str, Any] = {**trained.to_json(), **hardware()}
+    if plan.int8_steps:
+        if measure is None:
+            raise TrainingError("expected rows to validate on, by which int8_steps are kept or not, found none; give some")
+        int8_dir = output.with_name(f"{output.name}.int8")
+        verdict = tune_for_int8(model, rows, plan, state_dir=int8_dir, validation=measure, teacher=asked, layers=layers)
+        training["int8"] = verdict.to_json()
     card = replace(
         reading.card,
         teacher=origin,
         data={"fingerprint": data.fingerprint, "rows": len(rows), **reading.tokenized.left_out},
         recipe={"name": recipe_name, "student": asdict(student), "train": plan.to_json()},
         metrics={},
-        training={**trained.to_json(), **hardware()},
+        training=training,
     )
     if is_first():
         save_checkpoint(model, output, card=card, tokenizer=reading.folder)

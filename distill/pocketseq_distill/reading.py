@@ -7,19 +7,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+
 from pocketseq.checkpoint import CheckpointCard
 from pocketseq.errors import RecipeError
 from pocketseq.examples import Example
 from pocketseq.tokenizer import TextTokenizer
-from pocketseq_distill.corpus.vocabulary import END_ID, save_tokenizer, train_tokenizer
+from pocketseq_distill.corpus.vocabulary import END_ID, TOKENIZER_ROWS, save_tokenizer, train_tokenizer
 from pocketseq_distill.generation import TeacherModel, read_tokenizer
 from pocketseq_distill.plan import TrainingPlan
 from pocketseq_distill.rows import Tokenized, TokenRows, tokenize
 from pocketseq_distill.spans import common_ends, teacher_spans
 from pocketseq_distill.students import StudentSettings
 
-_TOKENIZER_ROWS: Final = 60_000
-"""Rows whose text is enough to learn a vocabulary of a few thousand subwords from."""
 _LONGER: Final = 4
 """How many tokens of a small vocabulary may stand for one of a large one."""
 
@@ -70,7 +70,7 @@ def read_rows(
             "leave divergence, hidden and attention out, and give spans a weight"
         )
     if not (folder / "tokenizer.json").is_file():
-        texts = (text for row in examples[:_TOKENIZER_ROWS] for text in (*row.fields.values(), row.target))
+        texts = (text for row in examples[:TOKENIZER_ROWS] for text in (*row.fields.values(), row.target))
         save_tokenizer(train_tokenizer(texts, vocab_size=student.vocab_size, template=teacher.card.template), folder)
     tokenizer = read_tokenizer(folder)
     longest = _LONGER * teacher.card.max_new_tokens
@@ -91,9 +91,13 @@ def _with_spans(own: Tokenized, tokenizer: TextTokenizer, theirs: Tokenized, tea
         for row in range(len(common))
     ]
     found = teacher_spans(ours, teacher.model, others, ends, bf16=bf16)
-    if len(common) == len(own.rows):
-        return replace(own.rows, spans=found)
-    return replace(ours, spans=found)
+    spans = np.full(len(own.rows.label_ids), np.nan, dtype=np.float32)
+    number = {place: row for row, place in enumerate(own.places)}
+    for row, place in enumerate(common):
+        begin = own.rows.label_offsets[number[place]]
+        part = found[ours.label_offsets[row] : ours.label_offsets[row + 1]]
+        spans[begin : begin + len(part)] = part
+    return replace(own.rows, spans=spans)
 
 
 def _chosen(tokenized: Tokenized, places: Sequence[int]) -> TokenRows:

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from pocketseq.checkpoint import CheckpointCard
 from pocketseq.errors import CheckpointError
 from pocketseq_distill.checkpoints import checkpoint_fingerprint, save_checkpoint
-from pocketseq_distill.corpus.vocabulary import END_ID, PAD_ID, save_tokenizer, train_tokenizer
+from pocketseq_distill.corpus.vocabulary import END_ID, PAD_ID, TOKENIZER_ROWS, save_tokenizer, train_tokenizer
 from pocketseq_distill.distil import Data, hardware
 from pocketseq_distill.generation import TeacherModel, read_tokenizer
 from pocketseq_distill.plan import TrainingPlan
@@ -25,8 +25,6 @@ from pocketseq_distill.validation import ExactMatch
 SHIPPED: Final = Path(__file__).parent / "teachers"
 """Folder of the teachers that a source checkout carries; a wheel is built without them."""
 
-_TOKENIZER_ROWS: Final = 60_000
-"""Rows whose text is enough to learn a vocabulary of a few thousand subwords from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +123,7 @@ def train_teacher(
     start = find_teacher(settings.start) if settings.start else None
     folder = start or output.with_name(f"{output.name}.tokenizer")
     if not (folder / "tokenizer.json").is_file():
-        texts = (text for row in data.train[:_TOKENIZER_ROWS] for text in (*row.fields.values(), row.target))
+        texts = (text for row in data.train[:TOKENIZER_ROWS] for text in (*row.fields.values(), row.target))
         save_tokenizer(train_tokenizer(texts, vocab_size=settings.vocab_size, template=card.template), folder)
     tokenizer = read_tokenizer(folder)
     tokenized = tokenize(data.train, card.template, tokenizer, end_id=END_ID, max_target_tokens=card.max_new_tokens)

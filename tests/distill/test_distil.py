@@ -13,6 +13,7 @@ from pocketseq_distill.checkpoints import checkpoint_fingerprint
 from pocketseq_distill.distil import Data, distil
 from pocketseq_distill.generation import TeacherModel
 from pocketseq_distill.plan import TrainingPlan
+from pocketseq_distill.shapes import PRESETS, Shape
 from pocketseq_distill.students import StudentSettings
 
 from .models import repair_examples
@@ -62,3 +63,41 @@ def test_no_rows_are_refused(teacher_path: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="expected rows to train on"):
         distil(teacher_path, replace(DATA, train=[]), tmp_path / "student", student=STUDENT, plan=PLAN)
     assert not (tmp_path / "student").exists()
+
+
+def test_a_student_with_a_vocabulary_of_its_own(teacher_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It learns from answers and spans, reads its own tokens, and is an ordinary checkpoint; called again, nothing is left over."""
+    monkeypatch.setitem(PRESETS, "nano", Shape(encoder_layers=1, decoder_layers=1, d_model=8, d_ff=16, heads=2))
+    plan = replace(PLAN, divergence=0.0, spans=1.0)
+    student = StudentSettings(preset="nano", vocab_size=340)
+    card = distil(teacher_path, DATA, tmp_path / "student", student=student, plan=plan)
+    assert [path.name for path in tmp_path.iterdir()] == ["student"]
+    loaded = TeacherModel.load(tmp_path / "student")
+    assert loaded.tokenizer.size == loaded.model.config.vocab_size == 340
+    assert loaded.card.max_new_tokens >= TeacherModel.load(teacher_path).card.max_new_tokens
+    assert card.data["rows"] == len(DATA.train)
+    assert isinstance(loaded.answer(["for valu"])[0].text, str)
+
+
+@pytest.mark.parametrize(
+    ("student", "plan", "message"),
+    [
+        (StudentSettings(preset="nano", vocab_size=300), PLAN, "cannot be compared with its teacher token by token"),
+        (STUDENT, replace(PLAN, spans=1.0), "spans are for a student with a vocabulary of its own"),
+    ],
+)
+def test_losses_go_with_the_vocabulary(
+    teacher_path: Path, tmp_path: Path, student: StudentSettings, plan: TrainingPlan, message: str
+) -> None:
+    """The error says which loss to use instead."""
+    with pytest.raises(RecipeError, match=message):
+        distil(teacher_path, DATA, tmp_path / "student", student=student, plan=plan)
+
+
+def test_updates_with_rounding_leave_their_verdict_on_the_card(teacher_path: Path, tmp_path: Path) -> None:
+    """What each candidate was worth, and which was kept."""
+    plan = replace(PLAN, hidden=0.5, average=0.9, int8_steps=2)
+    card = distil(teacher_path, DATA, tmp_path / "student", student=STUDENT, plan=plan)
+    assert set(card.training["int8"]) == {"trained", "longer", "rounded", "kept"}
+    assert CheckpointCard.read(tmp_path / "student").training["int8"] == card.training["int8"]
+    assert [path.name for path in tmp_path.iterdir()] == ["student"]

@@ -8,9 +8,11 @@ import transformers
 from transformers import PreTrainedModel
 
 from pocketseq.errors import CheckpointError, RecipeError
-from pocketseq_distill.students import make_student, select_layers
+from pocketseq_distill.matching import LayerMap
+from pocketseq_distill.shapes import PRESETS, Preset, Shape, new_t5
+from pocketseq_distill.students import StudentSettings, layer_map, make_student, select_layers, student_of
 
-from .models import VOCAB, MakeModel, make_t5
+from .models import VOCAB, MakeModel, copy_rows, make_bart, make_t5
 
 
 def logits_of(model: PreTrainedModel) -> torch.Tensor:
@@ -111,3 +113,86 @@ def test_an_unknown_family_is_refused() -> None:
     teacher.config.model_type = "led"
     with pytest.raises(CheckpointError, match=r"expected a teacher of one of the families \['bart'.*found 'led'"):
         make_student(teacher, encoder_layers=(0,), decoder_layers=(0,))
+
+
+ROWS = copy_rows(16)
+
+
+@pytest.mark.parametrize(("preset", "vocab", "millions"), [("nano", 8000, 5.4), ("tiny", 8000, 8.9), ("small", 16000, 18.2), ("base", 16000, 29.7)])
+def test_presets_have_the_sizes_that_their_names_promise(preset: Preset, vocab: int, millions: float) -> None:
+    """Counted without making the weights; deep encoders, shallow decoders, tied embeddings."""
+    with torch.device("meta"):
+        model = new_t5(PRESETS[preset], vocab_size=vocab, pad_id=0, end_id=1)
+    model.tie_weights()
+    assert sum(parameter.numel() for parameter in model.parameters()) / 1e6 == pytest.approx(millions, abs=0.06)
+
+
+@pytest.fixture
+def small_preset(monkeypatch: pytest.MonkeyPatch) -> Shape:
+    """A preset of a size that tests can make."""
+    shape = Shape(encoder_layers=3, decoder_layers=1, d_model=8, d_ff=16, heads=2)
+    monkeypatch.setitem(PRESETS, "nano", shape)
+    return shape
+
+
+def test_a_preset_reads_and_writes_the_teachers_tokens(make_model: MakeModel, small_preset: Shape) -> None:
+    """Of any family; its shape is its own, and its weights depend on the seed alone."""
+    teacher = make_model()
+    one, same, other = (student_of(teacher, StudentSettings(preset="nano"), ROWS, seed=seed) for seed in (0, 0, 1))
+    for name in ("vocab_size", "pad_token_id", "eos_token_id", "decoder_start_token_id"):
+        assert getattr(one.config, name) == getattr(teacher.config, name)
+    assert one.config.num_layers == small_preset.encoder_layers
+    assert torch.equal(logits_of(one), logits_of(same))
+    assert not torch.equal(one.shared.weight, other.shared.weight)
+    assert layer_map(teacher, StudentSettings(preset="nano")) == LayerMap(encoder=(0, 1, 1), decoder=(1,))
+
+
+def test_pooled_weights_are_means_of_the_teachers(small_preset: Shape) -> None:
+    """Embeddings of two dimensions become one; layers come from the same height; gains stay means."""
+    teacher = make_t5()
+    teacher.encoder.final_layer_norm.weight.data = torch.arange(16.0)
+    student = student_of(teacher, StudentSettings(preset="nano", start="pooled"), ROWS)
+    means = teacher.shared.weight.unflatten(1, (8, 2)).mean(2)
+    ratio = student.shared.weight / means
+    torch.testing.assert_close(ratio, ratio[0, 0].expand_as(ratio))
+    torch.testing.assert_close(student.encoder.final_layer_norm.weight.data, torch.arange(16.0).view(8, 2).mean(1))
+    first, last = (student.encoder.block[layer].layer[1].DenseReluDense.wi.weight for layer in (0, 2))
+    theirs = [teacher.encoder.block[layer].layer[1].DenseReluDense.wi.weight.view(16, 2, 8, 2).mean((1, 3)) for layer in (0, 1)]
+    for found, expected in zip((first, last), theirs, strict=True):
+        torch.testing.assert_close(found / found.std(), expected / expected.std())
+
+
+def test_pooling_to_the_teachers_own_shape_is_copying(make_model: MakeModel) -> None:
+    """Nothing is lost where nothing is averaged."""
+    teacher = make_model()
+    student = student_of(teacher, StudentSettings(decoder_layers=2, start="pooled"), ROWS).eval()
+    torch.testing.assert_close(logits_of(student), logits_of(teacher))
+
+
+def test_a_random_start_takes_nothing_over(make_model: MakeModel) -> None:
+    """The shape of a copy, with other weights."""
+    teacher = make_model()
+    student = student_of(teacher, StudentSettings(decoder_layers=2, start="random"), ROWS)
+    shapes = {name: weight.shape for name, weight in teacher.state_dict().items()}
+    assert {name: weight.shape for name, weight in student.state_dict().items()} == shapes
+    assert not torch.equal(student.get_input_embeddings().weight, teacher.get_input_embeddings().weight)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (StudentSettings(preset="tiny"), "expected a student no larger than its teacher of .* parameters, found .*; take a smaller"),
+        (StudentSettings(preset="nano", start="copied"), 'expected start "pooled" or "random" with a preset'),
+        (StudentSettings(vocab_size=300), "vocab_size is for a student with a preset"),
+    ],
+)
+def test_what_does_not_fit_is_refused(settings: StudentSettings, message: str, small_preset: Shape) -> None:
+    """A student larger than its teacher among them."""
+    with pytest.raises(RecipeError, match=message):
+        student_of(make_t5(), settings, ROWS)
+
+
+def test_weights_are_pooled_within_a_family(small_preset: Shape) -> None:
+    """A BART's have other meanings."""
+    with pytest.raises(RecipeError, match="expected a teacher of the student's family to pool weights from, 't5', found 'bart'"):
+        student_of(make_bart(), StudentSettings(preset="nano", start="pooled"), ROWS)

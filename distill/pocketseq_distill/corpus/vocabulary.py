@@ -15,6 +15,8 @@ from pocketseq.template import Template
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
 PAD_ID: Final = 0
 END_ID: Final = 1
+TOKENIZER_ROWS: Final = 60_000
+"""Rows whose text is enough to learn a vocabulary of a few thousand subwords from."""
 
 
 def train_tokenizer(texts: Iterable[str], *, vocab_size: int, template: Template) -> Tokenizer:
