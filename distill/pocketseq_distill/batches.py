@@ -81,8 +81,8 @@ class Collate:
 
         Returns:
             ``input_ids``, ``attention_mask`` int64 [batch, source]; ``labels``, ``decoder_input_ids`` int64 [batch, step]; where
-            the rows carry a teacher's distributions also ``top_ids`` int64 and ``top_logprobs`` float32 [batch, step, k]; where they carry those of spans, ``spans`` float32
-            [batch, step], NaN but at a span's last token.
+            the rows carry a teacher's distributions also ``top_ids`` int64 and ``top_logprobs`` float32 [batch, step, k];
+            where they carry its spans, ``spans`` float32 [batch, step], NaN but at a span's last token.
         """
         input_ids, attention_mask = pad_sources([row["input_ids"] for row in rows], pad_id=self.pad_id)
         targets = [row["labels"] for row in rows]

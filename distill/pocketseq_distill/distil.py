@@ -85,9 +85,7 @@ def distil(
     if beforehand:
         assert plan.top_k is not None
         with first_before_others():
-            found = teacher_distributions(
-                rows, lambda: teacher.model, shards, teacher_id=origin, top_k=plan.top_k, bf16=plan.bf16
-            )
+            found = teacher_distributions(rows, lambda: teacher.model, shards, teacher_id=origin, top_k=plan.top_k, bf16=plan.bf16)
         rows = replace(rows, distributions=found)
     matches = bool(plan.hidden or plan.attention)
     measure = ExactMatch(validation, reading.tokenizer, reading.card) if validation and plan.validate_every else None

@@ -62,9 +62,7 @@ class Lesson:
         if plan.hidden or plan.attention:
             if self._teacher is None or layers is None:
                 raise RecipeError("training plan: hidden and attention compare with a teacher as the batches come; give it one")
-            self._matching = Matching(
-                student, self._teacher, layers, hidden=plan.hidden, attention=plan.attention, seed=plan.seed
-            )
+            self._matching = Matching(student, self._teacher, layers, hidden=plan.hidden, attention=plan.attention, seed=plan.seed)
 
     def loss(self, model: nn.Module, inputs: dict[str, Tensor], *, step: int, rate: float, items: Tensor | int | None) -> Tensor:
         """The loss of one batch, divided by the labels of its whole update.

@@ -121,7 +121,7 @@ def doubt(logits: Tensor, labels: Tensor, *, balance: float = 0.5) -> Tensor:
 
     Where the likeliest token is the label, its cross-entropy, times the balance; where it is not, the divergence of the model's
     distribution from the even one, KL(Q ‖ U) = log |V| − H(Q), times one less the balance (Rabanser et al. 2025, "Gatekeeper:
-    Improving Model Cascades Through Confidence Tuning", equation 2). It costs some accuracy where it buys doubt: measure both.
+    Improving Model Cascades Through Confidence Tuning"). It costs some accuracy where it buys doubt: measure both.
 
     Args:
         logits: float [..., vocab].

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final
 
 import torch
@@ -39,12 +40,12 @@ def stand_ins(selected: Sequence[int], total: int) -> tuple[int, ...]:
         selected: The teacher's layers that the student has, in its order.
         total: Layers of the teacher.
     """
-    ends = [following - 1 if following > own else own for own, following in zip(selected, selected[1:], strict=False)]
+    ends = [following - 1 if following > own else own for own, following in pairwise(selected)]
     return (*ends, total - 1)
 
 
 def spread(keep: int, total: int) -> tuple[int, ...]:
-    """Layers of a teacher for a student that has none of them: its layers share the teacher's evenly, the last ends with the last."""
+    """Layers of a teacher for a student that has none of them: they share the teacher's evenly, the last ends with the last."""
     return tuple(-(-(layer + 1) * total // keep) - 1 for layer in range(keep))
 
 

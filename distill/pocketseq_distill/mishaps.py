@@ -36,7 +36,7 @@ def advice(plan: TrainingPlan, state_dir: Path) -> Iterator[None]:
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise TrainingError(_memory(plan, state_dir, error)) from error
     except (OSError, SafetensorError, RuntimeError) as error:
-        if isinstance(error, OSError) and error.errno in _DISK or any(sign in str(error) for sign in _DISK_SIGNS):
+        if (isinstance(error, OSError) and error.errno in _DISK) or any(sign in str(error) for sign in _DISK_SIGNS):
             raise TrainingError(_disk(state_dir, error)) from error
         if isinstance(error, RuntimeError) and any(sign in str(error) for sign in _MEMORY_SIGNS):
             raise TrainingError(_memory(plan, state_dir, error)) from error
@@ -45,10 +45,11 @@ def advice(plan: TrainingPlan, state_dir: Path) -> Iterator[None]:
 
 def _memory(plan: TrainingPlan, state_dir: Path, error: BaseException) -> str:
     smaller = max(plan.batch_size // 2, 1)
+    batches = -(-plan.batch_size * plan.accumulation // smaller)
     return (
         f"expected an update of {plan.batch_size} rows at a time to fit into memory, found: {_first_line(error)}; "
-        f"try batch_size = {smaller} with accumulation = {-(-plan.batch_size * plan.accumulation // smaller)}, which gives the same "
-        f"updates in less memory, or bf16 = true; {_kept(state_dir)}"
+        f"try batch_size = {smaller} with accumulation = {batches}, which gives the same updates in less memory, or bf16 = true; "
+        f"{_kept(state_dir)}"
     )
 
 

@@ -73,7 +73,9 @@ def measure_pace(teacher: TeacherModel, rows: TokenRows, plan: TrainingPlan, stu
         updates: Of each kind.
     """
     model = student_of(teacher.model, student, rows).train()
-    optimizer = Muon(model, learning_rate=1e-5) if plan.optimizer == "muon" else torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
+    optimizer = (
+        Muon(model, learning_rate=1e-5) if plan.optimizer == "muon" else torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
+    )
     lessons = {
         "cached": Lesson(model, plan, teacher=None, layers=None, device=model.device),
         "online": Lesson(model, replace(plan, top_k=None), teacher=teacher.model, layers=None, device=model.device),
@@ -108,11 +110,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     teacher = TeacherModel.load(path)
     card = teacher.card
     end_id = int(teacher.model.config.eos_token_id)
-    rows = tokenize(read_data(args, card.template), card.template, teacher.tokenizer, end_id=end_id, max_target_tokens=card.max_new_tokens)
+    rows = tokenize(
+        read_data(args, card.template), card.template, teacher.tokenizer, end_id=end_id, max_target_tokens=card.max_new_tokens
+    )
     plan = replace(recipe.settings("train", TrainingPlan), top_k=args.top_k)
     with tempfile.TemporaryDirectory() as folder, quiet_transformers():
         found = teacher_distributions(
-            rows.rows, lambda: teacher.model, Path(folder), teacher_id=checkpoint_fingerprint(path), top_k=args.top_k, bf16=plan.bf16
+            rows.rows,
+            lambda: teacher.model,
+            Path(folder),
+            teacher_id=checkpoint_fingerprint(path),
+            top_k=args.top_k,
+            bf16=plan.bf16,
         )
         student = recipe.settings("student", StudentSettings)
         pace = measure_pace(teacher, replace(rows.rows, distributions=found), plan, student, updates=args.updates)
@@ -129,12 +138,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     write_json(args.output, document)
     ratio = pace.ratio
-    print(f"an update on cached distributions costs {ratio.value:.1%} [{ratio.low:.1%}, {ratio.high:.1%}] of one that asks the teacher")
+    share = f"{ratio.value:.1%} [{ratio.low:.1%}, {ratio.high:.1%}]"
+    print(f"an update on cached distributions costs {share} of one that asks the teacher")
     return 0
 
 
 def _parse(arguments: Sequence[str] | None) -> Namespace:
-    parser = ArgumentParser(prog="python -m pocketseq_distill.pace", description="what an update costs with and without the teacher")
+    parser = ArgumentParser(
+        prog="python -m pocketseq_distill.pace", description="what an update costs with and without the teacher"
+    )
     parser.add_argument("teacher", metavar="TEACHER", help="a directory, the name of a shipped teacher, or a hub id")
     add_data_arguments(parser)
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, required=True, help="the result, as JSON")

@@ -105,7 +105,8 @@ class TrainingPlan:
             raise RecipeError("training plan: int8_steps are kept where they are measured better; give validate_every too")
         if (self.hidden or self.attention) and (self.top_k is not None or self.on_policy):
             raise RecipeError(
-                "training plan: hidden and attention compare with the teacher's own layers on the labels; leave top_k and on_policy out"
+                "training plan: hidden and attention compare with the teacher's own layers on the labels; "
+                "leave top_k and on_policy out"
             )
         if self.cross_entropy <= 0 and self.divergence <= 0:
             raise RecipeError("training plan: expected a weight above 0 for cross_entropy or divergence, found none")

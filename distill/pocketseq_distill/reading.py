@@ -38,7 +38,13 @@ class Reading:
 
 
 def read_rows(
-    teacher: TeacherModel, teacher_path: Path, examples: Sequence[Example], folder: Path, *, student: StudentSettings, plan: TrainingPlan
+    teacher: TeacherModel,
+    teacher_path: Path,
+    examples: Sequence[Example],
+    folder: Path,
+    *,
+    student: StudentSettings,
+    plan: TrainingPlan,
 ) -> Reading:
     """Turn examples into rows in the teacher's tokens, or in those of a vocabulary learnt from them.
 
@@ -62,7 +68,9 @@ def read_rows(
     )
     if student.vocab_size is None:
         if plan.spans:
-            raise RecipeError("training plan: spans are for a student with a vocabulary of its own; use divergence, or give vocab_size")
+            raise RecipeError(
+                "training plan: spans are for a student with a vocabulary of its own; use divergence, or give vocab_size"
+            )
         return Reading(theirs, teacher.tokenizer, teacher_path, teacher.card)
     if plan.divergence or plan.hidden or plan.attention:
         raise RecipeError(

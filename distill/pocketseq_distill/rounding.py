@@ -3,7 +3,7 @@
 Projections are rounded as ONNX Runtime's ``DynamicQuantizeMatMul`` computes them: weights symmetric in eight bits with one scale an
 output channel, activations in unsigned eight bits with one scale and zero for a whole tensor, which includes zero. Tables are
 rounded by blocks of a row. In the backward pass rounding counts as if it were not there (Bengio, Léonard and Courville 2013,
-"Estimating or Propagating Gradients Through Stochastic Neurons", section 4; Jacob et al. 2018).
+"Estimating or Propagating Gradients Through Stochastic Neurons"; Jacob et al. 2018).
 
 Others measured more harm than good from such updates, so they are kept only where this run measures them better.
 """

@@ -1,4 +1,7 @@
-"""Shapes: models built anew, by name or by number; deep encoders, which are run once, and shallow decoders, which run for every token."""
+"""Shapes: models built anew, by name or by number.
+
+An encoder is run once and may be deep; a decoder runs for every token and should be shallow.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,8 @@ PRESETS: Final[dict[Preset, Shape]] = {
     "small": Shape(encoder_layers=8, decoder_layers=2, d_model=320, d_ff=1280, heads=5),
     "base": Shape(encoder_layers=12, decoder_layers=1, d_model=384, d_ff=1536, heads=6),
 }
-"""Students by name: with 8,000 tokens nano and tiny have 5.4 and 8.9 million parameters, with 16,000 small and base 18.2 and 29.7."""
+"""Students by name: with 8,000 tokens nano and tiny have 5.4 and 8.9 million parameters, with 16,000 small and base
+18.2 and 29.7."""
 
 
 def new_t5(

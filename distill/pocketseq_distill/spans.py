@@ -1,9 +1,9 @@
 """Spans: distillation across tokenizers, on the stretches of an answer at whose ends both tokenizers have a boundary.
 
-Teacher and student read the same answer in different tokens. Where a token of either ends at the same character, the text since the
-last such place is a span that both give a probability to, the product of its tokens'. The student's is drawn to the teacher's by the
-divergence of two events, this span or any other (Minixhofer et al. 2025, "Universal Cross-Tokenizer Distillation via Approximate
-Likelihood Matching", equation 5).
+Teacher and student read the same answer in different tokens. Where a token of either ends at the same character, the text since
+the last such place is a span that both give a probability to, the product of its tokens'. The student's is drawn to the teacher's
+by the divergence of two events, this span or any other (Minixhofer et al. 2025, "Universal Cross-Tokenizer Distillation via
+Approximate Likelihood Matching").
 """
 
 from __future__ import annotations

@@ -33,7 +33,8 @@ class StudentSettings:
     """Which of the teacher's layers a student has, or which shape of its own."""
 
     preset: Preset | None = None
-    """A T5 of a shape that has a name (see ``shapes.PRESETS``); the other fields but ``vocab_size`` and ``start`` then say nothing."""
+    """A T5 of a shape that has a name (see ``shapes.PRESETS``); of the other fields only ``vocab_size`` and ``start``
+    then count."""
     start: Start | None = None
     """What its weights begin as; None for random ones with a preset and copied ones otherwise."""
     vocab_size: int | None = None
@@ -144,7 +145,10 @@ def layer_map(teacher: PreTrainedModel, settings: StudentSettings) -> LayerMap:
         teacher: The teacher that the student is made from.
         settings: The student's.
     """
-    totals = [teacher.config.num_hidden_layers, getattr(teacher.config, "num_decoder_layers", None) or teacher.config.decoder_layers]
+    totals = [
+        teacher.config.num_hidden_layers,
+        getattr(teacher.config, "num_decoder_layers", None) or teacher.config.decoder_layers,
+    ]
     if settings.preset:
         shape = PRESETS[settings.preset]
         return LayerMap(spread(shape.encoder_layers, totals[0]), spread(shape.decoder_layers, totals[1]))

@@ -72,9 +72,7 @@ def train(
         MissingExtraError: a tracker that is not installed.
         TrainingError: no rows, a loss that is not finite, memory that ran out, or a full disk.
     """
-    trainer = DistillationTrainer(
-        model, rows, plan, state_dir=state_dir, teacher=teacher, layers=layers, validation=validation
-    )
+    trainer = DistillationTrainer(model, rows, plan, state_dir=state_dir, teacher=teacher, layers=layers, validation=validation)
     course = {
         "plan": plan.course,
         "rows": rows.fingerprint,

@@ -130,3 +130,38 @@ def test_a_result_without_a_value_is_refused(run_directory: Path) -> None:
     (run_directory / "hybrid.json").write_text("{}", encoding="utf-8")
     with pytest.raises(DataError, match=r"expected the results of a finished run, found no 'runtime'"):
         read_findings(run_directory, recipe="tiny", task="python-fix")
+
+
+GAP = {
+    "rows": 40,
+    "teacher": {"value": 0.7, "low": 0.6, "high": 0.8},
+    "student": {"value": 0.6, "low": 0.5, "high": 0.7},
+    "gap": {"value": 0.1, "low": 0.02, "high": 0.18},
+    "findings": [
+        {"cause": "capacity", "name": "8 rows", "lost": {"value": 0.05, "low": 0.01, "high": 0.09}, "rows": 8, "controls": "a < b"},
+        {"cause": "quantization", "name": "no bundle", "lost": None, "rows": 0, "controls": "nothing exported"},
+    ],
+    "advice": "take a larger student",
+}
+
+
+def test_the_gap_is_shown_where_it_was_measured(findings: Findings, run_directory: Path) -> None:
+    """Causes with intervals and what to try next; a run that nobody asked shows nothing of it."""
+    (run_directory / "gap.json").write_text(json.dumps(GAP))
+    measured = read_findings(run_directory, recipe="tiny", task="python-fix")
+    page = Page()
+    text = report_page(measured)
+    page.feed(text)
+    assert page.open == []
+    assert "5.0 [1.0, 9.0]" in text
+    assert "a &lt; b" in text
+    assert "What to try next: take a larger student." in text
+    assert report_document(measured)["gap"] == GAP
+    assert "Where quality was lost" not in report_page(findings)
+
+
+def test_a_damaged_gap_is_refused(run_directory: Path) -> None:
+    """Better an error than half a table."""
+    (run_directory / "gap.json").write_text('{"rows": 4}')
+    with pytest.raises(DataError, match=r"gap\.json: expected what 'pocketseq gap' writes, found no 'findings'; measure it again"):
+        read_findings(run_directory, recipe="tiny", task="python-fix")

@@ -66,7 +66,7 @@ def test_chunks_give_the_loss_and_gradients_of_the_whole(taught: str) -> None:
 
 
 def test_no_tensor_grows_with_the_answers_over_a_large_vocabulary() -> None:
-    """256 positions over 32,000 tokens would be 8 million logits; forward and backward never hold more than a chunk or the layer."""
+    """256 positions over 32,000 tokens would be 8 million logits; forward and backward never hold more than a few chunks."""
     vocab, width, elements = 32_000, 8, 640_000
     labels = torch.randint(0, vocab, (4, 64))
     ours, weight = head(vocab, width, seed=0)
@@ -102,7 +102,10 @@ def test_nothing_labelled_costs_nothing() -> None:
     ours, _ = head(9, 4, seed=0)
     states = torch.randn(2, 3, 4).requires_grad_()
     labels = torch.full((2, 3), IGNORED)
-    loss = chunked_loss(Unspoken(states, ours), None, labels, LossWeights(doubt=1.0)) + label_logprobs(Unspoken(states, ours), labels).sum()
+    loss = (
+        chunked_loss(Unspoken(states, ours), None, labels, LossWeights(doubt=1.0))
+        + label_logprobs(Unspoken(states, ours), labels).sum()
+    )
     loss.backward()
     assert loss.item() == 0
     assert states.grad is not None

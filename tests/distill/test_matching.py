@@ -41,7 +41,9 @@ def test_a_layer_stands_in_for_those_up_to_the_next_that_was_kept(
     assert stand_ins(selected, total) == expected
 
 
-@pytest.mark.parametrize(("keep", "total", "expected"), [(2, 6, (2, 5)), (6, 6, (0, 1, 2, 3, 4, 5)), (4, 2, (0, 0, 1, 1)), (1, 3, (2,))])
+@pytest.mark.parametrize(
+    ("keep", "total", "expected"), [(2, 6, (2, 5)), (6, 6, (0, 1, 2, 3, 4, 5)), (4, 2, (0, 0, 1, 1)), (1, 3, (2,))]
+)
 def test_layers_of_another_build_share_the_teachers_evenly(keep: int, total: int, expected: tuple[int, ...]) -> None:
     """More or fewer than the teacher's: the last ends where the teacher ends."""
     assert spread(keep, total) == expected
@@ -66,7 +68,9 @@ def test_attention_by_hand() -> None:
     matching = Matching(make_t5(), make_t5(), LayerMap((0,), (0,)), hidden=0.0, attention=1.0, seed=0)
     given = {"encoder_attentions": None, "cross_attentions": None}
     batch = {"attention_mask": torch.ones(1, 2, dtype=torch.long), "labels": torch.tensor([[5, IGNORED]])}
-    found = matching.loss(SimpleNamespace(decoder_attentions=student, **given), SimpleNamespace(decoder_attentions=teacher, **given), batch)
+    found = matching.loss(
+        SimpleNamespace(decoder_attentions=student, **given), SimpleNamespace(decoder_attentions=teacher, **given), batch
+    )
     assert found.item() == pytest.approx(0.5 * torch.tensor(2.0).log().item() + 0.5 * torch.tensor(2 / 3).log().item())
 
 

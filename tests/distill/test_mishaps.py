@@ -48,7 +48,9 @@ def test_a_full_disk_ends_in_advice_and_the_last_whole_checkpoint_stays(tmp_path
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
     try:
-        with pytest.raises(TrainingError, match=r"expected room for a checkpoint, found: .*; free some and call again; .* checkpoint-3"):
+        with pytest.raises(
+            TrainingError, match=r"expected room for a checkpoint, found: .*; free some and call again; .* checkpoint-3"
+        ):
             train(make_t5(), ROWS, replace(PLAN, steps=6), state_dir=tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -24,7 +24,15 @@ from .models import copy_rows, make_t5
 
 # 64 rows make four updates: ten reach into the third epoch, and the trainer tells the loss of ten.
 PLAN = TrainingPlan(
-    steps=10, batch_size=16, learning_rate=3e-3, warmup_steps=0, schedule="constant", bf16=False, divergence=1.0, average=0.9, hidden=0.1
+    steps=10,
+    batch_size=16,
+    learning_rate=3e-3,
+    warmup_steps=0,
+    schedule="constant",
+    bf16=False,
+    divergence=1.0,
+    average=0.9,
+    hidden=0.1,
 )
 ROWS = copy_rows(64)
 

@@ -53,7 +53,9 @@ def test_a_projection_is_rounded_as_the_runtime_computes_it() -> None:
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [5, 24])],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)], ir_version=9)
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)], ir_version=9
+    )
     onnx.checker.check_model(model)
     (expected,) = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x": states.numpy()})
     found = torch.nn.functional.linear(round_activations(states), round_channels(weight))
@@ -81,7 +83,10 @@ def test_a_rounded_model_says_nearly_the_same_and_is_itself_again_afterwards(mak
     assert (inside - before).abs().mean() < 0.05 * before.std()
 
 
-@pytest.mark.parametrize(("scores", "kept"), [((0.5, 0.4, 0.4), "as trained"), ((0.1, 0.2, 0.2), "more updates"), ((0.1, 0.1, 0.3), "more updates, rounded")])
+@pytest.mark.parametrize(
+    ("scores", "kept"),
+    [((0.5, 0.4, 0.4), "as trained"), ((0.1, 0.2, 0.2), "more updates"), ((0.1, 0.1, 0.3), "more updates, rounded")],
+)
 def test_the_best_of_three_is_kept(tmp_path: Path, scores: tuple[float, ...], kept: str) -> None:
     """As trained, trained on, and trained on with rounding are measured rounded; the first of the best stays."""
     model = make_t5()

@@ -118,7 +118,9 @@ def test_an_unknown_family_is_refused() -> None:
 ROWS = copy_rows(16)
 
 
-@pytest.mark.parametrize(("preset", "vocab", "millions"), [("nano", 8000, 5.4), ("tiny", 8000, 8.9), ("small", 16000, 18.2), ("base", 16000, 29.7)])
+@pytest.mark.parametrize(
+    ("preset", "vocab", "millions"), [("nano", 8000, 5.4), ("tiny", 8000, 8.9), ("small", 16000, 18.2), ("base", 16000, 29.7)]
+)
 def test_presets_have_the_sizes_that_their_names_promise(preset: Preset, vocab: int, millions: float) -> None:
     """Counted without making the weights; deep encoders, shallow decoders, tied embeddings."""
     with torch.device("meta"):
@@ -181,7 +183,10 @@ def test_a_random_start_takes_nothing_over(make_model: MakeModel) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (StudentSettings(preset="tiny"), "expected a student no larger than its teacher of .* parameters, found .*; take a smaller"),
+        (
+            StudentSettings(preset="tiny"),
+            "expected a student no larger than its teacher of .* parameters, found .*; take a smaller",
+        ),
         (StudentSettings(preset="nano", start="copied"), 'expected start "pooled" or "random" with a preset'),
         (StudentSettings(vocab_size=300), "vocab_size is for a student with a preset"),
     ],

@@ -38,4 +38,5 @@ def report_document(findings: Findings) -> dict[str, Any]:
         },
         "parity": [dict(parity) for parity in findings.parity],
         "environment": dict(findings.environment),
+        **({} if findings.gap is None else {"gap": dict(findings.gap)}),
     }

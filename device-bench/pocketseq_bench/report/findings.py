@@ -12,6 +12,7 @@ from pocketseq.errors import DataError
 from pocketseq.records import plain
 from pocketseq_bench.document import read_document
 from pocketseq_bench.report.choice import JudgedVariant, read_judged
+from pocketseq_bench.report.gap import read_gap
 from pocketseq_bench.row import Row
 
 
@@ -114,6 +115,8 @@ class Findings:
     """Where it was measured."""
     judged: tuple[JudgedVariant, ...] = ()
     """All variants that verification saw, those that it did not keep too; none where the run has no verification."""
+    gap: Mapping[str, Any] | None = None
+    """Where quality was lost between teacher and student, as ``pocketseq gap`` found it; None where it was not asked."""
 
 
 def read_findings(directory: Path, *, recipe: str, task: str) -> Findings:
@@ -145,6 +148,7 @@ def read_findings(directory: Path, *, recipe: str, task: str) -> Findings:
             startup_ms={name: samples["p50"] for name, samples in plain(measured[-1].startup).items()},
             environment=plain(bench.device),
             judged=read_judged(directory),
+            gap=read_gap(directory),
         )
     except (KeyError, TypeError, IndexError) as error:
         raise DataError(f"{directory}: expected the results of a finished run, found no {error}; run its stages again") from error

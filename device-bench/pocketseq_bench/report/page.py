@@ -10,6 +10,7 @@ from pocketseq.report.figures import decimal, megabytes, millions, milliseconds,
 from pocketseq.report.frame import html_frame
 from pocketseq_bench.report.choice import choice_section
 from pocketseq_bench.report.findings import Findings, ModelFindings, SuggestionFindings
+from pocketseq_bench.report.gap import gap_section
 from pocketseq_bench.report.plots import latency_plot, risk_coverage_plot
 
 QUALITIES: Final = ("exact_match", "edit_similarity", "parses", "repaired", "false_alarms")
@@ -33,6 +34,7 @@ def report_page(findings: Findings) -> str:
         _models(findings),
         _plots(findings),
         choice_section(findings.judged),
+        gap_section(findings.gap),
         _suggestions(findings.hybrid.suggestions),
         _footer(findings),
     ]

@@ -1,0 +1,105 @@
+"""``pocketseq ablate``: one setting at several values, measured side by side."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pocketseq.commands import Command
+from pocketseq_distill.commands.data import add_data_arguments, read_data
+
+if TYPE_CHECKING:
+    from pocketseq_distill.ablation import Outcome
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Declare the arguments of ``pocketseq ablate``."""
+    parser.add_argument("teacher", metavar="TEACHER", help="a directory, the name of a shipped teacher, or a hub id")
+    add_data_arguments(parser)
+    parser.add_argument("--validation", metavar="FILE", type=Path, required=True, help="held-out example rows (.jsonl)")
+    parser.add_argument("--recipe", metavar="RECIPE", required=True, help="a recipe whose tables [student] and [train] hold")
+    parser.add_argument(
+        "--vary",
+        metavar="NAME=V1,V2",
+        required=True,
+        help='such as student.start="copied","pooled","random" or train.doubt=0.0,0.5',
+    )
+    parser.add_argument("--steps", metavar="N", type=int, required=True, help="updates of each training")
+    parser.add_argument(
+        "--validate-every", metavar="N", type=int, help="updates between validations (default: a fifth of the steps)"
+    )
+    parser.add_argument("--rows", metavar="N", type=int, help="held-out rows to measure on (default: all)")
+    parser.add_argument("-o", "--output", metavar="FILE", type=Path, required=True, help="the result, as JSON")
+    parser.add_argument("--note", metavar="TEXT", default="", help="what to say of the machine in the result")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def run(args: Namespace) -> int:
+    """Train with each value, write and print."""
+    from pocketseq.checkpoint import CheckpointCard
+    from pocketseq.examples import read_examples
+    from pocketseq.files import digest, write_json
+    from pocketseq.pipeline import Recipe
+    from pocketseq_distill.ablation import to_json, vary
+    from pocketseq_distill.distil import Data, hardware
+    from pocketseq_distill.teaching import find_teacher
+
+    setting, values = read_setting(args.vary)
+    recipe = Recipe.read(args.recipe)
+    train = {**recipe.table("train"), "steps": args.steps, "validate_every": args.validate_every or max(args.steps // 5, 1)}
+    train.pop("max_minutes", None)  # time would end each training elsewhere
+    teacher = find_teacher(args.teacher)
+    rows = read_data(args, CheckpointCard.read(teacher).template)
+    data = Data(rows, list(read_examples(args.validation))[: args.rows], digest([row.id for row in rows]))
+    folder = args.output.with_name(f"{args.output.stem}.training")
+    recipe = replace(recipe, tables={**recipe.tables, "train": train})
+    outcomes = vary(recipe, setting, values, teacher_path=teacher, data=data, folder=folder)
+    folder.rmdir()
+    document = {
+        **to_json(setting, outcomes),
+        "recipe": recipe.name,
+        "student": dict(recipe.table("student")),
+        "train": train,
+        "rows": len(rows),
+        "validation_rows": len(data.validation),
+        "note": args.note,
+        **hardware(),
+    }
+    write_json(args.output, document)
+    print(json.dumps(document, ensure_ascii=False, indent=2) if args.json else "\n".join(_lines(setting, outcomes)))
+    return 0
+
+
+def read_setting(text: str) -> tuple[str, list[Any]]:
+    """Read ``table.name=value,value``; values are TOML, and bare words are strings.
+
+    Raises:
+        RecipeError: not of that form.
+    """
+    from pocketseq.errors import RecipeError
+
+    name, _, values = text.partition("=")
+    if not values:
+        raise RecipeError(f"expected a setting and its values, such as train.doubt=0.0,0.5, found {text!r}")
+    words = (f'"{word}"' if word.isidentifier() and word not in ("true", "false") else word for word in values.split(","))
+    try:
+        return name, list(tomllib.loads(f"values = [{','.join(words)}]")["values"])
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"expected values as in a recipe, such as train.doubt=0.0,0.5, found {values!r}: {error}") from None
+
+
+def _lines(setting: str, outcomes: Sequence[Outcome]) -> Iterator[str]:
+    yield f"{setting:<28}{'exact match':>22}{'as int8':>10}{'AUROC':>8}{'deferral':>10}   by update"
+    for outcome in outcomes:
+        exact = f"{100 * outcome.exact_match.value:.1f} [{100 * outcome.exact_match.low:.1f}, {100 * outcome.exact_match.high:.1f}]"
+        curve = " ".join(f"{point.step}:{100 * point.exact_match:.1f}" for point in outcome.curve)
+        int8, area = 100 * outcome.int8_exact_match.value, outcome.deferral_area.value
+        yield f"{outcome.value!s:<28}{exact:>22}{int8:>10.1f}{outcome.auroc.value:>8.3f}{area:>10.4f}   {curve}"
+
+
+COMMAND = Command(name="ablate", summary="one setting at several values, side by side", configure=configure, run=run)

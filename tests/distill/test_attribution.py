@@ -1,0 +1,159 @@
+"""Where the quality between teacher and student is lost."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pocketseq.calibration.measures import Interval
+from pocketseq.checkpoint import CheckpointCard
+from pocketseq.cli import main
+from pocketseq.errors import CheckpointError, DataError
+from pocketseq.examples import read_examples, write_examples
+from pocketseq_distill.attribution import Cause, Finding, Gap, GapSettings, attribute_gap
+from pocketseq_distill.attribution.findings import share, table
+from pocketseq_distill.distil import Data, distil
+from pocketseq_distill.plan import TrainingPlan
+from pocketseq_distill.students import StudentSettings
+from pocketseq_distill.teaching import TeacherSettings, train_teacher
+
+from .models import TEMPLATE, repair_examples
+
+SETTINGS = GapSettings(rows=24, updates=20, subset=8, subset_updates=60)
+PLAN = TrainingPlan(steps=120, batch_size=16, warmup_steps=5, optimizer="muon", learning_rate=1e-2, bf16=False)
+TEACHER = TeacherSettings(vocab_size=360, d_model=32, d_ff=64, heads=4, encoder_layers=2, decoder_layers=1)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with a teacher that knows its task a little, and a student of it that has hardly been trained, on labels half wrong."""
+    run = tmp_path_factory.mktemp("gap")
+    rows = repair_examples(200)
+    card = CheckpointCard(task="repair", template=TEMPLATE, max_new_tokens=8)
+    train_teacher(Data(rows, [], "f"), run / "teacher", card=card, settings=TEACHER, plan=PLAN)
+    labels = [replace(row, target=row.fields["line"]) if place % 2 else row for place, row in enumerate(rows)]
+    student = StudentSettings(encoder_layers=1, decoder_layers=1)
+    distil(run / "teacher", Data(labels, [], "f"), run / "student", student=student, plan=replace(PLAN, steps=2))
+    write_examples(run / "data/train.jsonl", rows)
+    write_examples(run / "filtered/train.jsonl", labels)
+    write_examples(run / "data/validation.jsonl", repair_examples(40, seed=3))
+    shutil.rmtree(run / "teacher.training")
+    return run
+
+
+@pytest.fixture(scope="module")
+def gap(trained: Path) -> Gap:
+    """What its measurements come to."""
+    return attribute_gap(trained, SETTINGS)
+
+
+def of(gap: Gap, cause: Cause) -> Finding:
+    return next(finding for finding in gap.findings if finding.cause == cause)
+
+
+def test_the_gap_is_the_teachers_lead_on_the_same_rows(gap: Gap) -> None:
+    """Row by row, so that its interval knows which rows both have in common."""
+    assert gap.rows == 24
+    assert gap.gap.value == pytest.approx(gap.teacher.value - gap.student.value)
+    assert gap.gap.low <= gap.gap.value <= gap.gap.high
+
+
+def test_every_cause_has_its_measurement(gap: Gap) -> None:
+    """With counted rows, an interval around the value, and what was held fixed."""
+    assert {finding.cause for finding in gap.findings} == {"vocabulary", "labels", "training", "capacity", "quantization"}
+    for finding in gap.findings:
+        assert finding.controls
+        if finding.lost is not None:
+            assert finding.rows > 0
+            assert finding.lost.low <= finding.lost.value <= finding.lost.high
+
+
+def test_wrong_labels_are_counted(gap: Gap, trained: Path) -> None:
+    """Those that differ from their reference, as a share of what was learnt."""
+    pairs = zip(*(read_examples(trained / name) for name in ("data/train.jsonl", "filtered/train.jsonl")), strict=True)
+    differing = sum(one.target != other.target for one, other in pairs)
+    assert differing == 50
+    assert of(gap, "labels").name == f"{differing / 200:.1%} of labels differ"
+
+
+def test_a_teacher_learns_by_heart_what_its_student_does(gap: Gap) -> None:
+    """Both get the same rows and updates; the sentence tells how far each came."""
+    capacity = of(gap, "capacity")
+    assert capacity.rows == 8
+    assert "60 times over" in capacity.controls
+
+
+def test_without_a_bundle_nothing_is_said_of_quantization(gap: Gap) -> None:
+    """And that is said."""
+    assert of(gap, "quantization").lost is None
+    assert of(gap, "quantization").controls == "the run has exported nothing yet"
+
+
+def test_labels_without_a_mistake_cost_nothing(trained: Path, tmp_path: Path) -> None:
+    """There is nothing to vary, and nothing is trained for it."""
+    run = shutil.copytree(trained, tmp_path / "run")
+    shutil.copy(run / "data/train.jsonl", run / "filtered/train.jsonl")
+    labels = of(attribute_gap(run, replace(SETTINGS, updates=1, subset_updates=1)), "labels")
+    assert labels.lost == Interval(0.0, 0.0, 0.0)
+    assert "none of the 200 labels differs" in labels.controls
+
+
+def test_answers_beyond_the_vocabulary_are_counted(trained: Path, tmp_path: Path) -> None:
+    """An answer that is longer than the longest that the student may give cannot be given."""
+    run = shutil.copytree(trained, tmp_path / "run")
+    card = CheckpointCard.read(run / "student")
+    replace(card, max_new_tokens=3).write(run / "student")
+    vocabulary = of(attribute_gap(run, replace(SETTINGS, updates=1, subset_updates=1)), "vocabulary")
+    assert int(vocabulary.name.split()[0]) > 12
+    assert vocabulary.lost is not None
+
+
+def test_the_command_writes_and_prints(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A table for people, ``gap.json`` beside the run's other results."""
+    arguments = ["--rows", "8", "--updates", "1", "--subset", "4", "--subset-updates", "1"]
+    assert main(["gap", str(trained), *arguments]) == 0
+    printed = capsys.readouterr().out
+    written = json.loads((trained / "gap.json").read_text())
+    assert written["rows"] == 8
+    assert f"next: {written['advice']}" in printed
+    (trained / "gap.json").unlink()
+
+
+def test_a_run_without_rows_or_plan_is_refused(trained: Path, tmp_path: Path) -> None:
+    """The error names the file and what to do."""
+    with pytest.raises(DataError, match=r"validation\.jsonl: expected the rows of a run after its training, found none"):
+        attribute_gap(tmp_path)
+    run = shutil.copytree(trained, tmp_path / "run")
+    replace(CheckpointCard.read(run / "student"), recipe={}).write(run / "student")
+    with pytest.raises(CheckpointError, match="expected the plan of its training on its card, found none"):
+        attribute_gap(run)
+
+
+def finding(cause: Cause, low: float, value: float) -> Finding:
+    return Finding(cause, "", Interval(value, low, 2 * value - low), 10, "")
+
+
+def test_what_surely_costs_most_is_what_to_try_next() -> None:
+    """Not what costs most by chance; and where nothing stands out, that is said."""
+    some = Interval(0.2, 0.1, 0.3)
+    lost = Gap(
+        10, some, some, some, (finding("capacity", -0.1, 0.5), finding("training", 0.05, 0.1), finding("quantization", 0.01, 0.2))
+    )
+    assert lost.advice.startswith("train longer")
+    assert "no cause stands out beyond chance" in replace(lost, findings=lost.findings[:1]).advice
+    level = Interval(0.0, -0.1, 0.1)
+    assert "take a better teacher" in replace(lost, gap=level, findings=()).advice
+
+
+def test_shares_have_intervals_over_rows() -> None:
+    """The mean, and where the means of resampled rows lie; no rows, no share."""
+    found = share(np.array([1.0, 0.0] * 50))
+    assert found.value == 0.5
+    assert 0.35 < found.low < 0.45 < 0.55 < found.high < 0.65
+    assert share(np.zeros(0)) == Interval(0.0, 0.0, 0.0)
+    assert len(list(table(Gap(0, found, found, found, ())))) == 6
