@@ -47,14 +47,17 @@ class Cloud:
     _places: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(MOST_AT_ONCE))
 
     @classmethod
-    def under(cls, policy: Policy, endpoint: Endpoint, *, random: Random) -> Cloud:
-        """The endpoint under a policy."""
+    def under(
+        cls, policy: Policy, endpoint: Endpoint, *, random: Random, clock: Callable[[], float], wall: Callable[[], float]
+    ) -> Cloud:
+        """The endpoint under a policy; the other arguments are those of a ``Hybrid``."""
         return cls(
             endpoint=endpoint,
             retries=policy.retries,
             max_tokens=policy.max_tokens,
             price=policy.price,
-            ledger=None if policy.budget is None else Ledger(policy.budget),
+            ledger=None if policy.budget is None else Ledger(policy.budget, clock=clock, wall=wall),
+            breaker=Breaker(clock=clock),
             random=random,
         )
 
