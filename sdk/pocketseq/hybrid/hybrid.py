@@ -58,7 +58,7 @@ class Hybrid:
             detectors: What is looked for and redacted before text leaves; ``()`` redacts nothing.
             telemetry: Where spans and metrics go; OpenTelemetry's global providers if not given.
             random: Where chance comes from, for waits between retries and for audits.
-            clock: Monotonic seconds, by which deadlines, the breaker's rests and the windows of budgets go. Waits themselves are real:
+            clock: Monotonic seconds, by which deadlines, rests of the breaker and windows of budgets go. Waits themselves are real:
                 with a simulated clock, let the endpoint move it, as a ``NetworkEndpoint`` does.
             wall: Seconds since the epoch, by which a budget's file is read after a restart.
 
