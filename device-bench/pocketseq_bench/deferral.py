@@ -51,7 +51,7 @@ def deferral(answers: Sequence[Judged], *, variant: str, data: str, seed: int = 
     chosen = found.calibration.scorer
     weights = resamplings(len(found.tested), seed=seed)
     return {
-        "rows": {"fitted": len(found.fitted), "chose": len(found.chosen), "tested": len(found.tested)},
+        "rows": {"chose": len(found.chosen), "tested": len(found.tested)},
         "base_risk": found.base_risk,
         "cloud_risk": float(np.mean([answer.cloud_loss for answer in found.tested])),
         "chosen": chosen,
