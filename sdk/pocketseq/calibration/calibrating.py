@@ -153,7 +153,7 @@ def calibrate_answers(
         promise: What is to be promised.
         variant: ``Variant.hash`` of what answered.
         data: Fingerprint of the rows.
-        seed: Seed of the division of the rows.
+        seed: Seed of the division of the rows and of the bootstrap in the choice.
 
     Returns:
         The calibration; with a threshold that serves nothing where no candidate keeps the promise.
@@ -161,9 +161,31 @@ def calibrate_answers(
     Raises:
         CalibrationError: fewer than 3 rows.
     """
-    promise = promise or Promise()
     _check_rows(judged)
     choosing, testing = _parts(judged, seed)
+    return calibrate_parts(choosing, testing, promise, variant=variant, data=data, seed=seed)
+
+
+def calibrate_parts(
+    choosing: Sequence[Judged],
+    testing: Sequence[Judged],
+    promise: Promise | None = None,
+    *,
+    variant: str,
+    data: str,
+    seed: int = 0,
+) -> Calibrated:
+    """Calibrate on parts that are divided already, such as two splits of a corpus; see ``calibrate_answers``.
+
+    Args:
+        choosing: Answers that fit and choose, at least one.
+        testing: Answers that test, at least one.
+        promise: See there, as the other arguments.
+        variant: See there.
+        data: See there.
+        seed: Seed of the bootstrap in the choice.
+    """
+    promise = promise or Promise()
     learnt = fit(choosing) if can_fit() else None
     scorers: dict[str, Scorer] = {**SCORERS}
     confidences = {name: confidences_of(choosing, scorer) for name, scorer in scorers.items()}
