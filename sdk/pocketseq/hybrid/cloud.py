@@ -62,18 +62,23 @@ class Cloud:
         )
 
     def ask(
-        self, outgoing: Outgoing, deadline: Deadline, *, streamed: bool = False, on_end: Callable[[Answer], None] | None = None
+        self,
+        prepare: Callable[[], Outgoing],
+        deadline: Deadline,
+        *,
+        streamed: bool = False,
+        on_end: Callable[[Answer], None] | None = None,
     ) -> Ask:
         """Ask in a thread of its own, so that the caller can leave at the deadline whatever the endpoint does.
 
         Args:
-            outgoing: What leaves.
+            prepare: Makes what leaves; called in that thread too, for a detector may take its time.
             deadline: Until when.
             streamed: Whether pieces are wanted, or the question may be taken back; where the endpoint can do that.
             on_end: Called in that thread when it has ended.
         """
         streamed = streamed and isinstance(self.endpoint, StreamingEndpoint)
-        ask = Ask(self, outgoing, deadline, streamed=streamed, on_end=on_end)
+        ask = Ask(self, prepare, deadline, streamed=streamed, on_end=on_end)
         if not self._places.acquire(blocking=False):
             ask.refuse(f"expected fewer than {MOST_AT_ONCE} questions under way, found as many; nothing was sent")
             return ask
