@@ -96,9 +96,9 @@ class Sleeper:
         """How late it woke at most, of the naps that were to end in a span, or that held on into it."""
         worst = 0.0
         for due_s, woke_s in reversed(self.naps):
-            if woke_s < since_s - 1.0:
+            if woke_s < since_s:
                 break
-            if due_s <= until_s and woke_s >= since_s:
+            if due_s <= until_s:
                 worst = max(worst, woke_s - due_s)
         # The nap that is not over yet was due by now, too.
         if self.naps and time.monotonic() - self.naps[-1][1] > NAP_S:
@@ -108,13 +108,12 @@ class Sleeper:
 
 def described(late: Sequence[Lateness]) -> list[str]:
     """Lines for people: quantiles of the whole and of each stage, and what is later than 50 ms."""
-    lines = [f"{name + ':':22}{quantiles([getattr(one, name) for one in late])}" for name in ("whole", *STAGES)]
+    lines = [f"{name + ':':22}{quantiles([getattr(one, name) for one in late])}" for name in ("whole", *STAGES, "sleeper")]
     tardy = [one for one in late if one.whole > 50]
-    by_us = [one for one in tardy if one.whole - one.sleeper > 50]
+    by_us = sum(one.whole - one.sleeper > 50 for one in tardy)
     stages = {stage: sum(max(STAGES, key=lambda name: getattr(one, name)) == stage for one in tardy) for stage in STAGES}
-    lines.append(
-        f"later than 50 ms:     {len(tardy)} of {len(late)}, most of it in {stages}; more than 50 ms beyond a sleeping thread: {len(by_us)}"
-    )
+    lines.append(f"later than 50 ms:     {len(tardy)} of {len(late)}, most of it in {stages}")
+    lines.append(f"and than a sleeper:   {by_us} by more than 50 ms beyond a thread of this process that only slept then")
     return lines
 
 
