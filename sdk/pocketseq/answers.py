@@ -98,7 +98,7 @@ def _evidence(job: Job, answer: Decoded, gate: float | None) -> Evidence:
         entropies=tuple(entropy for entropy, _ in answer.spread),
         gaps=tuple(gap for _, gap in answer.spread),
         finished=answer.finish_reason in ("stop", "stop_string"),
-        input_tokens=len(job.encoded.ids),
+        source=job.encoded.ids,
         truncated=bool(job.encoded.truncated),
         gate=gate,
     )

@@ -102,7 +102,10 @@ def completion_of(answer: Any, exchange: Exchange) -> Completion:
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """How long a server asks to be left alone: ``retry-after-ms``, or ``Retry-After`` as seconds or date (RFC 9110)."""
+    """How long a server asks to be left alone: ``retry-after-ms``, or ``Retry-After`` as seconds or date (RFC 9110).
+
+    A date is held against the server's own ``Date``, where it sends one: a device's clock may be off by hours.
+    """
     words = headers.get("retry-after-ms", "")
     try:
         return max(0.0, float(words) / 1000)
@@ -111,12 +114,19 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
     try:
         seconds = float(words)
     except ValueError:
-        try:
-            until = parsedate_to_datetime(words)
-        except ValueError:
+        if (until_s := _moment_s(words)) is None:
             return None
-        seconds = until.timestamp() - time.time()
+        now_s = _moment_s(headers.get("date", ""))
+        seconds = until_s - (time.time() if now_s is None else now_s)
     return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+def _moment_s(words: str) -> float | None:
+    """Seconds since the epoch of a date as HTTP writes it; None where it is none."""
+    try:
+        return parsedate_to_datetime(words).timestamp()
+    except (ValueError, OverflowError, OSError):  # not all systems reckon with all years
+        return None
 
 
 def _name(answer: object) -> str | None:

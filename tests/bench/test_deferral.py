@@ -9,15 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import pocketseq
 from pocketseq.calibration import Judged
 from pocketseq.confidence import SCORERS, Evidence
+from pocketseq.errors import RecipeError
 from pocketseq.examples import Example, write_examples
-from pocketseq_bench.deferral import deferral, kept, main
+from pocketseq_bench.deferral import deferral, kept
+from pocketseq_bench.deferral.__main__ import main
 
 
-def answers(rows: int) -> list[Judged]:
+def answers(rows: int, seed: int = 8) -> list[Judged]:
     """Long answers are wrong more often, which the sum of log-probabilities sees and their average does not."""
-    rng = np.random.default_rng(8)
+    rng = np.random.default_rng(seed)
     found = []
     for number in range(rows):
         surety, length = float(rng.uniform(0.6, 1)), int(rng.integers(1, 7))
@@ -28,13 +31,13 @@ def answers(rows: int) -> list[Judged]:
 
 def test_gains_are_relative_to_chow_average() -> None:
     """On the same resamplings, so that the interval of the ratio is far from nothing where the scorer is better."""
-    found = deferral(answers(1500), variant="v", data="d")
+    found = deferral(answers(600), answers(400, seed=9), variant="v", data="d")
     assert found["chosen"] == "chow_sum"
     gain = found["gain_over_chow_average"]["chow_sum"]
     assert 0 < gain["low"] < gain["value"] < gain["high"]
     areas = found["scorers"]
     assert gain["value"] == pytest.approx(areas["chow_sum"]["area"]["value"] / areas["chow_average"]["area"]["value"] - 1)
-    assert found["rows"] == {"fitted": 0, "chose": 900, "tested": 600}
+    assert found["rows"] == {"chose": 600, "tested": 400}
 
 
 def test_the_promise_is_kept_on_answers_of_its_own() -> None:
@@ -45,14 +48,36 @@ def test_the_promise_is_kept_on_answers_of_its_own() -> None:
     assert 0.05 < found["mean_coverage"] < 0.5
 
 
-def test_a_bundle_is_measured_and_kept_beside_others(tmp_path: Path) -> None:
-    """The shipped one, on a few rows; what was in the file stays."""
-    rows, output = tmp_path / "rows.jsonl", tmp_path / "deferral.json"
-    lines = [f"value_{number} = retrun" for number in range(20)]
-    write_examples(rows, [Example(id=line, fields={"before": "", "line": line, "after": ""}, target=line) for line in lines])
-    output.write_text(json.dumps({"format": 1, "bundles": {"other": {"chosen": "chow_sum"}}}), encoding="utf-8")
-    main(["python-fix", str(rows), "-o", str(output)])
-    found = json.loads(output.read_text(encoding="utf-8"))["bundles"]
-    assert set(found) == {"other", "python-fix"}
-    assert found["python-fix"]["rows"]["tested"] == 8
-    assert [entry["risk"] for entry in found["python-fix"]["promise"]] == [0.05, 0.1, 0.2]
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run whose bundle is the shipped one, without a student: its splits hold a few lines."""
+    directory = tmp_path / "run"
+    (directory / "data").mkdir(parents=True)
+    (directory / "recipe.toml").write_text(
+        '[recipe]\nname = "lines"\ntask = "python-fix"\nformat = 1\n[calibrate]\nrisk = 0.2\nseed = 3\n', encoding="utf-8"
+    )
+    (directory / "bundle").symlink_to(Path(pocketseq.__file__).parent / "bundles" / "python-fix")
+    for split, first in (("calibration", 0), ("test", 20)):
+        lines = [f"value_{number} = retrun" for number in range(first, first + 12)]
+        rows = [Example(id=line, fields={"before": "", "line": line, "after": ""}, target=line) for line in lines]
+        write_examples(directory / "data" / f"{split}.jsonl", rows)
+    return directory
+
+
+def test_a_run_is_measured_and_kept_beside_others(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One split chooses, the other measures; what was in the file stays, and a line says what came of it."""
+    output = tmp_path / "deferral.json"
+    output.write_text(json.dumps({"format": 2, "runs": {"other": {"name": "other"}}}), encoding="utf-8")
+    main([str(run), "--rows", "8", "-o", str(output)])
+    found = json.loads(output.read_text(encoding="utf-8"))["runs"]
+    assert set(found) == {"other", "lines"}
+    (study,) = found["lines"]["clouds"].values()
+    assert study["rows"] == {"chose": 8, "tested": 8}
+    assert [entry["risk"] for entry in study["promise"]] == [0.05, 0.1, 0.2]
+    assert "lines, the cloud always right: " in capsys.readouterr().out
+
+
+def test_a_directory_without_a_recipe_is_no_run(tmp_path: Path) -> None:
+    """Before anything is loaded."""
+    with pytest.raises(RecipeError, match="expected a recipe file at .*recipe.toml, found none"):
+        main([str(tmp_path), "-o", str(tmp_path / "out.json")])

@@ -82,6 +82,14 @@ def test_more_right_lines_can_be_trained_on_than_are_tested_with(tmp_path: Path)
     assert 0.06 < shares["test"] < 0.20
 
 
+def test_more_rows_can_calibrate_than_test(corpus: Path, tmp_path: Path) -> None:
+    """``calibration_rows`` bounds that split alone; the others hold what they held."""
+    build_library_corpus(tmp_path, replace(SMALL, calibration_rows=7, held_out_rows=20))
+    rows, before = rows_of(tmp_path), rows_of(corpus)
+    assert [len(rows[split]) for split in ("calibration", "validation", "test")] == [7, 20, 20]
+    assert rows["train"] == before["train"]
+
+
 def test_every_kind_of_slip_occurs(corpus: Path) -> None:
     """The mix holds all kinds that people make."""
     kinds = Counter(row.kind for row in rows_of(corpus)["train"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from pocketseq.confidence import (
     DEFAULT_SCORER,
     FEATURES,
+    PLAIN_FEATURES,
     SCORERS,
     Evidence,
     Logistic,
@@ -26,7 +28,7 @@ from pocketseq.errors import BundleFormatError
 
 LOGPROBS = (math.log(0.5), math.log(0.8), math.log(0.9))
 EVIDENCE = Evidence(
-    LOGPROBS, tokens=(5, 5, 1), entropies=(0.7, 0.5, 0.3), gaps=(math.log(2), 2.0, 3.0), input_tokens=9, truncated=True
+    LOGPROBS, tokens=(5, 5, 1), entropies=(0.7, 0.5, 0.3), gaps=(math.log(2), 2.0, 3.0), source=(7, 5, 8), truncated=True
 )
 
 
@@ -128,7 +130,21 @@ def test_features_by_hand() -> None:
     assert (found["probability"], found["probability_first"]) == (pytest.approx(0.36), pytest.approx(0.5))
     assert (found["gap_minimum"], found["gap_first"], found["closeness"]) == (math.log(2), math.log(2), pytest.approx(0.5))
     assert (found["entropy_mean"], found["entropy_sum"], found["entropy_maximum"]) == (pytest.approx(0.5), pytest.approx(1.5), 0.7)
-    assert found["input_length"] == pytest.approx(math.log(10))
+    assert found["input_length"] == pytest.approx(math.log(4))
+    assert tuple(features(replace(EVIDENCE, entropies=(), gaps=()))) == PLAIN_FEATURES == FEATURES[: len(PLAIN_FEATURES)]
+
+
+def test_what_is_copied_and_what_is_new_by_hand() -> None:
+    """Of 5, 5, 1 the source 7, 5, 8 has the fives, but no two of them side by side; of 7, 5, 1 it has the first pair."""
+    found = features(EVIDENCE)
+    assert (found["copied"], found["novel"], found["novel_logprob"]) == (pytest.approx(2 / 3), 1, pytest.approx(math.log(0.9)))
+    assert (found["copied_pairs"], found["novel_pairs"]) == (0, 2)
+    assert found["novel_pairs_logprob"] == pytest.approx(math.log(0.8 * 0.9))
+    assert found["familiarity"] == pytest.approx(2 / 3 * math.log(2))
+    other = features(replace(EVIDENCE, tokens=(7, 5, 1)))
+    assert (other["copied_pairs"], other["novel_pairs"]) == (0.5, 1)
+    alone = features(Evidence((-0.1,), (5,), source=(5, 5)))
+    assert (alone["copied"], alone["copied_pairs"], alone["novel_pairs"]) == (1, 1, 0)
 
 
 def test_features_are_numbers_whatever_came() -> None:
@@ -142,7 +158,8 @@ def test_a_learned_scorer_is_a_probability() -> None:
     scorer = learned_scorer(Logistic(("logprob_minimum",), (-1.0,), (0.5,), (2.0,), 1.0))
     log_odds = 1 + 2 * (math.log(0.5) + 1) / 0.5
     assert confidence(EVIDENCE, scorer) == pytest.approx(1 / (1 + math.exp(-log_odds)))
-    assert scorer.looks_at_spread
+    assert not scorer.looks_at_spread
+    assert learned_scorer(Logistic(("entropy_sum",), (0.0,), (1.0,), (1.0,), 0.0)).looks_at_spread
 
 
 @pytest.mark.parametrize("log_odds", [-800.0, -31.0, -29.0, -1.0, 0.0, 2.0, 800.0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
@@ -77,7 +78,8 @@ def replay(
         clock = SimulatedClock()
         knowing = KnowingCloud(accuracy=settings.accuracy, primary=primary)
         network = NetworkEndpoint(endpoint or knowing, settings.network, clock=clock, wait=clock.wait)
-        hybrid = Hybrid(model, network, _policy(threshold, settings))
+        # What is real takes its time on top of what is simulated.
+        hybrid = Hybrid(model, network, _policy(threshold, settings), clock=_on_top_of(clock))
         editor = Editor(hybrid, clock, primary=primary, expect=knowing.expect)
         rows.append(_row(threshold, editor.play(session), session.keystrokes, settings))
     return ReplayDocument(
@@ -97,8 +99,12 @@ def replay(
     )
 
 
+def _on_top_of(clock: SimulatedClock) -> Callable[[], float]:
+    return lambda: clock() + time.monotonic()
+
+
 def _policy(threshold: float | None, settings: ReplaySettings) -> Policy:
-    # Simulated waits do not move the real clock that a hybrid's retries go by: one request has to do.
+    # The waits between retries are real and move no simulated clock: one request has to do.
     once: dict[str, Any] = {"retries": 0} if "retries" in {each.name for each in fields(Policy)} else {}
     return Policy(mode="prefer_local", threshold=threshold, deadline_ms=settings.deadline_ms, **once)
 

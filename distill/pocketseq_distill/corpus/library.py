@@ -27,6 +27,8 @@ class LibrarySettings:
     """Upper bound of rows in the train split."""
     held_out_rows: int = 2_000
     """Upper bound of rows in each of the other splits."""
+    calibration_rows: int | None = None
+    """Upper bound of rows in the calibration split, where it is to be another: a promise is as good as its rows are many."""
     clean_share: float = CLEAN_SHARE
     """Share of train rows in which nothing is wrong. The other splits always have one in eight; a model that met more of them
     in training leaves more right lines alone."""
@@ -63,7 +65,12 @@ def build_library_corpus(
         task=task,
         template=lesson.template,
         max_new_tokens=lesson.max_new_tokens,
-        limits={split: settings.train_rows if split == "train" else settings.held_out_rows for split in SPLITS},
+        limits={
+            "train": settings.train_rows,
+            "validation": settings.held_out_rows,
+            "calibration": settings.calibration_rows or settings.held_out_rows,
+            "test": settings.held_out_rows,
+        },
         seed=settings.seed,
     )
 

@@ -1,7 +1,8 @@
 """Calibration: rows in, a scorer and a threshold with a finite-sample promise out.
 
-The rows are divided by a seeded hash of their ids: one part fits what is learnt, one chooses the scorer and the candidate
-thresholds, one tests the thresholds. Nothing that tests has fitted or chosen anything.
+The rows are divided by a seeded hash of their ids: one part fits what is learnt and chooses the scorer and the candidate
+thresholds, where what is learnt judges each row by a fit without it (cross-fitting); the other tests the thresholds. Nothing that
+tests has fitted or chosen anything.
 """
 
 from __future__ import annotations
@@ -13,23 +14,21 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from pocketseq.calibration.choosing import choose_scorer
 from pocketseq.calibration.fitting import Fitted, can_fit, fit
 from pocketseq.calibration.guarantee import Rows, candidates, check_promise, choose_threshold, smallest_risk
 from pocketseq.calibration.judging import Judged, judge
 from pocketseq.calibration.losses import EXACT, Loss
-from pocketseq.calibration.measures import auroc, deferral_area
-from pocketseq.confidence import DEFAULT_SCORER, LEARNED, SCORERS, Scorer, confidence, gate, learned_scorer
+from pocketseq.calibration.measures import auroc
+from pocketseq.confidence import LEARNED, SCORERS, Scorer, confidence, gate, learned_scorer, sigmoid
 from pocketseq.errors import CalibrationError, InfeasibleRiskError
 from pocketseq.examples import Example
 from pocketseq.files import digest
 from pocketseq.manifest import SERVES_NOTHING, Calibration, Guarantee
 from pocketseq.model import PocketModel
 
-_FITS: Final = 0.35
-_CHOOSES: Final = 0.25
-"""Shares of the rows; the rest, two fifths, tests: it decides how much can be shown."""
-_WORTH: Final = 1.02
-"""Gain of a scorer that looks at the spread, over one that does not, from which it is worth its time."""
+_CHOOSES: Final = 0.6
+"""Share of the rows; the rest, two fifths, tests: it decides how much can be shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +68,8 @@ class Calibrated:
     """All that were compared, the learned one last where there is one."""
     areas: Mapping[str, float]
     """Area of each one's deferral curve over chance, on the rows that chose."""
-    fitted: Sequence[Judged]
-    """Rows that fitted; empty where nothing was fitted."""
     chosen: Sequence[Judged]
-    """Rows that chose."""
+    """Rows that chose, and fitted what is learnt; each with what a gate says of it that was not fitted on it."""
     tested: Sequence[Judged]
     """Rows that tested, with what the gate said of each."""
     smallest_risk: float | None
@@ -156,7 +153,7 @@ def calibrate_answers(
         promise: What is to be promised.
         variant: ``Variant.hash`` of what answered.
         data: Fingerprint of the rows.
-        seed: Seed of the division of the rows.
+        seed: Seed of the division of the rows and of the bootstrap in the choice.
 
     Returns:
         The calibration; with a threshold that serves nothing where no candidate keeps the promise.
@@ -164,20 +161,42 @@ def calibrate_answers(
     Raises:
         CalibrationError: fewer than 3 rows.
     """
-    promise = promise or Promise()
     _check_rows(judged)
-    fitting, choosing, testing = _parts(judged, seed)
-    learnt = fit(fitting) if can_fit() else None
-    if learnt is None:
-        # What nothing is learnt from can still help to choose.
-        fitting, choosing = [], [*fitting, *choosing]
-    else:
-        choosing, testing = _gated(choosing, learnt), _gated(testing, learnt)
-    scorers = {**SCORERS, **({LEARNED: learned_scorer(learnt.learned)} if learnt else {})}
-    gains = np.array([answer.loss - answer.cloud_loss for answer in choosing])
-    areas = {name: float(deferral_area(confidences_of(choosing, scorer), gains)) for name, scorer in scorers.items()}
-    scorer = max(areas, key=lambda name: (_worth(areas[name], scorers[name]), name == DEFAULT_SCORER))
-    chosen, tested = (Rows.of(confidences_of(part, scorers[scorer]), losses_of(part)) for part in (choosing, testing))
+    choosing, testing = _parts(judged, seed)
+    return calibrate_parts(choosing, testing, promise, variant=variant, data=data, seed=seed)
+
+
+def calibrate_parts(
+    choosing: Sequence[Judged],
+    testing: Sequence[Judged],
+    promise: Promise | None = None,
+    *,
+    variant: str,
+    data: str,
+    seed: int = 0,
+) -> Calibrated:
+    """Calibrate on parts that are divided already, such as two splits of a corpus; see ``calibrate_answers``.
+
+    Args:
+        choosing: Answers that fit and choose, at least one.
+        testing: Answers that test, at least one.
+        promise: See there, as the other arguments.
+        variant: See there.
+        data: See there.
+        seed: Seed of the bootstrap in the choice.
+    """
+    promise = promise or Promise()
+    learnt = fit(choosing) if can_fit() else None
+    scorers: dict[str, Scorer] = {**SCORERS}
+    confidences = {name: confidences_of(choosing, scorer) for name, scorer in scorers.items()}
+    if learnt is not None:
+        choosing, testing = learnt.rows, _gated(testing, learnt)
+        scorers[LEARNED] = learned_scorer(learnt.learned)
+        confidences[LEARNED] = np.array([sigmoid(log_odds) for log_odds in learnt.foreseen])
+    choice = choose_scorer(confidences, np.array([answer.loss - answer.cloud_loss for answer in choosing]), seed=seed)
+    scorer = choice.scorer
+    chosen = Rows.of(confidences[scorer], losses_of(choosing))
+    tested = Rows.of(confidences_of(testing, scorers[scorer]), losses_of(testing))
     test = promise.test
     found = choose_threshold(
         tested,
@@ -207,8 +226,7 @@ def calibrate_answers(
     return Calibrated(
         calibration=calibration,
         scorers=scorers,
-        areas=areas,
-        fitted=fitting,
+        areas=choice.areas,
         chosen=choosing,
         tested=testing,
         smallest_risk=least,
@@ -227,16 +245,11 @@ def losses_of(answers: Sequence[Judged]) -> NDArray[np.float64]:
     return np.array([answer.loss for answer in answers])
 
 
-def _parts(judged: Sequence[Judged], seed: int) -> tuple[list[Judged], list[Judged], list[Judged]]:
+def _parts(judged: Sequence[Judged], seed: int) -> tuple[Sequence[Judged], Sequence[Judged]]:
     # By hash, so that no part is the easy one of a sorted file, and the order of the rows does not matter.
     ordered = sorted(judged, key=lambda answer: digest([seed, answer.id]))
-    fits, chooses = int(len(ordered) * _FITS), max(1, int(len(ordered) * _CHOOSES))
-    return ordered[:fits], ordered[fits : fits + chooses], ordered[fits + chooses :]
-
-
-def _worth(area: float, scorer: Scorer) -> float:
-    """A scorer that looks at whole distributions costs time at every token: it must gain more than the noise of the choice."""
-    return area / _WORTH if scorer.looks_at_spread and area > 0 else area
+    chooses = int(len(ordered) * _CHOOSES)
+    return ordered[:chooses], ordered[chooses:]
 
 
 def _gated(answers: Sequence[Judged], learnt: Fitted) -> list[Judged]:
@@ -244,7 +257,7 @@ def _gated(answers: Sequence[Judged], learnt: Fitted) -> list[Judged]:
     return [
         answer
         if answer.pooled is None
-        else replace(answer, evidence=replace(answer.evidence, gate=judge_input(answer.pooled, answer.evidence.input_tokens)))
+        else replace(answer, evidence=replace(answer.evidence, gate=judge_input(answer.pooled, len(answer.evidence.source))))
         for answer in answers
     ]
 

@@ -23,7 +23,7 @@ from pocketseq.calibration.measures import (
     separation,
 )
 from pocketseq.calibration.plots import gains_plot, reliability_plot, risk_band
-from pocketseq.confidence import sigmoid
+from pocketseq.confidence import LEARNED, sigmoid
 from pocketseq.report.figures import MISSING, decimal, milliseconds, share
 from pocketseq.report.frame import html_card, html_frame
 from pocketseq.report.risk_coverage import curve_plot, risk_coverage
@@ -236,7 +236,7 @@ def _scorers(found: Calibrated, measures: dict[str, ScorerMeasures]) -> str:
 
 def _footer(found: Calibrated) -> str:
     calibration = found.calibration
-    parts = f"{len(found.fitted)} fitted, {len(found.chosen)} chose, {len(found.tested)} tested"
+    parts = f"{len(found.chosen)} {'fitted and ' if LEARNED in found.scorers else ''}chose, {len(found.tested)} tested"
     entries = [
         ("Rows", f"{parts}; fingerprint {calibration.data}"),
         ("Variant", calibration.variant),

@@ -1,7 +1,7 @@
 """Confidence: how sure a model is of an answer, as one number in 0 to 1, and how hopeful before it answers at all."""
 
 from pocketseq.confidence.evidence import Evidence, spread_of
-from pocketseq.confidence.features import FEATURES, features
+from pocketseq.confidence.features import FEATURES, PLAIN_FEATURES, features
 from pocketseq.confidence.gate import Gate, gate, gate_names, gate_values
 from pocketseq.confidence.logistic import Logistic, log_sigmoid, sigmoid
 from pocketseq.confidence.rules import DEFAULT_SCORER, SCORERS, Scorer, chow_quantile, confidence
@@ -11,6 +11,7 @@ __all__ = [
     "DEFAULT_SCORER",
     "FEATURES",
     "LEARNED",
+    "PLAIN_FEATURES",
     "SCORERS",
     "Evidence",
     "Gate",

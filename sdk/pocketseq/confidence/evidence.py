@@ -26,8 +26,8 @@ class Evidence:
     """Log-probability of the likeliest token less that of the second, at each token; empty where no scorer in force looks at it."""
     finished: bool = True
     """Whether the end token came."""
-    input_tokens: int = 0
-    """Length of the input."""
+    source: Sequence[int] = ()
+    """Token ids of the input."""
     truncated: bool = False
     """Whether a field of the input was cut to its budget."""
     rival: float | None = None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from pocketseq.confidence.evidence import Evidence
-from pocketseq.confidence.features import FEATURES, features
+from pocketseq.confidence.features import FEATURES, PLAIN_FEATURES, features
 from pocketseq.confidence.gate import Gate, gate, gate_names
 from pocketseq.confidence.logistic import Logistic, log_sigmoid
 from pocketseq.confidence.rules import DEFAULT_SCORER, SCORERS, Scorer
@@ -43,14 +43,15 @@ class Scoring:
 def learned_scorer(logistic: Logistic) -> Scorer:
     """The scorer of a logistic regression over features of ``FEATURES``: its confidence is the probability to be right."""
     evaluate = logistic.evaluator()
+    looks_at_spread = not set(logistic.features) <= set(PLAIN_FEATURES)
 
     def log_confidence(evidence: Evidence) -> float:
-        if not evidence.entropies:
+        if len(evidence.tokens) != len(evidence.logprobs) or (looks_at_spread and not evidence.entropies):
             return math.nan
         values = features(evidence)
         return log_sigmoid(evaluate([values[name] for name in logistic.features]))
 
-    return Scorer(log_confidence, looks_at_spread=True)
+    return Scorer(log_confidence, looks_at_spread=looks_at_spread)
 
 
 def scoring_problem(calibration: Calibration, *, d_model: int) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -40,21 +41,21 @@ class Ask:
     def __init__(
         self,
         cloud: Cloud,
-        outgoing: Outgoing,
+        prepare: Callable[[], Outgoing],
         deadline: Deadline,
         *,
         streamed: bool,
         on_end: Callable[[Answer], None] | None = None,
     ) -> None:
-        """Prepare it; ``run`` asks."""
-        self.outgoing = outgoing
-        """What leaves."""
+        """Get ready; ``run`` asks."""
+        self.outgoing: Outgoing | None = None
+        """What leaves, once it is prepared."""
+        self._prepare = prepare
         self._cloud = cloud
         self._url = cloud.endpoint.url
         self._deadline = deadline
         self._streamed = streamed
         self._on_end = on_end
-        self._size = len(outgoing.prompt.encode()) + len(outgoing.instruction.encode())
         self._news: queue.SimpleQueue[str | Answer] = queue.SimpleQueue()
         self._stopped = threading.Event()
         self._needless = False
@@ -105,13 +106,14 @@ class Ask:
 
     def _ask(self) -> Completion:
         cloud, retry = self._cloud, 0
+        outgoing = self.outgoing = self._prepare()
         while True:
             if self._deadline.passed or self._stopped.is_set():
                 raise EndpointTimeoutError(f"{self._url}: expected time to ask, found the deadline passed; nothing more was sent")
-            outcome = self._attempt()
+            outcome = self._attempt(outgoing)
             if isinstance(outcome, Completion):
                 cloud.quota.succeeded(retry=retry > 0)
-                return self._checked(outcome)
+                return self._checked(outcome, outgoing)
             if not outcome.retryable or retry >= cloud.retries or self._gave_pieces or not self._wait(retry, outcome):
                 raise outcome
             retry += 1
@@ -124,7 +126,7 @@ class Ask:
             return False
         return not self._stopped.wait(wait_s)
 
-    def _attempt(self) -> Completion | EndpointError:
+    def _attempt(self, outgoing: Outgoing) -> Completion | EndpointError:
         """One request: admitted, counted, judged and written down.
 
         Raises:
@@ -136,14 +138,14 @@ class Ask:
             raise EndpointWithheldError(
                 f"{self._url}: has failed again and again and is left alone for another {rest_s:.1f} s; nothing was sent"
             )
-        found = Verdict.UNKNOWN
+        found, size = Verdict.UNKNOWN, outgoing.size_bytes
         try:
-            expected = cloud.reserve(self._size)
+            expected = cloud.reserve(size)
             started_ms = self._deadline.elapsed_ms()
             with self._lock:
-                self._under_way = Attempt(started_ms=started_ms, latency_ms=0.0, bytes_sent=self._size)
+                self._under_way = Attempt(started_ms=started_ms, latency_ms=0.0, bytes_sent=size)
                 self._expected_cost = expected.cost
-            outcome = self._outcome()
+            outcome = self._outcome(outgoing)
             found = Verdict.UNKNOWN if self._needless else verdict(outcome if isinstance(outcome, EndpointError) else None)
         finally:
             cloud.breaker.report(found)
@@ -167,44 +169,44 @@ class Ask:
             )
         return outcome
 
-    def _outcome(self) -> Completion | EndpointError:
+    def _outcome(self, outgoing: Outgoing) -> Completion | EndpointError:
         """Make the request; whatever goes wrong comes back as an error, unraised."""
         try:
             # An endpoint may be anybody's code: what it promises and what it gives are two things.
-            completion: object = self._streamed_completion() if self._streamed else self._whole_completion()
+            completion: object = self._streamed_completion(outgoing) if self._streamed else self._whole_completion(outgoing)
             if isinstance(completion, Completion):
                 return completion
             found = type(completion).__name__
-            return EndpointResponseError(f"{self._url}: expected a Completion, found {found}", request_bytes=self._size)
+            return EndpointResponseError(f"{self._url}: expected a Completion, found {found}", request_bytes=outgoing.size_bytes)
         except EndpointError as error:
             return error
         except Exception as error:
             # Its words are left out: they may hold what must not be written down.
-            return EndpointError(f"{self._url}: the endpoint raised {type(error).__name__}", request_bytes=self._size)
+            return EndpointError(f"{self._url}: the endpoint raised {type(error).__name__}", request_bytes=outgoing.size_bytes)
 
-    def _whole_completion(self) -> Completion:
+    def _whole_completion(self, outgoing: Outgoing) -> Completion:
         return self._cloud.endpoint.complete(
-            self.outgoing.prompt,
-            instruction=self.outgoing.instruction,
+            outgoing.prompt,
+            instruction=outgoing.instruction,
             max_tokens=self._cloud.max_tokens,
             deadline_s=self._deadline.left_s,
         )
 
-    def _streamed_completion(self) -> Completion:
+    def _streamed_completion(self, outgoing: Outgoing) -> Completion:
         endpoint = self._cloud.endpoint
         assert isinstance(endpoint, StreamingEndpoint)
         stream = endpoint.stream(
-            self.outgoing.prompt,
-            instruction=self.outgoing.instruction,
+            outgoing.prompt,
+            instruction=outgoing.instruction,
             max_tokens=self._cloud.max_tokens,
             deadline_s=self._deadline.left_s,
         )
         with self._lock:
             self._stream = stream
-        restorer = StreamRestorer(self.outgoing.redaction)
+        restorer = StreamRestorer(outgoing.redaction)
         try:
             if self._stopped.is_set():
-                stream.close()
+                _close(stream)
             for piece in stream:
                 if not isinstance(piece, str):
                     raise EndpointResponseError(f"{self._url}: expected pieces of text, found {type(piece).__name__}")
@@ -212,20 +214,20 @@ class Ask:
             self._give(restorer.finish())
             return stream.completion
         finally:
-            stream.close()
+            _close(stream)
 
     def _give(self, piece: str) -> None:
         if piece:
             self._gave_pieces = True
             self._news.put(piece)
 
-    def _checked(self, completion: Completion) -> Completion:
+    def _checked(self, completion: Completion, outgoing: Outgoing) -> Completion:
         """A whole answer with the originals in it; half an answer is none."""
         if completion.finish_reason == "length":
             raise EndpointResponseError(
                 f"{self._url}: expected a whole answer, found one cut at its token limit; raise the policy's max_tokens"
             )
-        return replace(completion, text=self.outgoing.redaction.restore(completion.text))
+        return replace(completion, text=outgoing.redaction.restore(completion.text))
 
     def _stop(self, error: str, outcome: EndpointError) -> Answer:
         self._stopped.set()
@@ -236,7 +238,14 @@ class Ask:
                 attempts.append(replace(self._under_way, latency_ms=latency_ms, error=error))
                 cost = None if self._cloud.price is None else (cost or 0.0) + self._expected_cost
             answer = Answer(outcome, tuple(attempts), cost)
-        if stream is not None:
-            stream.close()
         self._news.put(answer)  # whoever waits in another thread need not wait on
+        if stream is not None:
+            # In a thread of its own: closing may take anybody's stream as long as it likes, and here a deadline has passed.
+            with suppress(RuntimeError):  # no thread left: the endpoint hears of it at its own deadline
+                threading.Thread(target=_close, args=(stream,), name="pocketseq-close", daemon=True).start()
         return answer
+
+
+def _close(stream: CompletionStream) -> None:
+    with suppress(Exception):  # anybody's code; nothing hangs on how it ends
+        stream.close()

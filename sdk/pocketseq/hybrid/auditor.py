@@ -87,7 +87,7 @@ class Auditor:
                 self._count(differs=differs)
             self._hear(self._drift, answer, differs)
 
-        call.cloud.ask(outgoing, Deadline.after(None), on_end=compare)
+        call.cloud.ask(lambda: outgoing, Deadline.after(None, clock=call.deadline.clock), on_end=compare)
         marked = replace(
             suggestion.receipt,
             audited=True,

@@ -43,10 +43,6 @@ class Call:
     choice: Choice = "serve"
     gate: float | None = None
     ask: Ask | None = None
-    outgoing: Outgoing | None = None
-    """What left, or was about to."""
-    _withheld: EndpointError | None = None
-    """Why the question was not even begun."""
     _abandoned: threading.Event = field(default_factory=threading.Event)
 
     def hear_gate(self, gate: float) -> None:
@@ -58,16 +54,11 @@ class Call:
 
     def begin(self, choice: Choice) -> None:
         """Ask the cloud, unless that has been done."""
-        if self.ask is not None or self._withheld is not None or self.cloud is None:
+        if self.ask is not None or self.cloud is None:
             return
         self.choice = choice
-        try:
-            self.outgoing = self.prepare()
-        except EndpointError as error:
-            self._withheld = error
-            return
         # What may yet be taken back is asked in a way that can be.
-        self.ask = self.cloud.ask(self.outgoing, self.deadline, streamed=self.streamed or choice == "hedge")
+        self.ask = self.cloud.ask(self.prepare, self.deadline, streamed=self.streamed or choice == "hedge")
         if self._abandoned.is_set():
             self.ask.take_back()
 
@@ -98,7 +89,7 @@ class Call:
     def next(self) -> str | Answer:
         """The next piece of a streamed answer, or how the question ended; at the deadline at the latest."""
         if self.ask is None:
-            return Answer(self._withheld or EndpointWithheldError("no endpoint was asked"))
+            return Answer(EndpointWithheldError("no endpoint was asked"))
         left_s = self.deadline.left_s
         news = self.ask.next(None if left_s is None else left_s + GRACE_S)
         return self.ask.give_up() if news is None else news
@@ -152,7 +143,7 @@ class Call:
         outcome = None if answer is None else answer.outcome
         completion = None if answer is None else answer.completion
         attempts = () if answer is None else answer.attempts
-        left = self.outgoing if any(attempt.bytes_sent for attempt in attempts) else None
+        left = self.ask.outgoing if self.ask is not None and any(attempt.bytes_sent for attempt in attempts) else None
         calibration = self.model.calibration
         calibrated = None if calibration is None else calibration.threshold
         taken_back = isinstance(outcome, EndpointError) and any(attempt.error == TAKEN_BACK for attempt in attempts)

@@ -47,30 +47,38 @@ class Cloud:
     _places: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(MOST_AT_ONCE))
 
     @classmethod
-    def under(cls, policy: Policy, endpoint: Endpoint, *, random: Random) -> Cloud:
-        """The endpoint under a policy."""
+    def under(
+        cls, policy: Policy, endpoint: Endpoint, *, random: Random, clock: Callable[[], float], wall: Callable[[], float]
+    ) -> Cloud:
+        """The endpoint under a policy; the other arguments are those of a ``Hybrid``."""
         return cls(
             endpoint=endpoint,
             retries=policy.retries,
             max_tokens=policy.max_tokens,
             price=policy.price,
-            ledger=None if policy.budget is None else Ledger(policy.budget),
+            ledger=None if policy.budget is None else Ledger(policy.budget, clock=clock, wall=wall),
+            breaker=Breaker(clock=clock),
             random=random,
         )
 
     def ask(
-        self, outgoing: Outgoing, deadline: Deadline, *, streamed: bool = False, on_end: Callable[[Answer], None] | None = None
+        self,
+        prepare: Callable[[], Outgoing],
+        deadline: Deadline,
+        *,
+        streamed: bool = False,
+        on_end: Callable[[Answer], None] | None = None,
     ) -> Ask:
         """Ask in a thread of its own, so that the caller can leave at the deadline whatever the endpoint does.
 
         Args:
-            outgoing: What leaves.
+            prepare: Makes what leaves; called in that thread too, for a detector may take its time.
             deadline: Until when.
             streamed: Whether pieces are wanted, or the question may be taken back; where the endpoint can do that.
             on_end: Called in that thread when it has ended.
         """
         streamed = streamed and isinstance(self.endpoint, StreamingEndpoint)
-        ask = Ask(self, outgoing, deadline, streamed=streamed, on_end=on_end)
+        ask = Ask(self, prepare, deadline, streamed=streamed, on_end=on_end)
         if not self._places.acquire(blocking=False):
             ask.refuse(f"expected fewer than {MOST_AT_ONCE} questions under way, found as many; nothing was sent")
             return ask

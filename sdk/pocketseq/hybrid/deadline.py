@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -16,27 +17,29 @@ class Deadline:
     """Monotonic time of the call."""
     at_s: float
     """Monotonic time at which an answer is of no more use; infinite where there is no bound."""
+    clock: Callable[[], float] = time.monotonic
+    """Monotonic seconds."""
 
     @classmethod
-    def after(cls, limit_ms: float | None) -> Self:
+    def after(cls, limit_ms: float | None, *, clock: Callable[[], float] = time.monotonic) -> Self:
         """A deadline so many milliseconds from now; None sets none."""
-        now = time.monotonic()
-        return cls(now, math.inf if limit_ms is None else now + limit_ms / 1000)
+        now = clock()
+        return cls(now, math.inf if limit_ms is None else now + limit_ms / 1000, clock)
 
     @property
     def left_s(self) -> float | None:
         """Seconds that are left, 0 or less when it has passed; None where there is no bound."""
-        return None if math.isinf(self.at_s) else self.at_s - time.monotonic()
+        return None if math.isinf(self.at_s) else self.at_s - self.clock()
 
     @property
     def passed(self) -> bool:
         """Whether no time is left."""
-        return time.monotonic() >= self.at_s
+        return self.clock() >= self.at_s
 
     def allows(self, seconds: float) -> bool:
         """Whether so much time is left, and some more."""
-        return time.monotonic() + seconds < self.at_s
+        return self.clock() + seconds < self.at_s
 
     def elapsed_ms(self) -> float:
         """Milliseconds since the call."""
-        return (time.monotonic() - self.started_s) * 1000
+        return (self.clock() - self.started_s) * 1000

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator, Iterable, Iterator
+import time
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import is_dataclass, replace
 from random import Random
@@ -45,6 +46,8 @@ class Hybrid:
         detectors: Iterable[Detector] = BUILT_IN,
         telemetry: Telemetry | None = None,
         random: Random | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         """Put a model, a cloud and a policy together; the caller closes what it opened.
 
@@ -55,6 +58,9 @@ class Hybrid:
             detectors: What is looked for and redacted before text leaves; ``()`` redacts nothing.
             telemetry: Where spans and metrics go; OpenTelemetry's global providers if not given.
             random: Where chance comes from, for waits between retries and for audits.
+            clock: Monotonic seconds, by which deadlines, rests of the breaker and windows of budgets go. Waits themselves are real:
+                with a simulated clock, let the endpoint move it, as a ``NetworkEndpoint`` does.
+            wall: Seconds since the epoch, by which a budget's file is read after a restart.
 
         Raises:
             PolicyError: the policy wants audits, and the model's calibration promises nothing to audit.
@@ -68,9 +74,10 @@ class Hybrid:
         self._detectors = tuple(detectors)
         self._telemetry = telemetry or Telemetry()
         random = random or Random()
-        self._cloud = None if endpoint is None else Cloud.under(self.policy, endpoint, random=random)
+        self._cloud = None if endpoint is None else Cloud.under(self.policy, endpoint, random=random, clock=clock, wall=wall)
         self._cache = Cache(model.template, size=self.policy.cache_size, continues=self.policy.continues)
         self._feedback = Feedback()
+        self._clock = clock
         self._auditor = Auditor(model.calibration, share=self.policy.audit, hear=self._audited, random=random)
         self._calibration = digest(plain(model.calibration)) if is_dataclass(model.calibration) else None
         self._name = str(getattr(getattr(model, "manifest", None), "name", type(model).__name__))
@@ -157,7 +164,7 @@ class Hybrid:
             calibration=self._calibration,
             source=source,
             fields=self.model.template.fields_of(source),
-            deadline=Deadline.after(policy.deadline_ms),
+            deadline=Deadline.after(policy.deadline_ms, clock=self._clock),
             streamed=streamed,
         )
 

@@ -38,10 +38,10 @@ class Reservation:
     cost: float
 
 
-def _steady_s() -> float:
-    """Seconds that run on evenly, also while the machine sleeps where the system can tell."""
-    clock = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.monotonic() if clock is None else time.clock_gettime(clock)
+def _awake_or_not(clock: Callable[[], float]) -> Callable[[], float]:
+    """A clock that runs on while the machine sleeps, in the place of the standard one where the system has it."""
+    boot = getattr(time, "CLOCK_BOOTTIME", None)
+    return clock if clock is not time.monotonic or boot is None else lambda: time.clock_gettime(boot)
 
 
 class Ledger:
@@ -55,17 +55,19 @@ class Ledger:
     used. A budget is thus never locked for longer than one window, nor given back for a clock that goes to and fro.
     """
 
-    def __init__(self, budget: Budget, *, wall: Callable[[], float] = time.time, steady: Callable[[], float] = _steady_s) -> None:
+    def __init__(
+        self, budget: Budget, *, clock: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time
+    ) -> None:
         """Open the ledger.
 
         Args:
             budget: The limits, and the file.
+            clock: Seconds that no setting of the clock moves.
             wall: Wall-clock seconds.
-            steady: Seconds that no setting of the clock moves.
         """
         self._budget = budget
-        self._steady = steady
-        self._offset_s = wall() - steady()
+        self._clock = _awake_or_not(clock)
+        self._offset_s = wall() - self._clock()
         self._lock = threading.Lock() if budget.file is None else _lock_of(Path(budget.file))
         self._windows: dict[str, Usage] = {}
         self._read_mark: tuple[int, int] | None = None
@@ -113,7 +115,7 @@ class Ledger:
     def _refresh(self) -> None:
         """Hear other processes, end windows that are over, and mend those that the clock left in the future."""
         self._read()
-        now = self._steady() + self._offset_s
+        now = self._clock() + self._offset_s
         for name, length_s in _LENGTHS_S.items():
             window = self._windows.get(name)
             if window is None or now - window.started_s >= length_s:

@@ -22,6 +22,11 @@ class Outgoing:
     redaction: Redaction = field(repr=False)
     """What was kept back, and the way back."""
 
+    @property
+    def size_bytes(self) -> int:
+        """Of prompt and instruction together; what a transport puts around them is not counted."""
+        return len(self.prompt.encode()) + len(self.instruction.encode())
+
 
 def prepare(template: Template, source: Input, *, detectors: Iterable[Detector] = (), max_context: int | None = None) -> Outgoing:
     """Make of an input what may leave the device.

@@ -13,7 +13,10 @@ import numpy as np
 import pytest
 
 from pocketseq.calibration import Calibrated, Judged, Loss, Promise, calibrate, calibrate_answers, judge, read_answers
-from pocketseq.confidence import LEARNED, SCORERS, Evidence, Scoring, confidence, learned_scorer
+from pocketseq.calibration.choosing import choose_scorer
+from pocketseq.calibration.fitting import fit
+from pocketseq.calibration.measures import auroc
+from pocketseq.confidence import FEATURES, LEARNED, PLAIN_FEATURES, SCORERS, Evidence, Scoring, confidence, gate, learned_scorer
 from pocketseq.errors import CalibrationError, DataError, InfeasibleRiskError
 from pocketseq.examples import Example
 from pocketseq.manifest import SERVES_NOTHING, Calibration
@@ -37,7 +40,7 @@ def seen(rows: int, seed: int) -> list[Judged]:
         entropy, state = rng.exponential(1, 2).tolist(), rng.normal(0, 1, 4).astype(np.float32)
         wrong = rng.uniform() < 1 / (1 + math.exp(3 - 2 * sum(entropy) + 2 * float(state[2])))
         evidence = Evidence(
-            (-0.1, -0.2), tokens=(3, 1), entropies=tuple(entropy), gaps=tuple(rng.exponential(1, 2).tolist()), input_tokens=5
+            (-0.1, -0.2), tokens=(3, 1), entropies=tuple(entropy), gaps=tuple(rng.exponential(1, 2).tolist()), source=(3, 4)
         )
         found.append(Judged(f"{seed}-{number}", float(wrong), evidence, state))
     return found
@@ -70,10 +73,10 @@ def test_the_parts_are_disjoint_and_drawn_by_a_seed() -> None:
     one, other, turned = (
         calibrate_answers(rows, variant="v", data="d", seed=seed) for rows, seed in ((answers, 0), (answers, 1), (answers[::-1], 0))
     )
-    parts = [{answer.id for answer in part} for part in (one.fitted, one.chosen, one.tested)]
-    assert [len(part) for part in parts] == [210, 150, 240]
+    parts = [{answer.id for answer in part} for part in (one.chosen, one.tested)]
+    assert [len(part) for part in parts] == [360, 240]
     assert len(set.union(*parts)) == 600
-    assert {answer.id for answer in other.tested} != parts[2]
+    assert {answer.id for answer in other.tested} != parts[1]
     assert turned.calibration == one.calibration
 
 
@@ -87,6 +90,44 @@ def test_the_scorer_that_gains_most_is_chosen() -> None:
     found = of(answers)
     assert found.calibration.scorer == "first_token"
     assert max(found.areas.values()) == found.areas["first_token"]
+
+
+def test_the_best_by_chance_is_not_chosen() -> None:
+    """Of scorers that differ by less than the noise the one that is believed in before stands, and a clear winner is taken."""
+    rng = np.random.default_rng(0)
+    gains = rng.integers(0, 2, 500).astype(float)
+    good = rng.normal(0, 1, 500) - gains
+    hair, clear = good + rng.normal(0, 0.05, 500), good - gains
+    chance = choose_scorer({LEARNED: hair, "chow_sum": good, "entropy": hair}, gains, seed=0)
+    assert chance.scorer == LEARNED
+    assert choose_scorer({LEARNED: hair, "entropy": clear}, gains, seed=0).scorer == "entropy"
+    assert choose_scorer({"entropy": good, "chow_average": good}, gains, seed=0).scorer == "chow_average"
+    assert chance.areas["chow_sum"] > 0.05
+
+
+def test_what_is_learnt_judges_no_row_by_itself() -> None:
+    """On answers that nothing foretells, a fit remembers its own rows, and the foreseen log-odds know nothing of them."""
+    rng = np.random.default_rng(7)
+    answers = [replace(answer, loss=float(rng.integers(2)), pooled=rng.normal(0, 1, 60)) for answer in seen(150, 7)]
+    learnt = fit(answers)
+    assert learnt is not None
+    right = np.array([answer.loss < 1 for answer in learnt.rows])
+    assert abs((auroc(learnt.foreseen, right) or 0) - 0.5) < 0.15
+    gates = np.array([answer.evidence.gate for answer in learnt.rows])
+    assert abs((auroc(gates, right) or 0) - 0.5) < 0.15
+    judge_input = gate(learnt.gate)
+    fitted = np.array([judge_input(answer.pooled, 2) for answer in learnt.rows if answer.pooled is not None])
+    assert (auroc(fitted, right) or 0) > 0.75
+
+
+def test_the_spread_is_looked_at_only_where_it_tells_more() -> None:
+    """It costs time at every token: noise in it is left alone, and what it says of the truth is taken."""
+    telling = fit(seen(1500, 8))
+    mute = fit([replace(answer, evidence=replace(answer.evidence, entropies=(1.0, 1.0))) for answer in seen(1500, 8)])
+    assert telling is not None
+    assert mute is not None
+    assert telling.learned.features == FEATURES
+    assert mute.learned.features == PLAIN_FEATURES
 
 
 def test_the_scorer_is_chosen_by_the_cloud_that_there_is() -> None:
@@ -139,12 +180,11 @@ def test_a_calibration_survives_its_journey_through_json() -> None:
         assert confidence(answer.evidence, learned_scorer(again.learned)) == confidence(answer.evidence, before.scorer)
 
 
-@pytest.mark.parametrize("answers", [seen(200, 5), [replace(answer, loss=0.0) for answer in seen(600, 5)]])
+@pytest.mark.parametrize("answers", [seen(150, 5), [replace(answer, loss=0.0) for answer in seen(600, 5)]])
 def test_too_little_to_learn_from_is_no_error(answers: list[Judged]) -> None:
-    """Few rows, or none that is wrong: the rules remain, and the rows that would have fitted help to choose."""
+    """Few rows, or none that is wrong: the rules remain, and choose."""
     found = of(answers)
     assert set(found.scorers) == set(SCORERS)
-    assert not found.fitted
     assert len(found.chosen) + len(found.tested) == len(answers)
 
 
@@ -259,7 +299,9 @@ def test_judging_keeps_all_that_a_scorer_may_look_at() -> None:
     assert answer.evidence.gaps[0] > 0
     assert answer.pooled is not None
     assert answer.pooled.tolist() == [3.0]
-    assert model.generate("ab").evidence == Evidence(answer.evidence.logprobs, answer.evidence.tokens, input_tokens=3)
+    assert model.generate("ab").evidence == Evidence(
+        answer.evidence.logprobs, answer.evidence.tokens, source=[*answer.evidence.source]
+    )
 
 
 def test_a_refused_model_keeps_what_was_found() -> None:

@@ -23,7 +23,7 @@ def answers(rows: int) -> list[Judged]:
     for number in range(rows):
         sure = float(rng.uniform(0.05, 1))
         evidence = Evidence(
-            (float(np.log(sure)), -0.01), tokens=(4, 1), entropies=(1 - sure, 0.1), gaps=(5 * sure, 4.0), input_tokens=7
+            (float(np.log(sure)), -0.01), tokens=(4, 1), entropies=(1 - sure, 0.1), gaps=(5 * sure, 4.0), source=(4, 4, 5)
         )
         state = rng.normal(0, 1, 3).astype(np.float32)
         found.append(Judged(str(number), float(rng.uniform() > sure), evidence, state, latency_ms=2.0))
@@ -66,7 +66,7 @@ def test_the_page_says_what_was_found(found: Calibrated) -> None:
     assert "tiny &lt;onnx/int8&gt;" in page
     assert all(f"</span>{name}</td>" in page for name in found.scorers)
     assert page.count("<svg") == 3
-    assert "244 fitted, 175 chose, 281 tested" in page
+    assert "420 fitted and chose, 280 tested" in page
     assert "before the first token it separates right from wrong with AUROC" in page
     assert not re.search(r"https?://|<script|@import", page)
     assert "prefers-color-scheme: dark" in page

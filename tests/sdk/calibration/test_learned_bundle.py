@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from pocketseq.bundle import open_bundle, write_manifest
-from pocketseq.confidence import FEATURES, Logistic, confidence, features, learned_scorer
+from pocketseq.confidence import FEATURES, PLAIN_FEATURES, Logistic, confidence, features, learned_scorer
 from pocketseq.decoding import Beams
 from pocketseq.manifest import Calibration
 from pocketseq.model import PocketModel
@@ -84,6 +84,17 @@ def test_the_learned_confidence_is_that_of_the_features(learned: Path) -> None:
         for name, mean, scale, weight in zip(LEARNED.features, LEARNED.mean, LEARNED.scale, LEARNED.weights, strict=True)
     )
     assert result.confidence == pytest.approx(1 / (1 + math.exp(-log_odds)))
+
+
+def test_a_scorer_of_plain_features_costs_nothing_at_the_tokens(bundle_directory: Path) -> None:
+    """No distribution is looked at, and it still knows what of the answer stands in the input."""
+    plain = numbers(*PLAIN_FEATURES, width=len(PLAIN_FEATURES))
+    with PocketModel.load(calibrated(bundle_directory, learned=plain)) as model:
+        result = model.generate("for i in range(10):")
+    assert result.evidence is not None
+    assert (result.evidence.entropies, result.evidence.gaps) == ((), ())
+    assert len(result.evidence.source) > 3
+    assert result.confidence == confidence(result.evidence, learned_scorer(plain))
 
 
 def test_every_way_to_ask_gives_the_same_confidence(learned: Path) -> None:

@@ -111,6 +111,13 @@ def test_a_date_is_as_far_as_it_is() -> None:
     assert 3590 < found <= 3600
 
 
+@pytest.mark.parametrize("skew_s", [-400 * 86400, 0, 400 * 86400])
+def test_a_date_is_held_against_the_clock_of_who_sent_it(skew_s: int) -> None:
+    """Where the server says what time it is, a device whose clock is wrong by a year waits no longer than it is asked to."""
+    now_s = time.time() + skew_s
+    assert retry_after_s({"retry-after": formatdate(now_s + 9, usegmt=True), "date": formatdate(now_s, usegmt=True)}) == 9
+
+
 def test_waits_grow_with_full_jitter() -> None:
     """Each wait is anywhere from 0 to a bound that doubles up to the cap; a server's wish is never undercut."""
     backoff, random = Backoff(base_s=0.1, cap_s=0.5), Random(0)

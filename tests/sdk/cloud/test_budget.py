@@ -28,7 +28,7 @@ class Times:
     steady_s = 0.0
 
     def ledger(self, budget: Budget) -> Ledger:
-        return Ledger(budget, wall=lambda: self.wall_s, steady=lambda: self.steady_s)
+        return Ledger(budget, clock=lambda: self.steady_s, wall=lambda: self.wall_s)
 
     def pass_(self, seconds: float) -> None:
         self.wall_s += seconds

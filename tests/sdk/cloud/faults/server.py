@@ -6,7 +6,9 @@ import json
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable
+from email.utils import formatdate
 from random import Random
 from typing import Final
 
@@ -107,7 +109,10 @@ class Faulty:
                 return
 
     def _status(self, line: Line, streamed: bool) -> None:
-        wish = self._random.choice(("", "Retry-After: 0\r\n", "Retry-After: 9\r\n", "Retry-After: nonsense\r\n"))
+        date = formatdate(time.time() + self._random.choice((-400 * 86400, -60, 0, 1, 60, 400 * 86400)), usegmt=True)
+        wishes = ("0", "9", "0.001", "nonsense", "-1", "inf", "nan", "1e300", date)
+        wish = self._random.choice(("", *(f"Retry-After: {words}\r\n" for words in wishes)))
+        wish += self._random.choice(("", f"Date: {formatdate(time.time(), usegmt=True)}\r\n", "Date: never\r\n"))
         body = json.dumps({"error": {"message": f"Incorrect key {KEY}"}}).encode()
         line.sendall(_respond(body, self._random.choice(STATUSES), extra=wish))
 

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
+from tests.sdk.cloud.faults.lateness import Lateness
+
 KEY: Final = "key-that-must-not-show-0123456789"
 SECRET: Final = "pass-word-that-must-not-leave-77"
 SOURCE: Final = f'login(user, password="{SECRET}")'
@@ -23,8 +25,8 @@ class Tally:
 
     ended: Counter[str] = field(default_factory=Counter)
     """Calls by how they ended: a source, or an error's class."""
-    overruns_ms: list[float] = field(default_factory=list)
-    """By how much each call ended after its deadline; negative where it was in time."""
+    late: list[Lateness] = field(default_factory=list)
+    """By how much each call ended after its deadline."""
     wrong: list[str] = field(default_factory=list)
     """What must not have happened."""
     faults: Counter[str] = field(default_factory=Counter)

@@ -1,0 +1,104 @@
+"""Deferral on a finished run: its bundle answers, its splits choose and test, its teacher is the cloud."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from pocketseq import PocketModel
+from pocketseq.calibration import Judged, Loss, Promise, judge, read_answers
+from pocketseq.errors import DataError
+from pocketseq.examples import Example, read_examples
+from pocketseq.files import digest
+from pocketseq.pipeline import Recipe
+from pocketseq.pipeline.calibrate import CalibrateSettings
+from pocketseq.pipeline.progress import Progress
+from pocketseq_bench.deferral.study import deferral
+
+SPLITS: Final = ("calibration", "test")
+"""The one that chooses, and the one that measures."""
+
+
+def measure_run(
+    run: Path,
+    *,
+    data: Path | None = None,
+    rows: int | None = None,
+    runtime: str | None = None,
+    precision: str | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Measure one run, as JSON values.
+
+    Args:
+        run: Its directory, with ``recipe.toml``, ``bundle``, the splits under ``data``, and a ``teacher`` if it has a student.
+        data: Another folder of splits, of the same task.
+        rows: Use the first rows of each split only; None for all.
+        runtime: Of the variant that answers; None takes the bundle's first.
+        precision: See ``runtime``.
+        seed: Of the bootstraps and of the resamplings.
+
+    Raises:
+        DataError: a split is missing, or the teacher cannot answer.
+        RecipeError: no recipe in the directory.
+        BundleError: no usable bundle in it.
+    """
+    recipe = Recipe.read(run / "recipe.toml")
+    settings = recipe.settings("calibrate", CalibrateSettings)
+    promise = Promise(risk=settings.risk, delta=settings.delta, loss=Loss(settings.loss), guarantee=settings.guarantee)
+    folder = data or run / "data"
+    parts, examples = [], []
+    with PocketModel.load(run / "bundle", runtime=runtime, precision=precision) as model:
+        for split in SPLITS:
+            split_rows = list(islice(read_examples(folder / f"{split}.jsonl"), rows))
+            cloud = _teacher_answers(run, folder / f"{split}.jsonl", split_rows) if (run / "student").is_dir() else None
+            progress = Progress(f"deferral {recipe.name} {split}", len(split_rows))
+            parts.append(judge(model, split_rows, promise.loss, cloud=cloud, progress=progress))
+            examples += split_rows
+        manifest, variant = model.manifest, model.variant
+    choosing, testing = parts
+    fingerprint = digest(sorted([row.id, row.target] for row in examples))
+    clouds = {"teacher": (choosing, testing)} if (run / "student").is_dir() else {}
+    clouds["always right"] = (_always_right(choosing), _always_right(testing))
+    return {
+        "name": recipe.name,
+        "task": recipe.task,
+        "variant": variant.label,
+        "hash": variant.hash,
+        "data": fingerprint,
+        "loss": promise.loss.name,
+        "seed": seed,
+        "parameters": manifest.provenance.get("parameters"),
+        "training": manifest.provenance.get("training"),
+        "latency_ms": float(np.median([answer.latency_ms for answer in testing])),
+        "clouds": {
+            name: deferral(*two, promise=promise, variant=variant.hash, data=fingerprint, seed=seed) for name, two in clouds.items()
+        },
+    }
+
+
+def _always_right(answers: Sequence[Judged]) -> list[Judged]:
+    return [replace(answer, cloud_loss=0.0) for answer in answers]
+
+
+def _teacher_answers(run: Path, file: Path, rows: Sequence[Example]) -> dict[str, str]:
+    """What the run's teacher answers to rows of a file, by ``pocketseq label`` in a process of its own: this room has no torch."""
+    output = run / "deferral" / f"{digest(sorted([row.id, row.target] for row in rows))}.jsonl"
+    output.parent.mkdir(exist_ok=True)
+    command = [sys.executable, "-m", "pocketseq", "label", str(run / "teacher"), str(file), "-o", str(output)]
+    done = subprocess.run(  # noqa: S603
+        [*command, "--rows", str(len(rows))], env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False
+    )
+    if done.returncode:
+        raise DataError(
+            f"{run / 'teacher'}: expected a teacher that answers, found that labelling ended with exit code {done.returncode}"
+        )
+    return read_answers(output, rows)

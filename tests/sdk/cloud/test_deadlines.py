@@ -1,0 +1,132 @@
+"""The deadline by design: whatever gets stuck between hybrid and cloud, the caller has left by then, with the local answer."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+import pytest
+
+from pocketseq.endpoint import Completion
+from pocketseq.errors import EndpointTimeoutError
+from pocketseq.hybrid import Draft, Hybrid
+from pocketseq.hybrid import Final as Ending
+from pocketseq.policy import Policy
+from pocketseq.privacy import Finding
+from pocketseq.testing import FakeEndpoint, FakeModel
+
+UNSURE = {"confidence": 0.3, "threshold": 0.8}
+SURE_BUT_FOR_THE_GATE = {"confidence": 0.9, "threshold": 0.8, "gate": 0.01}
+PLACES: Final = ("complete", "stream", "pieces", "close")
+
+
+class Stuck:
+    """A ``StreamingEndpoint`` that gets stuck in one place until the test is over, and tells whether anybody waited for that."""
+
+    url = "https://stuck.invalid/v1"
+
+    def __init__(self, place: str) -> None:
+        self.over = threading.Event()
+        self.waited_for = False
+        self.reached = threading.Event()
+        self._place = place
+
+    def hang(self, place: str) -> None:
+        if place == self._place:
+            self.reached.set()
+            self.waited_for = not self.over.wait(30)
+
+    def complete(
+        self, prompt: str, *, instruction: str = "", max_tokens: int | None = None, deadline_s: float | None = None
+    ) -> Completion:
+        self.hang("complete")
+        return self.completion
+
+    def stream(
+        self, prompt: str, *, instruction: str = "", max_tokens: int | None = None, deadline_s: float | None = None
+    ) -> Stuck:
+        self.hang("stream")
+        return self
+
+    def __iter__(self) -> Iterator[str]:
+        self.hang("pieces")
+        yield "cloud"
+        if self._place == "close":
+            self.over.wait(30)
+
+    @property
+    def completion(self) -> Completion:
+        return Completion("cloud", "stop", None, None, None, 1.0, 10, 10)
+
+    def close(self) -> None:
+        self.hang("close")
+
+
+@pytest.fixture(params=PLACES)
+def stuck(request: pytest.FixtureRequest) -> Iterator[Stuck]:
+    endpoint = Stuck(request.param)
+    yield endpoint
+    endpoint.over.set()
+
+
+def test_a_stuck_endpoint_is_left_at_the_deadline(stuck: Stuck) -> None:
+    """Asked whole or as a stream, hedged or not, from a thread or an event loop."""
+    policy = Policy(deadline_ms=40, cache_size=0, retries=0)
+    for kind in (UNSURE, {**UNSURE, "gate": 0.01}):
+        hybrid = Hybrid(FakeModel("local", **kind), stuck, policy)
+        found = [hybrid.suggest("text"), asyncio.run(hybrid.asuggest("text"))]
+        *_, last = hybrid.stream("text")
+        assert isinstance(last, Ending)
+        found.append(last.suggestion)
+        assert all(suggestion.local is not None and suggestion.local.text == "local" for suggestion in found)
+    assert stuck.reached.is_set()
+    assert not stuck.waited_for
+
+
+def test_a_hedge_whose_stream_cannot_be_closed_holds_nobody_up() -> None:
+    """The local answer is good after all: it is given, while the question is still being taken back."""
+    endpoint = Stuck("close")
+    try:
+        suggestion = Hybrid(FakeModel("local", delay_s=0.05, **SURE_BUT_FOR_THE_GATE), endpoint, Policy(deadline_ms=None)).suggest(
+            "text"
+        )
+        assert (suggestion.text, suggestion.source, suggestion.receipt.decision) == ("local", "local", "hedge")
+        assert endpoint.reached.wait(30)
+        assert not endpoint.waited_for
+    finally:
+        endpoint.over.set()
+
+
+def test_a_stream_that_fails_to_close_fails_nobody() -> None:
+    """Nothing hangs on how that ends."""
+
+    class Broken(Stuck):
+        def close(self) -> None:
+            raise OSError("broken")
+
+    hybrid = Hybrid(FakeModel("local", **UNSURE), Broken("nowhere"), Policy(cache_size=0))
+    assert [event.text for event in hybrid.stream("text") if isinstance(event, Draft)] == [*"local"]
+    assert hybrid.suggest("text").text == "cloud"
+    hedged = Hybrid(FakeModel("local", delay_s=0.05, **SURE_BUT_FOR_THE_GATE), Broken("nowhere"), Policy(deadline_ms=None))
+    assert hedged.suggest("text").text == "local"
+
+
+def test_a_stuck_detector_is_left_at_the_deadline() -> None:
+    """Nothing leaves while it looks, and the local answer does not wait for it, nor does decoding for a hedge."""
+    over, waited = threading.Event(), []
+
+    def slow(_: str, /) -> Iterable[Finding]:
+        waited.append(not over.wait(30))
+        return ()
+
+    try:
+        for kind in (UNSURE, {**UNSURE, "gate": 0.01}):
+            cloud = FakeEndpoint("cloud")
+            suggestion = Hybrid(FakeModel("local", **kind), cloud, Policy(deadline_ms=40), detectors=[slow]).suggest("text")
+            assert (suggestion.text, suggestion.receipt.error) == ("local", EndpointTimeoutError.__name__)
+            assert (suggestion.receipt.bytes_sent, suggestion.receipt.sent, cloud.calls) == (0, None, [])
+        assert waited == []
+    finally:
+        over.set()
