@@ -22,8 +22,12 @@ _NEEDS = ("torch", "transformers", "accelerate")
 
 def _corpus(recipe: Recipe, run: Path) -> None:
     from pocketseq_distill.corpus import LibrarySettings, PairsSettings, build_library_corpus, build_pairs_corpus
+    from pocketseq_distill.published import PUBLISHED, PublishedSettings, build_published_corpus
 
-    if recipe.table("pairs"):
+    if recipe.task in PUBLISHED:
+        settings = recipe.settings("corpus", PublishedSettings)
+        build_published_corpus(run / "data", settings, task=recipe.task, data=recipe.data)
+    elif recipe.table("pairs"):
         build_pairs_corpus(run / "data", recipe.settings("pairs", PairsSettings), task=recipe.task)
     else:
         build_library_corpus(run / "data", recipe.settings("corpus", LibrarySettings), task=recipe.task)
