@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,9 @@ class Trained:
     """Loss and validation by update, as the trainer logged them."""
 
     def to_json(self) -> dict[str, Any]:
-        """The summary as plain JSON values, without the history."""
-        return {"steps": self.steps, "minutes": round(self.minutes, 2), "best_validation_exact_match": self.best}
+        """The summary as plain JSON values, with the validations of the history."""
+        found = [{"step": entry["step"], **_validated(entry)} for entry in self.history if _validated(entry)]
+        return {"steps": self.steps, "minutes": round(self.minutes, 2), "best_validation_exact_match": self.best, "validations": found}
 
 
 def train(
@@ -95,6 +97,11 @@ def train(
                 return _summary(state, elapsed_s)
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     return _summary(trainer.state, trainer.clock.elapsed_s)
+
+
+def _validated(entry: Mapping[str, Any]) -> dict[str, float]:
+    """What a validation found, by measure; empty for an entry of another kind."""
+    return {name.removeprefix("eval_"): value for name, value in entry.items() if name.startswith("eval_")}
 
 
 def _summary(state: TrainerState, elapsed_s: float) -> Trained:
