@@ -130,14 +130,16 @@ def _train(recipe: Recipe, run: Path) -> None:
 
 
 def _plain(recipe: Recipe, run: Path) -> None:
-    """The student's shape, trained from nothing on the references, without a word of the teacher: what distilling is measured by."""
+    """The student's shape, trained from nothing on the references without a word of the teacher: what distilling is held to."""
     from pocketseq_distill.distil import distil
     from pocketseq_distill.plan import TrainingPlan
     from pocketseq_distill.students import StudentSettings
 
     plan = recipe.settings("plain_train", TrainingPlan)
     if plan.divergence:
-        raise RecipeError(f"recipe {recipe.name!r}: [plain_train]: expected divergence = 0, as it has no teacher, found {plan.divergence}")
+        raise RecipeError(
+            f"recipe {recipe.name!r}: [plain_train]: expected divergence = 0, as it has no teacher, found {plan.divergence}"
+        )
     student = replace(recipe.settings("student", StudentSettings), start="random")
     distil(run / "teacher", _data(run, "data"), run / "plain", student=student, plan=plan, recipe_name=recipe.name)
 

@@ -26,7 +26,6 @@ SHIPPED: Final = Path(__file__).parent / "teachers"
 """Folder of the teachers that a source checkout carries; a wheel is built without them."""
 
 
-
 @dataclass(frozen=True, slots=True)
 class TeacherSettings:
     """Which teacher to take, or what to build."""

@@ -26,7 +26,9 @@ def check_table(value: Mapping[str, Any], where: str) -> None:
         DataError: naming ``where``.
     """
     if value.get("format") != FORMAT or not {"task", "models", "published", "claims"} <= set(value):
-        raise DataError(f"{where}: expected a table of results of format {FORMAT}, found another document; run the stage 'table' again")
+        raise DataError(
+            f"{where}: expected a table of results of format {FORMAT}, found another document; run the stage 'table' again"
+        )
 
 
 def table_markdown(table: Mapping[str, Any]) -> str:
@@ -71,7 +73,6 @@ def _trainings(table: Mapping[str, Any]) -> str:
         training = model["training"]
         if training is not None:
             where = f"{training['threads']} thread{'s' * (training['threads'] > 1)} of {training['device']}"
-            parts.append(
-                f"{model['name']} {training['steps']:,} updates in {training['minutes'] / 60:.2f} hours, seed {training['seed']}, {where}"
-            )
+            length = f"{training['steps']:,} updates in {training['minutes'] / 60:.2f} hours"
+            parts.append(f"{model['name']} {length}, seed {training['seed']}, {where}")
     return f"Trained: {'; '.join(parts)}. Intervals are bootstrapped over rows; answers were timed in turns on one thread."

@@ -25,10 +25,12 @@ def bleu_counts(answers: Sequence[str], targets: Sequence[str]) -> NDArray[np.fl
         targets: Its reference.
 
     Returns:
-        float64 [rows, 10]: n-grams of the answer that its reference has too, by order 1 to 4; n-grams of the answer, likewise; tokens
-        of the answer; tokens of the reference.
+        float64 [rows, 10]: n-grams of the answer that its reference has too, by order 1 to 4; n-grams of the answer, likewise;
+        tokens of the answer; tokens of the reference.
     """
-    return np.array([_row(answer.split(), target.split()) for answer, target in zip(answers, targets, strict=True)], dtype=np.float64)
+    return np.array(
+        [_row(answer.split(), target.split()) for answer, target in zip(answers, targets, strict=True)], dtype=np.float64
+    )
 
 
 def bleu(sums: NDArray[np.float64], *, add_one: bool = False) -> NDArray[np.float64]:

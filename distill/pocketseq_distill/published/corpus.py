@@ -62,8 +62,7 @@ def build_published_corpus(folder: Path, settings: PublishedSettings, *, task: s
     }
     held_out: dict[Part, list[Example]] = {
         part: [
-            _example(task, part, number, row, field, kind=_kind(row, learnt))
-            for number, row in enumerate(published[part], start=1)
+            _example(task, part, number, row, field, kind=_kind(row, learnt)) for number, row in enumerate(published[part], start=1)
         ]
         for part in ("dev", "test")
     }

@@ -66,7 +66,7 @@ def token_counts(answers: Sequence[str], targets: Sequence[str]) -> Counts:
 
 
 def error_counts(answers: Sequence[str], targets: Sequence[str]) -> Counts:
-    """float64 [rows, 2]: whether a symbol of the answer is wrong; 1. Each line of the data is a word of its own, as its task has it."""
+    """float64 [rows, 2]: whether a symbol of the answer is wrong; 1. Each line is a word of its own, as the task has it."""
     return _counted([answer.split() != target.split() for answer, target in zip(answers, targets, strict=True)])
 
 

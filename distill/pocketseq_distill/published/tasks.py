@@ -54,9 +54,7 @@ def rows_of(task: PublishedTask, lines: Sequence[Sequence[str]]) -> dict[Part, l
 
 
 def _one_field(name: str, *, max_tokens: int, instruction: str) -> Template:
-    return Template(
-        fields=(Field(name=name, max_tokens=max_tokens, truncate="right"),), primary=name, instruction=instruction
-    )
+    return Template(fields=(Field(name=name, max_tokens=max_tokens, truncate="right"),), primary=name, instruction=instruction)
 
 
 _DJANGO: Final = "https://raw.githubusercontent.com/odashi/ase15-django-dataset/c37fa281ced0de16aa7868415522905f8380686e/django/"
@@ -152,8 +150,8 @@ PUBLISHED: Final[dict[str, PublishedTask]] = {
                 ),
             ),
             rows=(10_295, 499, 1_000),
-            template=_one_field("java", max_tokens=320, instruction="Answer with the same method in C#, on one line."),
-            max_new_tokens=320,
+            template=_one_field("java", max_tokens=384, instruction="Answer with the same method in C#, on one line."),
+            max_new_tokens=384,
             protocol="code-bleu",
         ),
         PublishedTask(
