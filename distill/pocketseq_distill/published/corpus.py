@@ -52,9 +52,9 @@ def build_published_corpus(folder: Path, settings: PublishedSettings, *, task: s
     source, downloads = data_folder(data), folder.with_name("downloads")
     lines = [read_lines(file, source, origin=lesson.origin, downloads=downloads) for file in lesson.files]
     published = rows_of(lesson, lines)
-    for (part, rows), expected in zip(published.items(), lesson.rows, strict=True):
-        if len(rows) != expected:
-            raise DataError(f"{task}: expected {expected:,} rows in {part}, found {len(rows):,}")
+    for (part, pairs), expected in zip(published.items(), lesson.rows, strict=True):
+        if len(pairs) != expected:
+            raise DataError(f"{task}: expected {expected:,} rows in {part}, found {len(pairs):,}")
     learnt = [{_tokens(text) for text in column} for column in zip(*published["train"], strict=True)]
     field = lesson.template.primary
     splits: dict[Split, list[Example]] = {
