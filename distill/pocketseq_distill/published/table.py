@@ -101,7 +101,7 @@ def claims(models: Mapping[str, ModelResult], goal: Goal) -> tuple[Claim, ...]:
         Claim("size", f"≤ {goal.size_mb:g} MB", f"{size:.2f} MB", size <= goal.size_mb),
         Claim("quality of the teacher's", f"≥ {_QUALITY:.0%}", f"{share:.1%}", share >= _QUALITY),
         Claim("smaller than the teacher", f"≥ {_SMALLER:g}×", f"{smaller:.1f}×", smaller >= _SMALLER),
-        Claim("faster than the teacher", f"≥ {_FASTER:g}×", f"{faster:.1f}×", faster >= _FASTER),
+        Claim("faster than the teacher in PyTorch", f"≥ {_FASTER:g}×", f"{faster:.1f}×", faster >= _FASTER),
     ]
     if "plain" in models:
         plain = models["plain"]
