@@ -26,9 +26,12 @@ from pocketseq_bench.report.bench_table import HEADINGS, cells, markdown_table
 from pocketseq_bench.report.files import write_bench_reports
 from pocketseq_bench.report.replay_report import replay_markdown, write_replay_reports
 from pocketseq_bench.report.rivals import rivals_markdown
+from pocketseq_bench.report.tables import check_table, table_markdown
 
 README: Final = Path("README.md")
 ROOM: Final = Path("device-bench/README.md")
+DISTILL: Final = Path("distill/README.md")
+TABLES: Final = Path("device-bench/results/tables")
 RESULTS: Final = Path("device-bench/results/python-fix.json")
 BENCH: Final = Path("device-bench/results/bench")
 REPLAY: Final = Path("device-bench/results/replay")
@@ -104,6 +107,11 @@ def rivals_block(rivals: Mapping[str, Any]) -> str:
     return _marked("rivals", [rivals_markdown(rivals).partition("\n\n")[2].strip(), "", note])
 
 
+def tables_block(tables: Sequence[Mapping[str, Any]]) -> str:
+    """The tables of results on published data."""
+    return _marked("tables", ["\n\n".join(table_markdown(table) for table in tables)])
+
+
 def with_block(readme: str, block: str) -> str:
     """A README with one of its measured blocks replaced.
 
@@ -123,7 +131,8 @@ def blocks() -> dict[Path, list[str]]:
     bench, replay = read_document(BENCH / "bench.json"), read_replay(REPLAY / "replay.json")
     rivals = json.loads(RIVALS.read_text(encoding="utf-8"))
     room = [bench_block(bench), rivals_block(rivals), replay_block(replay)]
-    return {README: [results_block(read_results(RESULTS))], ROOM: room}
+    tables = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(TABLES.glob("*.json"))]
+    return {README: [results_block(read_results(RESULTS))], ROOM: room, DISTILL: [tables_block(tables)]}
 
 
 def main(arguments: list[str]) -> None:
@@ -141,6 +150,10 @@ def main(arguments: list[str]) -> None:
 def _take_over(path: Path) -> None:
     if path.is_file():
         write_json(RIVALS, json.loads(path.read_text(encoding="utf-8")))
+    elif (path / "table.json").exists():
+        table = json.loads((path / "table.json").read_text(encoding="utf-8"))
+        check_table(table, str(path / "table.json"))
+        write_json(TABLES / f"{table['task']}.json", table)
     elif (path / "recipe.toml").exists():
         recipe = Recipe.read(path / "recipe.toml")
         write_results(RESULTS, read_findings(path, recipe=recipe.name, task=recipe.task))

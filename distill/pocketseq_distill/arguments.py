@@ -13,7 +13,6 @@ from pocketseq.errors import MissingExtraError
 from pocketseq_distill.plan import TrainingPlan
 from pocketseq_distill.processes import backend
 
-BEST_METRIC: Final = "exact_match"
 _TRACKER_MODULES: Final = {"tensorboard": ("tensorboard", "tensorboardX"), "wandb": ("wandb",), "mlflow": ("mlflow",)}
 
 
@@ -53,7 +52,7 @@ def trainer_arguments(plan: TrainingPlan, state_dir: Path, *, validates: bool) -
         save_steps=plan.validate_every if validates else plan.steps,
         save_total_limit=2,
         load_best_model_at_end=validates,
-        metric_for_best_model=BEST_METRIC if validates else None,
+        metric_for_best_model=plan.judged_by if validates else None,
         greater_is_better=True if validates else None,
         logging_steps=10,
         logging_nan_inf_filter=False,

@@ -110,7 +110,7 @@ def measure_latency(model: TeacherModel, examples: Sequence[Example]) -> Latency
         model: What answers.
         examples: The rows, at least one.
     """
-    with _one_thread():
+    with one_thread():
         for example in examples[:_WARM_UP_ROWS]:
             model.answer([example.fields])
         times_ms = []
@@ -123,7 +123,8 @@ def measure_latency(model: TeacherModel, examples: Sequence[Example]) -> Latency
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
+    """Let torch compute on one thread as long as the block lasts."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

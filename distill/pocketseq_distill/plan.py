@@ -11,6 +11,7 @@ from pocketseq_distill.losses import Divergence, LossWeights
 Optimizer: TypeAlias = Literal["adamw", "muon"]
 Schedule: TypeAlias = Literal["cosine", "linear", "inverse-sqrt", "constant"]
 
+Judge: TypeAlias = Literal["exact_match", "chrf"]
 Tracker: TypeAlias = Literal["tensorboard", "wandb", "mlflow"]
 
 
@@ -82,6 +83,8 @@ class TrainingPlan:
     """Updates between validations; None validates never."""
     validation_rows: int = 500
     """Held-out rows that a validation answers."""
+    judged_by: Judge = "exact_match"
+    """Measure of a validation that tells which checkpoint is best: ``chrf`` where right answers come in many wordings."""
     patience: int | None = None
     """Validations without a better result after which training stops; None never stops early."""
     save_every_minutes: float = 5.0

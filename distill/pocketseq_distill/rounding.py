@@ -87,7 +87,7 @@ def tune_for_int8(
         int8_steps=0,
     )
     with rounded(model):
-        scores: dict[Kept, float] = {"as trained": float(validation(model)["exact_match"])}
+        scores: dict[Kept, float] = {"as trained": float(validation(model)[plan.judged_by])}
     candidates: dict[Kept, Mapping[str, Tensor]] = {"as trained": copy.deepcopy(model.state_dict())}
     for name in ("more updates", "more updates, rounded"):
         one = copy.deepcopy(model)
@@ -95,11 +95,11 @@ def tune_for_int8(
         if name == "more updates":
             train(one, rows, more, state_dir=folder, teacher=teacher, layers=layers, origin="int8")
             with rounded(one):
-                scores[name] = float(validation(one)["exact_match"])
+                scores[name] = float(validation(one)[plan.judged_by])
         else:
             with rounded(one):
                 train(one, rows, more, state_dir=folder, teacher=teacher, layers=layers, origin="int8, rounded")
-                scores[name] = float(validation(one)["exact_match"])
+                scores[name] = float(validation(one)[plan.judged_by])
         candidates[name] = one.state_dict()
     kept = max(scores, key=lambda name: scores[name])
     model.load_state_dict(candidates[kept])

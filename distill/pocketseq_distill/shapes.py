@@ -76,13 +76,14 @@ def new_t5(
             decoder_start_token_id=pad_id if start_id is None else start_id,
         )
     )
-    _look_at_neighbours(model.encoder.block[0].layer[0].SelfAttention.relative_attention_bias.weight)
+    look_at_neighbours(model)
     return model
 
 
 @torch.no_grad()
-def _look_at_neighbours(table: torch.Tensor) -> None:
-    """Begin a table of relative positions, float32 [bucket, head]: each head favours one offset, the last two what is near."""
+def look_at_neighbours(model: PreTrainedModel) -> None:
+    """Begin the encoder of an untrained T5 so that each head favours one offset, the last two what is near."""
+    table = model.encoder.block[0].layer[0].SelfAttention.relative_attention_bias.weight  # float32 [bucket, head]
     half = table.size(0) // 2  # the upper half is for what comes after
     table.zero_()
     for head in range(table.size(1) - 2):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from platform import python_version
 from typing import TYPE_CHECKING, Any
 
 from pocketseq.checkpoint import CheckpointCard
+from pocketseq.errors import RecipeError
 from pocketseq.examples import read_examples, write_examples
 from pocketseq.files import sha256, write_json
 from pocketseq.pipeline import Recipe, Stage
@@ -22,8 +24,12 @@ _NEEDS = ("torch", "transformers", "accelerate")
 
 def _corpus(recipe: Recipe, run: Path) -> None:
     from pocketseq_distill.corpus import LibrarySettings, PairsSettings, build_library_corpus, build_pairs_corpus
+    from pocketseq_distill.published import PUBLISHED, PublishedSettings, build_published_corpus
 
-    if recipe.table("pairs"):
+    if recipe.task in PUBLISHED:
+        settings = recipe.settings("corpus", PublishedSettings)
+        build_published_corpus(run / "data", settings, task=recipe.task, data=recipe.data)
+    elif recipe.table("pairs"):
         build_pairs_corpus(run / "data", recipe.settings("pairs", PairsSettings), task=recipe.task)
     else:
         build_library_corpus(run / "data", recipe.settings("corpus", LibrarySettings), task=recipe.task)
@@ -123,6 +129,21 @@ def _train(recipe: Recipe, run: Path) -> None:
     )
 
 
+def _plain(recipe: Recipe, run: Path) -> None:
+    """The student's shape, trained from nothing on the references without a word of the teacher: what distilling is held to."""
+    from pocketseq_distill.distil import distil
+    from pocketseq_distill.plan import TrainingPlan
+    from pocketseq_distill.students import StudentSettings
+
+    plan = recipe.settings("plain_train", TrainingPlan)
+    if plan.divergence:
+        raise RecipeError(
+            f"recipe {recipe.name!r}: [plain_train]: expected divergence = 0, as it has no teacher, found {plan.divergence}"
+        )
+    student = replace(recipe.settings("student", StudentSettings), start="random")
+    distil(run / "teacher", _data(run, "data"), run / "plain", student=student, plan=plan, recipe_name=recipe.name)
+
+
 def _data(run: Path, rows: str) -> Data:
     from pocketseq_distill.distil import Data
 
@@ -139,7 +160,7 @@ def _evaluate(recipe: Recipe, run: Path) -> None:
 
     examples = list(read_examples(run / "data/test.jsonl"))
     settings = recipe.settings("evaluate", EvaluationSettings)
-    for name in ("teacher", "student"):
+    for name in ("teacher", "student", *(["plain"] if recipe.table("plain_train") else [])):
         write_json(run / f"evaluation/{name}.json", evaluate_checkpoint(run / name, examples, settings, name=name).to_json())
 
 
@@ -185,9 +206,19 @@ TRAIN = Stage(
     needs=_NEEDS,
     extra="distill",
 )
+PLAIN = Stage(
+    name="plain",
+    after=("corpus", "teacher"),
+    run=_plain,
+    sections=("student", "plain_train"),
+    outputs=("plain",),
+    applies=lambda recipe: bool(recipe.table("plain_train")),
+    needs=_NEEDS,
+    extra="distill",
+)
 EVALUATE = Stage(
     name="evaluate",
-    after=("corpus", "teacher", "train"),
+    after=("corpus", "teacher", "train", "plain"),
     run=_evaluate,
     sections=("evaluate",),
     outputs=("evaluation",),

@@ -17,7 +17,7 @@ from pocketseq_distill.matching import LayerMap, spread, stand_ins
 from pocketseq_distill.pooling import pool_weights
 from pocketseq_distill.pruning import prune_hidden, prune_width
 from pocketseq_distill.rows import TokenRows
-from pocketseq_distill.shapes import PRESETS, Preset, new_t5
+from pocketseq_distill.shapes import PRESETS, Preset, look_at_neighbours, new_t5
 
 Selection: TypeAlias = Literal["spaced", "alternating"]
 """``spaced`` takes the first, the last and evenly between (Shleifer and Rush 2020, "Pre-trained Summarization Distillation");
@@ -186,6 +186,8 @@ def _renewed(model: PreTrainedModel) -> PreTrainedModel:
     """The same shape, with the weights that its family begins with."""
     renewed: PreTrainedModel = type(model)(copy.deepcopy(model.config))
     renewed.generation_config = copy.deepcopy(model.generation_config)
+    if model.config.model_type == "t5":
+        look_at_neighbours(renewed)  # as a teacher that is trained from nothing begins
     return renewed
 
 

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from pocketseq.checkpoint import CheckpointCard
 from pocketseq.errors import CheckpointError
 from pocketseq_distill.checkpoints import checkpoint_fingerprint, save_checkpoint
-from pocketseq_distill.corpus.vocabulary import END_ID, PAD_ID, TOKENIZER_ROWS, save_tokenizer, train_tokenizer
+from pocketseq_distill.corpus.vocabulary import END_ID, PAD_ID, TOKENIZER_ROWS, Units, save_tokenizer, train_tokenizer
 from pocketseq_distill.distil import Data, hardware
 from pocketseq_distill.generation import TeacherModel, read_tokenizer
 from pocketseq_distill.plan import TrainingPlan
@@ -38,6 +38,8 @@ class TeacherSettings:
     """Leave only those tokens of ``checkpoint`` that the corpus uses (see ``trimming``)."""
     vocab_size: int = 4096
     """Tokens of the vocabulary that is trained with it."""
+    units: Units = "lexemes"
+    """What a token never spans two of; ``characters`` where spelling is what the task is about."""
     d_model: int = 256
     """Width."""
     d_ff: int = 1024
@@ -123,7 +125,7 @@ def train_teacher(
     folder = start or output.with_name(f"{output.name}.tokenizer")
     if not (folder / "tokenizer.json").is_file():
         texts = (text for row in data.train[:TOKENIZER_ROWS] for text in (*row.fields.values(), row.target))
-        save_tokenizer(train_tokenizer(texts, vocab_size=settings.vocab_size, template=card.template), folder)
+        save_tokenizer(train_tokenizer(texts, vocab_size=settings.vocab_size, template=card.template, units=settings.units), folder)
     tokenizer = read_tokenizer(folder)
     tokenized = tokenize(data.train, card.template, tokenizer, end_id=END_ID, max_target_tokens=card.max_new_tokens)
     validation = data.validation[: plan.validation_rows] if plan.validate_every else []

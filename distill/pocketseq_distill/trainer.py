@@ -28,7 +28,7 @@ from pocketseq_distill.rows import TokenRows
 from pocketseq_distill.schedules import rate_factor
 
 Validation: TypeAlias = Callable[[PreTrainedModel], Mapping[str, float]]
-"""Measures a model in training; ``exact_match`` among what it returns decides which checkpoint is best."""
+"""Measures a model in training; what the plan's ``judged_by`` names among what it returns decides which checkpoint is best."""
 
 
 class DistillationTrainer(Seq2SeqTrainer):

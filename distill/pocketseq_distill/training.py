@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,13 +34,21 @@ class Trained:
     minutes: float
     """Time of training, interrupted runs included."""
     best: float | None
-    """Best exact match in validation; None where there was no validation."""
+    """Best validation by the plan's ``judged_by``; None where there was no validation."""
+    judged_by: str
+    """Which measure that is."""
     history: tuple[dict[str, Any], ...]
     """Loss and validation by update, as the trainer logged them."""
 
     def to_json(self) -> dict[str, Any]:
-        """The summary as plain JSON values, without the history."""
-        return {"steps": self.steps, "minutes": round(self.minutes, 2), "best_validation_exact_match": self.best}
+        """The summary as plain JSON values, with the validations of the history."""
+        found = [{"step": entry["step"], **_validated(entry)} for entry in self.history if _validated(entry)]
+        return {
+            "steps": self.steps,
+            "minutes": round(self.minutes, 2),
+            f"best_validation_{self.judged_by}": self.best,
+            "validations": found,
+        }
 
 
 def train(
@@ -90,16 +99,22 @@ def train(
                 best = state_dir / Path(state.best_model_checkpoint).name if state.best_model_checkpoint else checkpoint
                 trainer.lesson.end()
                 load_result(model, best)
-                return _summary(state, elapsed_s)
+                return _summary(state, elapsed_s, plan)
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    return _summary(trainer.state, trainer.clock.elapsed_s)
+    return _summary(trainer.state, trainer.clock.elapsed_s, plan)
 
 
-def _summary(state: TrainerState, elapsed_s: float) -> Trained:
+def _validated(entry: Mapping[str, Any]) -> dict[str, float]:
+    """What a validation found, by measure; empty for an entry of another kind."""
+    return {name.removeprefix("eval_"): value for name, value in entry.items() if name.startswith("eval_")}
+
+
+def _summary(state: TrainerState, elapsed_s: float, plan: TrainingPlan) -> Trained:
     return Trained(
         steps=state.global_step,
         minutes=elapsed_s / 60,
         best=None if state.best_metric is None else float(state.best_metric),
+        judged_by=plan.judged_by,
         history=tuple(state.log_history),
     )
 

@@ -1,4 +1,4 @@
-"""Validation in training: generate on held-out rows and count the answers that are exactly right."""
+"""Validation in training: generate on held-out rows, and see how many answers are exactly right and how near the rest come."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from transformers import PreTrainedModel
 
 from pocketseq.checkpoint import CheckpointCard
 from pocketseq.examples import Example
-from pocketseq.metrics import exact_match
+from pocketseq.metrics import chrf, exact_match
 from pocketseq.tokenizer import TextTokenizer
 from pocketseq_distill.generation import TeacherModel
 
 
 class ExactMatch:
-    """Share of rows that a model in training answers exactly as the reference does, greedily."""
+    """How a model in training answers held-out rows, greedily: the share that is exactly right, and chrF to the references."""
 
     def __init__(
         self, examples: Sequence[Example], tokenizer: TextTokenizer, card: CheckpointCard, *, batch_size: int = 64
@@ -37,11 +37,12 @@ class ExactMatch:
         """Measure a model.
 
         Returns:
-            ``exact_match``, from 0 to 1.
+            ``exact_match`` and ``chrf``, from 0 to 1.
         """
         # The state of dropout goes on as if nothing had been generated, so that validating more often changes no weights.
         with torch.random.fork_rng(devices=[]):
             answers = TeacherModel(model, self._tokenizer, self._card).answer(
                 [example.fields for example in self._examples], batch_size=self._batch_size
             )
-        return {"exact_match": exact_match([answer.text for answer in answers], [example.target for example in self._examples])}
+        texts, targets = [answer.text for answer in answers], [example.target for example in self._examples]
+        return {"exact_match": exact_match(texts, targets), "chrf": chrf(texts, targets)}

@@ -10,6 +10,7 @@ from tests.bench.benches import document, row
 from pocketseq.errors import DataError
 from pocketseq_bench.readme import bench_block, read_results, results_block, rivals_block, with_block, write_results
 from pocketseq_bench.report import Findings
+from pocketseq_bench.report.tables import check_table
 
 
 def test_results_are_read_back_as_they_were_found(findings: Findings, tmp_path: Path) -> None:
@@ -82,3 +83,12 @@ def test_other_libraries_have_a_block_with_their_starts() -> None:
     assert lines[6] == "- left out: third: does not install"
     assert "`tiny`, 1 thread, medians of 5 runs in turns on A processor with 2 logical cores" in lines[8]
     assert lines[8].endswith("A fresh process to its first answer: pocketseq 0.25 s; other 1.00 s.")
+
+
+def test_what_is_no_table_of_results_is_refused() -> None:
+    """Neither another document nor a later format is taken over."""
+    for value in ({"format": 1, "models": []}, {"format": 2, "task": "", "models": [], "published": [], "claims": []}):
+        with pytest.raises(
+            DataError, match=r"run/table.json: expected a table of results of format 1.*run the stage 'table' again"
+        ):
+            check_table(value, "run/table.json")

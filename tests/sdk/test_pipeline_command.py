@@ -39,3 +39,11 @@ def test_ctrl_c_leaves_everything_resumable_and_exits_130(tmp_path: Path) -> Non
     assert "corpus: interrupted; the same command goes on from here" in errors
     state = json.loads((tmp_path / "state.json").read_text(encoding="utf-8"))
     assert state["stages"]["corpus"]["seconds"] is None
+
+
+def test_the_folder_of_data_comes_by_argument(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A published task reads its files there, and says what it misses and where people get it, instead of downloading."""
+    assert main(["run", "g2p-en-us", "-o", str(tmp_path / "run"), "--until", "corpus", "--data", str(tmp_path)]) == 2
+    told = capsys.readouterr().err
+    assert f"{tmp_path / 'g2p_eng_us/eng_us_train.tsv'}: expected a file of published data, found none" in told
+    assert "get it from github.com/sigmorphon/2021-task1" in told

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,22 @@ def test_a_missing_output_reruns_its_stage_and_what_comes_after(tmp_path: Path) 
     kitchen.run(tmp_path)
     (tmp_path / "bake.txt").unlink()
     assert kitchen.run(tmp_path) == ["bake", "serve"]
+
+
+def test_a_stage_that_a_recipe_does_not_ask_for_is_left_out(tmp_path: Path) -> None:
+    """What comes after it does without, and runs again once it is asked for."""
+    kitchen = Kitchen()
+    stages = [
+        replace(stage, applies=lambda recipe: "bake" in recipe.tables) if stage.name == "bake" else stage
+        for stage in kitchen.stages()
+    ]
+    run_recipe(recipe(), tmp_path, stages=stages, report=kitchen.lines.append)
+    assert kitchen.log == ["mix", "serve"]
+    assert kitchen.lines[-1].startswith("[2/2] serve: done")
+    run_recipe(recipe(bake={"minutes": 30}), tmp_path, stages=stages, report=kitchen.lines.append)
+    assert kitchen.log == ["mix", "serve", "bake", "serve"]
+    with pytest.raises(RecipeError, match="expected a stage among .*'mix', 'serve'.* to stop after, found 'bake'"):
+        run_recipe(recipe(), tmp_path, until="bake", stages=stages, report=kitchen.lines.append)
 
 
 def test_an_interrupted_stage_goes_on_with_what_it_left(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -19,13 +19,21 @@ TOKENIZER_ROWS: Final = 60_000
 """Rows whose text is enough to learn a vocabulary of a few thousand subwords from."""
 
 
-def train_tokenizer(texts: Iterable[str], *, vocab_size: int, template: Template) -> Tokenizer:
-    """Train a tokenizer whose subwords never span two lexemes.
+Units: TypeAlias = Literal["lexemes", "characters"]
+"""What a subword never spans two of: words and punctuation, or written characters, each with its marks and the space before it."""
+
+_CHARACTER_PATTERN: Final = r" ?\S(?:\p{M}|\p{Lm}|˞|(?<=\x{035C}|\x{0361})\S)*|\s"
+"""A letter or an IPA symbol: what modifies it belongs to it, and so does what a tie bar ties to it."""
+
+
+def train_tokenizer(texts: Iterable[str], *, vocab_size: int, template: Template, units: Units = "lexemes") -> Tokenizer:
+    """Train a tokenizer whose subwords never span two lexemes, or two characters.
 
     Args:
         texts: What to learn subwords from.
         vocab_size: Tokens in all, special ones included.
         template: Brings the special tokens: prefixes of its fields, and marks where it answers with edits.
+        units: What no subword spans two of.
     """
     special = [PAD, END, UNKNOWN, *(field.prefix for field in template.fields if field.prefix)]
     if template.edits:
@@ -33,7 +41,7 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int, template: Template
     tokenizer = Tokenizer(models.BPE(unk_token=None, byte_fallback=False))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(LEXEME_PATTERN), behavior="isolated"),
+            pre_tokenizers.Split(Regex(LEXEME_PATTERN if units == "lexemes" else _CHARACTER_PATTERN), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from dataclasses import replace
 from pathlib import Path
 
 from pocketseq.commands import Command
@@ -14,6 +15,9 @@ def configure(parser: ArgumentParser) -> None:
     """Declare the arguments of ``pocketseq run``."""
     parser.add_argument("recipe", metavar="RECIPE", help="a .toml file, or the name of an installed recipe such as python-fix-demo")
     parser.add_argument("-o", "--output", metavar="DIR", type=Path, help="run directory (default: runs/<name of the recipe>)")
+    parser.add_argument(
+        "--data", metavar="DIR", type=Path, help="folder of published data, for the recipes that read it (default: $POCKETSEQ_DATA)"
+    )
     parser.add_argument("--until", metavar="STAGE", help="stop after this stage")
     parser.add_argument(
         "--from", metavar="STAGE", dest="restart_at", help="run this stage again, changed or not, and all that build on it"
@@ -22,7 +26,7 @@ def configure(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Run the recipe; what is done already is skipped."""
-    recipe = Recipe.read(args.recipe)
+    recipe = replace(Recipe.read(args.recipe), data=args.data)
     directory = args.output or Path("runs") / recipe.name
     run_recipe(recipe, directory, until=args.until, restart_at=args.restart_at)
     return 0

@@ -43,6 +43,8 @@ class Recipe:
     """Every table but ``[recipe]``; each is read by the stages that name it among their sections."""
     text: str
     """The TOML as it was written, comments included."""
+    data: Path | None = None
+    """Folder of data that this run is told of; what lies there decides, not where it is, so no fingerprint knows it."""
 
     @classmethod
     def read(cls, source: str | Path) -> Recipe:

@@ -88,16 +88,17 @@ def run_recipe(
 
 
 def _plan(recipe: Recipe, stages: list[Stage], until: str | None) -> list[Stage]:
-    names = [stage.name for stage in stages]
     sections = {section for stage in stages for section in stage.sections}
     unknown = sorted(set(recipe.tables) - sections)
     if unknown:
         raise RecipeError(f"recipe {recipe.name!r}: expected tables among {sorted(sections)}, found {unknown}")
+    asked = [stage for stage in stages if stage.applies(recipe)]
+    names = [stage.name for stage in asked]
     if until is None:
-        return stages
+        return asked
     if until not in names:
         raise RecipeError(f"expected a stage among {names} to stop after, found {until!r}")
-    return stages[: names.index(until) + 1]
+    return asked[: names.index(until) + 1]
 
 
 def _fingerprint(stage: Stage, recipe: Recipe, directory: Path, earlier: Mapping[str, str]) -> str:
@@ -106,7 +107,7 @@ def _fingerprint(stage: Stage, recipe: Recipe, directory: Path, earlier: Mapping
             "stage": stage.name,
             "task": recipe.task,
             "tables": {section: recipe.table(section) for section in stage.sections},
-            "after": {name: earlier[name] for name in stage.after},
+            "after": {name: earlier[name] for name in stage.after if name in earlier},
             "inputs": stage.inputs(recipe, directory),
         }
     )

@@ -22,6 +22,12 @@ def nothing(recipe: Recipe, directory: Path) -> None:
     del recipe, directory
 
 
+def always(recipe: Recipe) -> bool:
+    """Whether a recipe asks for a stage that all of them ask for."""
+    del recipe
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
     """One step of a run: reads and writes files in the run directory."""
@@ -39,6 +45,8 @@ class Stage:
     outputs: tuple[str, ...] = ()
     """Files and folders in the run directory that it owns: they must be there for it to be skipped, and they go before it
     starts over for other inputs, so that nothing left over from them is taken for its own."""
+    applies: Callable[[Recipe], bool] = always
+    """Whether a recipe asks for it; the stages after one that it does not ask for do without its files."""
     needs: tuple[str, ...] = ()
     """Modules beyond the base install; checked before the first stage starts."""
     extra: str = "all"

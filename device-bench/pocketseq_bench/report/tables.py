@@ -1,0 +1,78 @@
+"""Tables of results on published data, as Markdown: the run's models, what others have published, and what was reached."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from pocketseq.errors import DataError
+from pocketseq.report.figures import megabytes, millions, milliseconds
+
+FORMAT: Final = 1
+
+_MEASURES: Final = {
+    "wer": "word errors",
+    "per": "phone errors",
+    "bleu": "BLEU",
+    "exact_match": "exact match",
+    "exact_match_clean": "exact match, clean rows",
+}
+
+
+def check_table(value: Mapping[str, Any], where: str) -> None:
+    """Refuse what is no table of this format.
+
+    Raises:
+        DataError: naming ``where``.
+    """
+    if value.get("format") != FORMAT or not {"task", "models", "published", "claims"} <= set(value):
+        raise DataError(
+            f"{where}: expected a table of results of format {FORMAT}, found another document; run the stage 'table' again"
+        )
+
+
+def table_markdown(table: Mapping[str, Any]) -> str:
+    """One task's table.
+
+    Args:
+        table: A result file, as the stage ``table`` writes it.
+    """
+    measures = [score["name"] for score in table["models"][0]["scores"]]
+    lines = [
+        f"**{table['task']}**, {table['test_rows']:,} test rows",
+        "",
+        f"| | parameters | MB | {' | '.join(_MEASURES[name] for name in measures)} | ms p50 |",
+        f"|---|--:|--:|{'--:|' * len(measures)}--:|",
+    ]
+    for model in table["models"]:
+        cells = [millions(model["parameters"]), megabytes(model["size_bytes"])]
+        cells += [f"{score['value']:.2f} ({score['low']:.1f}–{score['high']:.1f})" for score in model["scores"]]
+        cells.append(milliseconds(model["latency_ms"]["p50"]))
+        lines.append(f"| {model['name']} ({model['runtime']}, {model['precision']}) | {' | '.join(cells)} |")
+    for row in table["published"]:
+        name = f"{row['system']} ({row['note']})" if row["note"] else row["system"]
+        scores = [f"{row['scores'][measure]:.2f}" if measure in row["scores"] else "" for measure in measures]
+        lines.append(f"| *{name}* | | | {' | '.join(scores)} | |")
+    lines += ["", *_claims(table["claims"]), _trainings(table)]
+    return "\n".join(lines)
+
+
+def _claims(claims: Sequence[Mapping[str, Any]]) -> list[str]:
+    found = []
+    for word, holds in (("Reached", True), ("Not reached", False)):
+        parts = [f"{claim['what']} {claim['wanted']} (found {claim['found']})" for claim in claims if claim["holds"] is holds]
+        if parts:
+            found.append(f"{word}: {'; '.join(parts)}.")
+    return found
+
+
+def _trainings(table: Mapping[str, Any]) -> str:
+    """Seeds, updates, time and hardware of what was trained."""
+    parts = []
+    for model in table["models"]:
+        training = model["training"]
+        if training is not None:
+            where = f"{training['threads']} thread{'s' * (training['threads'] > 1)} of {training['device']}"
+            length = f"{training['steps']:,} updates in {training['minutes'] / 60:.2f} hours"
+            parts.append(f"{model['name']} {length}, seed {training['seed']}, {where}")
+    return f"Trained: {'; '.join(parts)}. Intervals are bootstrapped over rows; answers were timed in turns on one thread."

@@ -1,0 +1,154 @@
+"""The stage ``table``: what a run's models came to by the published protocol; writes ``table.json``, which is the result file."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from pocketseq.checkpoint import CheckpointCard
+from pocketseq.errors import DataError
+from pocketseq.examples import Example, read_examples
+from pocketseq.files import write_json
+from pocketseq.pipeline import Recipe, Stage
+from pocketseq.records import plain
+from pocketseq_distill.published.tasks import PUBLISHED
+
+if TYPE_CHECKING:
+    from pocketseq_distill.published.table import ModelResult
+    from pocketseq_distill.published.timing import Ask
+
+_SHIPPED: Final = "student-int8"
+
+
+@dataclass(frozen=True, slots=True)
+class TableSettings:
+    """The table ``[table]``."""
+
+    latency_rows: int = 200
+    """Rows of the test split that are timed, from its start."""
+    resamples: int = 1000
+    """Samples of rows that an interval is made of."""
+    runtime: str = "onnx"
+    """Runtime of the int8 student in the table."""
+
+
+def table(recipe: Recipe, run: Path) -> None:
+    """Score and time the run's models, hold the shipped student to its goals, and write ``table.json``.
+
+    Raises:
+        DataError: an evaluation is missing, or was made on other rows than the whole test split.
+        BundleError: the run has no int8 variant for the runtime.
+    """
+    from pocketseq.machine import processor
+    from pocketseq.model import PocketModel
+    from pocketseq_distill.generation import TeacherModel
+    from pocketseq_distill.published.results import GOALS, RESULTS
+    from pocketseq_distill.published.table import ResultTable, claims
+    from pocketseq_distill.published.timing import time_in_turns
+
+    settings, task = recipe.settings("table", TableSettings), PUBLISHED[recipe.task]
+    rows = list(read_examples(run / "data/test.jsonl"))
+    names = ["teacher", "student", *(["plain"] if recipe.table("plain_train") else [])]
+    evaluated = {name: _evaluation(run / f"evaluation/{name}.json", rows) for name in names}
+    with ExitStack() as stack:
+        shipped = stack.enter_context(PocketModel.load(run / "bundle", runtime=settings.runtime, precision="int8"))
+        print(f"table: {len(rows)} rows by {settings.runtime}/int8", file=sys.stderr)
+        answers = [shipped.generate(row.fields).text for row in rows]
+        asks: dict[str, Ask] = {name: _asks(TeacherModel.load(run / name)) for name in names}
+        asks[_SHIPPED] = shipped.generate
+        times = time_in_turns(asks, [row.fields for row in rows[: settings.latency_rows]])
+        variant = shipped.variant
+    found: dict[str, ModelResult] = {}
+    for name in names:
+        texts = [prediction["text"] for prediction in evaluated[name]["predictions"]]
+        training = _training(CheckpointCard.read(run / name))
+        found[name] = _result(recipe, rows, texts, evaluated[name], name=name, latency=times[name], training=training)
+        if name == "student":
+            sized = {**evaluated[name], "size_bytes": variant.size_bytes}
+            found[_SHIPPED] = _result(
+                recipe, rows, answers, sized, name=_SHIPPED, latency=times[_SHIPPED], runtime=variant.runtime, precision="int8"
+            )
+    document = ResultTable(
+        recipe=recipe.name,
+        task=recipe.task,
+        protocol=task.protocol,
+        origin=task.origin,
+        data=json.loads((run / "data/corpus.json").read_text(encoding="utf-8"))["fingerprint"],
+        test_rows=len(rows),
+        models=tuple(found.values()),
+        published=RESULTS[recipe.task],
+        claims=claims(found, GOALS[recipe.task]),
+        machine=processor(),
+    )
+    write_json(run / "table.json", plain(document))
+    for claim in document.claims:
+        print(f"{'reached ' if claim.holds else 'missed  '} {claim.what}: {claim.wanted}, found {claim.found}", file=sys.stderr)
+
+
+def _evaluation(path: Path, rows: Sequence[Example]) -> dict[str, Any]:
+    try:
+        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: expected an evaluation, found none: {error}; run the stage 'evaluate' first") from None
+    ids = [prediction["id"] for prediction in value["predictions"]]
+    if ids != [row.id for row in rows]:
+        raise DataError(
+            f"{path}: expected answers to all {len(rows):,} rows of the test split in order, found {len(ids):,} of other rows or "
+            "fewer; leave 'rows' out of [evaluate] and run it again"
+        )
+    return value
+
+
+def _asks(model: Any) -> Ask:
+    return lambda fields: model.answer([fields])
+
+
+def _training(card: CheckpointCard) -> dict[str, Any]:
+    plan: Mapping[str, Any] = next((value for key, value in card.recipe.items() if key.endswith("train")), {})
+    return {"seed": plan.get("seed"), **card.training}
+
+
+def _result(
+    recipe: Recipe,
+    rows: Sequence[Example],
+    answers: Sequence[str],
+    measured: Mapping[str, Any],
+    *,
+    name: str,
+    latency: Any,
+    runtime: str = "pytorch",
+    precision: str = "fp32",
+    training: Mapping[str, Any] | None = None,
+) -> ModelResult:
+    from pocketseq_distill.published.protocols import scores
+    from pocketseq_distill.published.table import ModelResult
+
+    resamples = recipe.settings("table", TableSettings).resamples
+    return ModelResult(
+        name=name,
+        runtime=runtime,
+        precision=precision,
+        parameters=measured["parameters"],
+        size_bytes=measured["size_bytes"],
+        scores=scores(PUBLISHED[recipe.task].protocol, rows, answers, resamples=resamples),
+        latency_ms=latency,
+        training=training,
+    )
+
+
+TABLE: Final = Stage(
+    name="table",
+    after=("corpus", "teacher", "train", "plain", "evaluate", "verify"),
+    run=table,
+    sections=("table",),
+    inputs=lambda recipe, _: recipe.name,
+    outputs=("table.json",),
+    applies=lambda recipe: recipe.task in PUBLISHED,
+    needs=("torch", "transformers"),
+    extra="distill",
+)

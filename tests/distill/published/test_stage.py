@@ -1,0 +1,141 @@
+"""The stage ``table``, and the stages before it, on a small task in the place of a published one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pocketseq.errors import DataError, RecipeError
+from pocketseq.files import write_json
+from pocketseq.pipeline import Recipe
+from pocketseq.pipeline.run import run_recipe
+from pocketseq_bench.readme import tables_block
+from pocketseq_distill import stages
+
+from .data import pronunciations
+
+SHAPE = {"units": "characters", "vocab_size": 300, "d_model": 16, "d_ff": 32, "heads": 2, "encoder_layers": 2, "decoder_layers": 2}
+TABLES: dict[str, dict[str, Any]] = {
+    "teacher": SHAPE,
+    "teacher_train": {"steps": 4, "batch_size": 8, "validate_every": 2, "validation_rows": 3},
+    "label": {"max_new_tokens": 4},
+    "filter": {"wrong": "reference", "unlabelled": "reference"},
+    "student": {"encoder_layers": 1, "decoder_layers": 1},
+    "train": {"steps": 2, "batch_size": 8, "divergence": 1.0, "validate_every": 2, "validation_rows": 3, "judged_by": "chrf"},
+    "plain_train": {"steps": 2, "batch_size": 8},
+    "verify": {"rows": 3, "allow_degraded": True},
+    "table": {"latency_rows": 3, "resamples": 20},
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run from nothing up to the table."""
+    directory = tmp_path_factory.mktemp("published")
+    with pytest.MonkeyPatch.context() as patch:
+        pronunciations(directory / "files", patch)
+        recipe = Recipe(name="tiny-g2p", task="g2p-en-us", description="", tables=TABLES, text="", data=directory / "files")
+        run_recipe(recipe, directory / "run", until="table")
+    return directory / "run"
+
+
+@pytest.fixture
+def table(run: Path) -> dict[str, Any]:
+    """The result file."""
+    value: dict[str, Any] = json.loads((run / "table.json").read_text(encoding="utf-8"))
+    return value
+
+
+def test_four_models_stand_in_the_table(table: dict[str, Any]) -> None:
+    """Teacher, student, the int8 student of the bundle, and the plain one, each with its scores, size and time."""
+    models = {model["name"]: model for model in table["models"]}
+    assert list(models) == ["teacher", "student", "student-int8", "plain"]
+    assert models["student"]["parameters"] == models["plain"]["parameters"] < models["teacher"]["parameters"]
+    assert models["student-int8"]["size_bytes"] != models["student"]["size_bytes"]
+    for model in models.values():
+        assert [(score["name"], score["n"]) for score in model["scores"]] == [("wer", 8), ("per", 8)]
+        assert 0 < model["latency_ms"]["p50"] <= model["latency_ms"]["p95"]
+
+
+def test_what_was_trained_says_how(table: dict[str, Any]) -> None:
+    """Seed, updates, hardware and the course of the validations; int8 weights were not trained."""
+    training = {model["name"]: model["training"] for model in table["models"]}
+    assert training["student-int8"] is None
+    assert training["teacher"]["seed"] == 0
+    assert training["teacher"]["steps"] == 4
+    assert [found["step"] for found in training["teacher"]["validations"]] == [2, 4]
+    assert set(training["student"]["validations"][0]) == {"step", "exact_match", "chrf"}
+    assert training["student"]["best_validation_chrf"] == training["student"]["validations"][0]["chrf"]
+    assert training["plain"]["validations"] == []
+
+
+def test_the_goals_are_held_against_what_was_found(table: dict[str, Any]) -> None:
+    """Nothing that little training makes reaches the published baseline, and its size is far under the bar."""
+    claims = {claim["what"]: claim for claim in table["claims"]}
+    assert not claims["wer of SIGMORPHON 2021 ensembled baseline"]["holds"]
+    assert claims["size"]["holds"]
+    assert set(claims) >= {
+        "quality of the teacher's",
+        "smaller than the teacher",
+        "faster than the teacher in PyTorch",
+        "ahead of the plain student",
+    }
+    assert table["published"][0] == {"system": "SIGMORPHON 2021 ensembled baseline", "scores": {"wer": 41.94}, "note": ""}
+
+
+def test_a_readme_shows_the_table(table: dict[str, Any]) -> None:
+    """A row for each model and for each published result, and what was reached."""
+    lines = tables_block([table]).splitlines()
+    assert lines[1] == "**g2p-en-us**, 8 test rows"
+    assert lines[3] == "| | parameters | MB | word errors | phone errors | ms p50 |"
+    assert [line.split("|")[1].strip() for line in lines[5:9]] == [
+        "teacher (pytorch, fp32)",
+        "student (pytorch, fp32)",
+        "student-int8 (onnx, int8)",
+        "plain (pytorch, fp32)",
+    ]
+    assert lines[9] == "| *SIGMORPHON 2021 ensembled baseline* | | | 41.94 |  | |"
+    assert any(line.startswith("Not reached: ") and "≤ 41.94" in line for line in lines)
+    assert any(line.startswith("Trained: teacher 4 updates in ") and "seed 0, 1 thread of " in line for line in lines)
+
+
+def test_a_table_of_part_of_the_test_split_is_refused(run: Path) -> None:
+    """Evaluations that stopped early would compare with nothing."""
+    path = run / "evaluation/teacher.json"
+    whole = json.loads(path.read_text(encoding="utf-8"))
+    recipe = Recipe(name="tiny-g2p", task="g2p-en-us", description="", tables=TABLES, text="")
+    try:
+        write_json(path, {**whole, "predictions": whole["predictions"][:5]})
+        with pytest.raises(
+            DataError, match=r"expected answers to all 8 rows of the test split in order, found 5.*leave 'rows' out"
+        ):
+            next(stage for stage in _installed() if stage.name == "table").run(recipe, run)
+    finally:
+        write_json(path, whole)
+
+
+def test_a_plain_student_has_no_teacher_to_learn_from(run: Path) -> None:
+    """A divergence in its plan is a mistake, not a wish."""
+    tables = {**TABLES, "plain_train": {"steps": 2, "divergence": 1.0}}
+    recipe = Recipe(name="tiny-g2p", task="g2p-en-us", description="", tables=tables, text="")
+    with pytest.raises(RecipeError, match=r"\[plain_train\]: expected divergence = 0"):
+        stages.PLAIN.run(recipe, run)
+
+
+def test_recipes_without_a_published_task_have_no_table() -> None:
+    """Nor a plain student, unless they ask for one."""
+    recipe = Recipe(name="fix", task="python-fix", description="", tables={}, text="")
+    asked = [stage.name for stage in _installed() if stage.applies(recipe)]
+    assert "table" not in asked
+    assert "plain" not in asked
+    assert stages.PLAIN.applies(replace(recipe, tables={"plain_train": {"steps": 1}}))
+
+
+def _installed() -> list[Any]:
+    from pocketseq.pipeline import find_stages
+
+    return find_stages()

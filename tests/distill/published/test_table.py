@@ -1,0 +1,63 @@
+"""What was to be reached, held against what was found."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pytest
+
+from pocketseq.errors import DataError
+from pocketseq_distill.evaluation import Latency
+from pocketseq_distill.published.protocols import PROTOCOLS, Score
+from pocketseq_distill.published.results import GOALS, RESULTS, Goal
+from pocketseq_distill.published.table import ModelResult, claims
+from pocketseq_distill.published.tasks import PUBLISHED
+
+
+def model(name: str, value: float, *, size: int, ms: float, better: Literal["higher", "lower"] = "lower") -> ModelResult:
+    score = Score("wer" if better == "lower" else "bleu", value, value - 1, value + 1, better, 100)
+    return ModelResult(name, "pytorch", "fp32", 1000, size, (score,), Latency(ms, ms), None)
+
+
+def test_word_errors_are_held_as_the_share_of_right_words() -> None:
+    """From 42% wrong words to 43% the student keeps 57 of 58: 98.3% of the quality."""
+    models = {
+        "teacher": model("teacher", 42.0, size=25_000_000, ms=30.0),
+        "student-int8": model("student-int8", 43.0, size=3_000_000, ms=6.0),
+        "plain": model("plain", 45.5, size=12_000_000, ms=9.0),
+    }
+    found = claims(models, Goal("baseline", {"wer": 41.94}, size_mb=5))
+    assert [(claim.what, claim.wanted, claim.found, claim.holds) for claim in found] == [
+        ("wer of baseline", "≤ 41.94", "43", False),
+        ("size", "≤ 5 MB", "3.00 MB", True),
+        ("quality of the teacher's", "≥ 98%", "98.3%", True),
+        ("smaller than the teacher", "≥ 8×", "8.3×", True),
+        ("faster than the teacher in PyTorch", "≥ 6×", "5.0×", False),
+        ("ahead of the plain student", "> 0 points", "+2.50 points", True),
+    ]
+
+
+def test_bleu_is_better_when_higher() -> None:
+    """A student of 41 reaches a bar of 41, and loses to a plain one of 42; without a plain one nothing is said of it."""
+    models = {
+        "teacher": model("teacher", 44.0, size=16, ms=6.0, better="higher"),
+        "student-int8": model("student-int8", 41.0, size=2, ms=1.0, better="higher"),
+    }
+    goal = Goal("others", {"bleu": 41.0}, size_mb=8)
+    assert [claim.holds for claim in claims(models, goal)] == [True, True, False, True, True]
+    plain = {"plain": model("plain", 42.0, size=8, ms=2.0, better="higher")}
+    assert not claims(models | plain, goal)[-1].holds
+
+
+def test_a_table_without_its_student_is_refused() -> None:
+    """There is nothing to hold to the goals."""
+    with pytest.raises(DataError, match=r"expected results of teacher and student-int8, found none of \['student-int8'\]"):
+        claims({"teacher": model("teacher", 42.0, size=1, ms=1.0)}, Goal("others", {}, size_mb=1))
+
+
+@pytest.mark.parametrize("name", sorted(PUBLISHED))
+def test_every_task_has_results_to_compare_with_and_a_goal(name: str) -> None:
+    """All by measures that its protocol has."""
+    measures = {measure.name for measure in PROTOCOLS[PUBLISHED[name].protocol]}
+    assert set(GOALS[name].scores) <= measures
+    assert all(set(result.scores) <= measures for result in RESULTS[name])

@@ -1,0 +1,32 @@
+"""Tokenizers that are trained with a teacher."""
+
+from __future__ import annotations
+
+from pocketseq.template import Field, Template
+from pocketseq.tokenizer import TextTokenizer
+from pocketseq_distill.corpus.vocabulary import train_tokenizer
+
+TEMPLATE = Template(fields=(Field(name="word", max_tokens=16),), primary="word")
+TEXTS = ["chat", "t͡ʃ æ t", "ball", "b ɔː l̩", "that", "ð æ̃ tʰ"] * 4
+
+
+def test_characters_are_tokens_of_their_own() -> None:
+    """A letter or a symbol with its marks, its tie and the space before it is one token, and never more than one."""
+    tokenizer = TextTokenizer(train_tokenizer(TEXTS, vocab_size=400, template=TEMPLATE, units="characters"))
+    assert len(tokenizer.text_ids("chat")) == 4
+    assert len(tokenizer.text_ids("t͡ʃ æ t")) == 3
+    assert len(tokenizer.text_ids("b ɔː l̩")) == 3
+    assert len(tokenizer.text_ids("ð æ̃ tʰ")) == 3
+
+
+def test_what_was_never_seen_is_still_written_and_read() -> None:
+    """Bytes stand behind the characters, so nothing is unknown."""
+    tokenizer = TextTokenizer(train_tokenizer(TEXTS, vocab_size=400, template=TEMPLATE, units="characters"))
+    for text in ("ŋ k̟ x", "Ω", "  two  spaces ", "line\nend", "e͡ɪ ˞"):
+        assert tokenizer.decode(tokenizer.text_ids(text)) == text
+
+
+def test_lexemes_are_the_default() -> None:
+    """A word that is frequent enough is one token."""
+    tokenizer = TextTokenizer(train_tokenizer(TEXTS, vocab_size=400, template=TEMPLATE))
+    assert len(tokenizer.text_ids("chat")) == 1
