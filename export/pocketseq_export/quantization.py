@@ -12,7 +12,7 @@ import numpy.typing as npt
 from pocketseq.errors import CheckpointError
 
 Bits: TypeAlias = Literal[4, 8]
-BLOCKS: Final[Mapping[Bits, tuple[int, ...]]] = {4: (32, 16), 8: (128, 64, 32, 16)}
+BLOCKS: Final[Mapping[Bits, tuple[int, ...]]] = {4: (32, 16), 8: (256, 128, 64, 32, 16)}
 """Block widths that runtimes take, the one to prefer first. In eight bits a wide block costs fewer bytes for scales and is no
 less accurate in practice; in four bits it is."""
 SHRINKS: Final = (1.0, 0.95, 0.9, 0.85, 0.8)

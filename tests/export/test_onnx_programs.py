@@ -66,6 +66,25 @@ def test_fp32_log_probabilities_are_those_of_the_original(model: Any, chunks: li
     np.testing.assert_allclose(decode(runtime, chunks), original(model), atol=1e-4)
 
 
+@pytest.mark.parametrize("kept", [[0, 0, 0, 1, 1, 1], [1, 1, 1], [0, 0, 1]], ids=["as many", "of one source", "not as many"])
+def test_rows_of_one_source_read_it_together(model: Any, kept: list[int], tmp_path: Path) -> None:
+    """Beams answer as each would beside keys and values of its own, whether there are as many for each source or not."""
+    runtime = open_programs(author(model), tmp_path, "fp32")
+    memory, rows = runtime.encode(SOURCE, MASK), np.array(kept)
+    first = runtime.step(TARGET[:, :1], memory, runtime.start(2))
+    beams, cache = runtime.select(memory, first.cache, rows)
+    tokens = RANDOM.integers(2, 79, (len(kept), 3))
+    found = runtime.step(tokens, beams, cache)
+    for place, row in enumerate(kept):
+        alone = runtime.encode(SOURCE[row : row + 1], MASK[row : row + 1])
+        begun = runtime.step(TARGET[row : row + 1, :1], alone, runtime.start(1))
+        expected = runtime.step(tokens[place : place + 1], alone, begun.cache).logprobs[0]
+        np.testing.assert_allclose(found.logprobs[place], expected, atol=1e-4)
+    run = runtime.greedy(tokens[:, -1:], beams, runtime.keep(found.cache, 3), end_id=-1, limit=2)
+    again, turned = runtime.select(beams, found.cache, np.arange(len(kept))[::-1])
+    assert runtime.greedy(tokens[::-1, -1:], again, runtime.keep(turned, 3), end_id=-1, limit=2).ids.tolist() == run.ids[::-1].tolist()
+
+
 def test_pooled_state_is_that_of_the_graph(model: Any, tmp_path: Path) -> None:
     """The mean over the tokens that are not padding."""
     graph = author(model)

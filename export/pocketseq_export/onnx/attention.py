@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -41,7 +42,6 @@ def write_self_attention(
     mask: str | None = None,
     bias: str | None = None,
     past: tuple[str, str] | None = None,
-    new: tuple[str, str] | None = None,
     present: tuple[str, str] | None = None,
 ) -> str:
     """Write attention of a sequence over itself.
@@ -54,19 +54,15 @@ def write_self_attention(
         mask: int32 [batch, key], in the encoder.
         bias: float32 [1, heads, query, key].
         past: Keys and values of the tokens before, in the decoder; attention is then causal.
-        new: Names of the outputs that hold keys and values of the new tokens, [batch, heads, query, head_dim].
-        present: Names of the outputs that hold those of all tokens.
+        present: Names of the outputs that hold keys and values of all tokens, [batch, heads, key, head_dim].
     """
     graph = writer.graph
     query, key, value = graph.split(writer.linear(x, f"{name}.query_key_value", module.query_key_value), 3, axis=-1)
-    for part, output in zip((key, value), new or (), strict=False):
-        heads = graph.op("Reshape", part, graph.constant(0, 0, module.heads, -1))
-        graph.op("Transpose", heads, name=output, perm=[0, 2, 1, 3])
     y = f"{name}.attended"
     graph.ops(
         "MultiHeadAttention",
         *(query, key, value, None, mask, bias, *(past or ())),
-        names=(y, *(present or (f"{name}.keys", f"{name}.values"))) if past else (y,),
+        names=(y, *(present or ())),
         num_heads=module.heads,
         scale=module.scale,
         mask_filter_value=MASKED,
@@ -75,11 +71,40 @@ def write_self_attention(
     return writer.linear(y, f"{name}.output", module.output)
 
 
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """How rows that read the same source are laid side by side, so that its keys and values are there once."""
+
+    sources: str
+    """Shape of the rows by source, int64 [3]: sources, tokens of all rows of a source, d_model."""
+    rows: str
+    """Shape of the rows as they are, int64 [3]: batch, query, d_model."""
+
+
 def write_cross_attention(
-    x: str, *, writer: LayerWriter, name: str, module: CrossAttention, mask: str, memory: tuple[str, str]
+    x: str,
+    *,
+    writer: LayerWriter,
+    name: str,
+    module: CrossAttention,
+    mask: str,
+    memory: tuple[str, str],
+    grouping: Grouping | None = None,
 ) -> str:
-    """Write attention over the source, whose keys and values are [batch, heads, source, head_dim]."""
+    """Write attention over the source.
+
+    Args:
+        x: float32 [batch, query, d_model].
+        writer: Of the graph.
+        name: Prefix of the weights' names.
+        module: The attention.
+        mask: int32 [sources, source].
+        memory: Names of keys and values of the source, [sources, heads, source, head_dim].
+        grouping: Of the batch by sources; None where every row has a source of its own.
+    """
     query = writer.linear(x, f"{name}.query", module.query)
+    if grouping is not None:  # nothing is causal here, so that other rows are as good as other tokens
+        query = writer.graph.op("Reshape", query, grouping.sources)
     y = writer.graph.op(
         "MultiHeadAttention",
         *(query, *memory, None, mask),
@@ -87,4 +112,6 @@ def write_cross_attention(
         scale=module.scale,
         mask_filter_value=MASKED,
     )
+    if grouping is not None:
+        y = writer.graph.op("Reshape", y, grouping.rows)
     return writer.linear(y, f"{name}.output", module.output)

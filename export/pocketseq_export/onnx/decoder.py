@@ -10,22 +10,27 @@ from onnx import TensorProto
 from pocketseq_export.graphs.model import EncoderDecoder
 from pocketseq_export.graphs.spec import GraphSpec
 from pocketseq_export.graphs.stacks import DecoderLayer
-from pocketseq_export.onnx.attention import write_cross_attention, write_self_attention
+from pocketseq_export.onnx.attention import Grouping, write_cross_attention, write_self_attention
 from pocketseq_export.onnx.builder import GraphBuilder
 from pocketseq_export.onnx.layers import LayerWriter, NormPart, Sublayer, final_norm
 
 
-def write_memory(graph: GraphBuilder, spec: GraphSpec) -> str:
+def write_memory(graph: GraphBuilder, spec: GraphSpec, *, sources: str = "B") -> str:
     """Declare what the encoder gave, and what is in the cache, as inputs.
 
+    Args:
+        graph: Where they go.
+        spec: Of the model.
+        sources: The axis of the encoder's rows, where it is not that of the decoder's.
+
     Returns:
-        The source's mask, int32 [batch, source].
+        The source's mask, int32 [sources, source].
     """
     stack = spec.decoder
-    mask = graph.op("Cast", graph.input("attention_mask", np.int64, ["B", "S"]), to=TensorProto.INT32)
+    mask = graph.op("Cast", graph.input("attention_mask", np.int64, [sources, "S"]), to=TensorProto.INT32)
     for number in range(stack.layers):
         for name in cross_names(number):
-            graph.input(name, np.float32, ["B", stack.heads, "S", stack.head_dim])
+            graph.input(name, np.float32, [sources, stack.heads, "S", stack.head_dim])
         for name in self_names(number):
             graph.input(name, np.float32, ["B", stack.heads, "P", stack.head_dim])
     return mask
@@ -40,8 +45,8 @@ def write_decoder(
     mask: str,
     bias: str | None,
     past: str = "self",
-    new: str | None = None,
-    present: str | None = None,
+    present: str = "present",
+    grouping: Grouping | None = None,
 ) -> str:
     """Write the layers of the decoder and its output.
 
@@ -50,11 +55,11 @@ def write_decoder(
         model: See ``author``.
         ids: int64 [batch, query], causal among themselves.
         positions: int64 [query].
-        mask: int32 [batch, source].
+        mask: int32 [sources, source].
         bias: float32 [1, heads, query, key], where the family has one.
         past: What the names of the keys and values of the tokens before begin with.
-        new: The same for outputs that hold those of the new tokens; None leaves them out.
         present: The same for outputs that hold those of all tokens.
+        grouping: See ``write_cross_attention``.
 
     Returns:
         The scores, float32 [batch, query, vocab].
@@ -72,11 +77,16 @@ def write_decoder(
             module=layer.attention,
             bias=bias,
             past=self_names(index, past),
-            new=self_names(index, new) if new else None,
-            present=self_names(index, present) if present else None,
+            present=self_names(index, present),
         )
         cross = partial(
-            write_cross_attention, writer=writer, name=f"{name}.cross", module=layer.cross, mask=mask, memory=cross_names(index)
+            write_cross_attention,
+            writer=writer,
+            name=f"{name}.cross",
+            module=layer.cross,
+            mask=mask,
+            memory=cross_names(index),
+            grouping=grouping,
         )
         feed_forward = partial(writer.feed_forward, name=f"{name}.ffn", module=layer.ffn)
         sublayers += [
@@ -94,5 +104,5 @@ def cross_names(layer: int) -> tuple[str, str]:
 
 
 def self_names(layer: int, start: str = "self") -> tuple[str, str]:
-    """Keys and values of target tokens: ``self`` before, ``new`` of these, ``present`` of all."""
+    """Keys and values of target tokens: ``self`` before, ``present`` with these."""
     return f"{start}_key_{layer}", f"{start}_value_{layer}"

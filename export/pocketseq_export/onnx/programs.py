@@ -12,7 +12,7 @@ from onnx import TensorProto
 
 from pocketseq_export.graphs.model import EncoderDecoder
 from pocketseq_export.graphs.stacks import EncoderLayer
-from pocketseq_export.onnx.attention import write_positions, write_relative_bias, write_self_attention
+from pocketseq_export.onnx.attention import Grouping, write_positions, write_relative_bias, write_self_attention
 from pocketseq_export.onnx.builder import GraphBuilder, WeightFile
 from pocketseq_export.onnx.decoder import cross_names, self_names, write_decoder, write_memory
 from pocketseq_export.onnx.greedy import write_greedy
@@ -98,11 +98,18 @@ def write_pooled(graph: GraphBuilder, states: str, attention_mask: str) -> None:
 
 
 def write_step(writer: LayerWriter, model: EncoderDecoder) -> None:
-    """Write the decoder: a chunk of target tokens → log-probabilities of what may follow each, and the new keys and values."""
+    """Write the decoder: a chunk of target tokens → log-probabilities of what may follow each, and the cache with them in it.
+
+    Rows may be several to a source, as many to each, those of one side by side: beams read its keys and values where they are.
+    """
     graph, decoder, stack = writer.graph, model.decoder, model.spec.decoder
     ids = graph.input("token_ids", np.int64, ["B", "Q"])
     position = graph.input("position", np.int64, [1])
-    mask = write_memory(graph, model.spec)
+    mask = write_memory(graph, model.spec, sources="N")
+    grouping = Grouping(
+        sources=graph.op("Concat", graph.op("Shape", mask, end=1), graph.constant(-1, stack.inner_dim), axis=0),
+        rows=graph.op("Concat", graph.op("Shape", ids), graph.constant(stack.inner_dim), axis=0),
+    )
     start = graph.op("Squeeze", position, graph.constant(0))
     end = graph.op("Add", start, graph.length(ids, 1))
     queries = write_positions(graph, start, end)
@@ -110,9 +117,9 @@ def write_step(writer: LayerWriter, model: EncoderDecoder) -> None:
     if decoder.bias is not None:
         keys = write_positions(graph, graph.scalar(0, np.int64), end)
         bias = write_relative_bias(graph, "decoder.bias", decoder.bias, queries=queries, keys=keys)
-    scores = write_decoder(writer, model, ids, positions=queries, mask=mask, bias=bias, new="new")
+    scores = write_decoder(writer, model, ids, positions=queries, mask=mask, bias=bias, grouping=grouping)
     graph.op("LogSoftmax", scores, name="logprobs", axis=-1)
     graph.output("logprobs", ["B", "Q", model.spec.vocab_size])
     for number in range(stack.layers):
-        for name in self_names(number, "new"):
-            graph.output(name, ["B", stack.heads, "Q", stack.head_dim])
+        for name in self_names(number, "present"):
+            graph.output(name, ["B", stack.heads, "T", stack.head_dim])

@@ -23,7 +23,8 @@ def highest(scores: Floats, count: int) -> Ids:
     """
     blocks = scores.size // _BLOCK
     if count < blocks:
-        largest = scores[: blocks * _BLOCK].reshape(blocks, _BLOCK).max(axis=1)
+        # A block is every so manieth score: the largest of neighbours would be found three times as slowly.
+        largest = scores[: blocks * _BLOCK].reshape(_BLOCK, blocks).max(axis=0)
         places = (scores >= np.partition(largest, -count)[-count]).nonzero()[0]
     else:
         places = np.arange(scores.size)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from pocketseq.errors import BundleFormatError
 from pocketseq.manifest import Geometry
 from pocketseq.runtimes.protocol import Floats, Ids, Run, Step
 from pocketseq.runtimes.sessions import find_graph, open_graph
@@ -20,11 +21,27 @@ class OnnxMemory:
     """What the encoder graph gave."""
 
     feeds: Mapping[str, Any]
-    """Inputs of the decoder graphs that stay the same at every step: the mask and each layer's cross keys and values."""
+    """Inputs of the decoder graphs that stay the same at every step: the mask and each layer's cross keys and values, for each
+    source once."""
     pooled: Floats
     """float32 [batch, d_model]."""
     rows: Ids
     """Row of ``encode``'s batch that each row came from, int64 [batch]."""
+    sources: Ids
+    """Row of ``encode``'s batch that each source in ``feeds`` came from, int64 [sources]; as many rows to each, in this order."""
+
+    def selected(self, rows: Ids, *, shared: bool) -> OnnxMemory:
+        """Some rows of it; beams of a source that change places at every step, or become more, leave what they read where it is."""
+        came_from = self.rows[rows]
+        if np.array_equal(came_from, self.rows) and (shared or len(self.sources) == len(self.rows)):
+            return self
+        pooled = self.pooled[rows]
+        each = len(rows) // len(self.sources) if shared else 1
+        if np.array_equal(came_from, self.sources.repeat(each)):
+            return OnnxMemory(feeds=self.feeds, pooled=pooled, rows=came_from, sources=self.sources)
+        places = (rows * len(self.sources)) // len(self.rows)
+        feeds = {name: value.take(places, axis=0) for name, value in self.feeds.items()}
+        return OnnxMemory(feeds=feeds, pooled=pooled, rows=came_from, sources=came_from)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +75,12 @@ class OnnxRuntime:
         self._past = _names("self", geometry)
         self._empty = (geometry.heads, 0, geometry.head_dim)
         self._encode_outputs = [*self._cross, "pooled"]
-        self._step_outputs = ["logprobs", *_names("new", geometry)]
-        self._greedy_outputs = ["ids", "logprobs", *_names("present", geometry)]
+        self._new, self._present = _names("new", geometry), _names("present", geometry)
+        self._greedy_outputs = ["ids", "logprobs", *self._present]
         self._lock = threading.Lock()
         self._step: Any = None
+        # Bundles of before give only the new columns of the cache, and want keys and values of the source beside every row.
+        self._grows = False
         self._greedy: Any = None
         self._encode = self._open("encode.onnx", ("input_ids", "attention_mask"), self._encode_outputs)
         if find_graph(files, "greedy.onnx"):
@@ -79,7 +98,8 @@ class OnnxRuntime:
         """Run the encoder graph; see ``Runtime.encode``."""
         *cross, pooled = self._encode.run(self._encode_outputs, {"input_ids": input_ids, "attention_mask": attention_mask})
         feeds = {"attention_mask": attention_mask, **dict(zip(self._cross, cross, strict=True))}
-        return OnnxMemory(feeds=feeds, pooled=pooled, rows=np.arange(len(input_ids)))
+        rows = np.arange(len(input_ids))
+        return OnnxMemory(feeds=feeds, pooled=pooled, rows=rows, sources=rows)
 
     def start(self, batch: int) -> OnnxCache:
         """An empty cache; see ``Runtime.start``."""
@@ -87,19 +107,18 @@ class OnnxRuntime:
 
     def step(self, token_ids: Ids, memory: OnnxMemory, cache: OnnxCache) -> Step[OnnxCache]:
         """Run the step graph; see ``Runtime.step``."""
-        position = np.array([cache.length], dtype=np.int64)
+        session, position = self._stepping(), np.array([cache.length], dtype=np.int64)
         feeds = {"token_ids": token_ids, "position": position, **memory.feeds, **cache.feeds}
-        logprobs, *new = self._stepping().run(self._step_outputs, feeds)
-        # A copy of a few kB a step is what keeps a cache a value that threads and beams can share.
-        grown = (
-            np.concatenate((old, column), axis=2) if cache.length else column
-            for old, column in zip(cache.feeds.values(), new, strict=True)
-        )
+        logprobs, *grown = session.run(["logprobs", *(self._present if self._grows else self._new)], feeds)
+        if not self._grows and cache.length:
+            grown = [np.concatenate(parts, axis=2) for parts in zip(cache.feeds.values(), grown, strict=True)]
         feeds_after = dict(zip(self._past, grown, strict=True))
         return Step(logprobs=logprobs, cache=OnnxCache(feeds=feeds_after, length=cache.length + token_ids.shape[1]))
 
     def greedy(self, token_ids: Ids, memory: OnnxMemory, cache: OnnxCache, *, end_id: int, limit: int) -> Run[OnnxCache]:
         """Run the greedy graph, or the step graph again and again where a bundle has no other; see ``GreedyRuntime.greedy``."""
+        if len(memory.sources) < len(memory.rows):
+            memory = memory.selected(np.arange(len(memory.rows)), shared=False)
         if self._greedy is None:
             return self._greedy_by_steps(token_ids, memory, cache, end_id=end_id, limit=limit)
         numbers = {"position": cache.length, "limit": limit, "end_id": end_id}
@@ -112,12 +131,8 @@ class OnnxRuntime:
 
     def select(self, memory: OnnxMemory, cache: OnnxCache, rows: Ids) -> tuple[OnnxMemory, OnnxCache]:
         """Keep rows; see ``Runtime.select``."""
-        kept = OnnxCache(feeds={name: value[rows] for name, value in cache.feeds.items()}, length=cache.length)
-        came_from = memory.rows[rows]
-        if np.array_equal(came_from, memory.rows):
-            return memory, kept  # beams of one source change places at every step: what they read stays where it is
-        feeds = {name: value[rows] for name, value in memory.feeds.items()}
-        return OnnxMemory(feeds=feeds, pooled=memory.pooled[rows], rows=came_from), kept
+        kept = OnnxCache(feeds={name: value.take(rows, axis=0) for name, value in cache.feeds.items()}, length=cache.length)
+        return memory.selected(rows, shared=self._grows), kept
 
     def keep(self, cache: OnnxCache, length: int) -> OnnxCache:
         """Take tokens back; see ``Runtime.keep``."""
@@ -139,7 +154,14 @@ class OnnxRuntime:
         if self._step is None:
             with self._lock:
                 if self._step is None:
-                    self._step = self._open("step.onnx", ("token_ids", "position", *self._states), self._step_outputs)
+                    step = self._open("step.onnx", ("token_ids", "position", *self._states), ["logprobs"])
+                    given = {output.name for output in step.get_outputs()}
+                    self._grows = given.issuperset(self._present)
+                    if not self._grows and not given.issuperset(self._new):
+                        raise BundleFormatError(
+                            f"step.onnx: expected outputs {self._present}, found {sorted(given)}; export the bundle again"
+                        )
+                    self._step = step
         return self._step
 
     def _open(self, name: str, inputs: tuple[str, ...], outputs: list[str]) -> Any:
