@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
-import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -13,7 +11,7 @@ from typing import Final
 from pocketseq.errors import BundleCorruptError, BundleFormatError, BundleNotFoundError
 from pocketseq.files import sha256, write_json
 from pocketseq.manifest import BundleFile, Manifest
-from pocketseq.storage import MANIFEST, Archive, Folder, HubRepository, Storage
+from pocketseq.storage import MANIFEST, Folder, HubRepository, Storage
 
 SUFFIX: Final = ".pocketseq"
 """Ending of a bundle in one file."""
@@ -109,17 +107,9 @@ def pack(directory: Path, file: Path) -> None:
         listed = {file.path: file for variant in bundle.manifest.variants for file in variant.files}
         tokenizer = bundle.manifest.tokenizer
         members = bundle.paths([tokenizer, *(listed[path] for path in sorted(listed))])
-    file.parent.mkdir(parents=True, exist_ok=True)
-    aside = file.with_name(f".{file.name}.{os.getpid()}.part")
-    try:
-        with zipfile.ZipFile(aside, "w") as archive:
-            for name, path in {MANIFEST: directory / MANIFEST, **members}.items():
-                # Weights hardly shrink and would only load more slowly.
-                kind = zipfile.ZIP_DEFLATED if name.endswith(".json") else zipfile.ZIP_STORED
-                archive.writestr(zipfile.ZipInfo(name), path.read_bytes(), compress_type=kind)
-        aside.replace(file)
-    finally:
-        aside.unlink(missing_ok=True)
+    from pocketseq.archive import write_archive
+
+    write_archive(file, {MANIFEST: directory / MANIFEST, **members})
 
 
 def _storage(source: str | Path) -> Storage:
@@ -134,6 +124,8 @@ def _storage(source: str | Path) -> Storage:
             raise BundleNotFoundError(f"{path}: expected a bundle with a {MANIFEST}, found a directory without; export one into it")
         return Folder(path)
     if path.is_file():
+        from pocketseq.archive import Archive
+
         return Archive(path)
     there = ", ".join(packaged_bundles()) or "none"
     raise BundleNotFoundError(

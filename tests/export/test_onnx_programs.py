@@ -82,7 +82,9 @@ def test_rows_of_one_source_read_it_together(model: Any, kept: list[int], tmp_pa
         np.testing.assert_allclose(found.logprobs[place], expected, atol=1e-4)
     run = runtime.greedy(tokens[:, -1:], beams, runtime.keep(found.cache, 3), end_id=-1, limit=2)
     again, turned = runtime.select(beams, found.cache, np.arange(len(kept))[::-1])
-    assert runtime.greedy(tokens[::-1, -1:], again, runtime.keep(turned, 3), end_id=-1, limit=2).ids.tolist() == run.ids[::-1].tolist()
+    assert (
+        runtime.greedy(tokens[::-1, -1:], again, runtime.keep(turned, 3), end_id=-1, limit=2).ids.tolist() == run.ids[::-1].tolist()
+    )
 
 
 def test_pooled_state_is_that_of_the_graph(model: Any, tmp_path: Path) -> None:
