@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.export.models import t5, write_checkpoint
 from tests.sdk.tiny import write_bundle
 
 from pocketseq import Example, PocketModel
 from pocketseq.errors import DataError, PocketSeqError
-from pocketseq_bench.rivals import compare, comparison, write_table
-from pocketseq_bench.rivals.comparison import Task
+from pocketseq_bench.report.rivals import rivals_markdown, rivals_section
+from pocketseq_bench.rivals import compare, field, write_table
 from pocketseq_bench.rivals.contenders import CTRANSLATE2, OURS, Contender, Worker
+from pocketseq_bench.rivals.tasks import Task, agreement, ratios
 
 TEXTS = ("for i in range(10):", "return self._value + 1", "naïve café")
 TASKS = (Task("greedy", rows=3), Task("forced", rows=2, tokens=9), Task("beam 2", rows=2, beam=2), Task("batch", rows=3, batch=3))
@@ -34,7 +36,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def found(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     absent = replace(CTRANSLATE2, modules=("no_such_module",))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(comparison, "CONTENDERS", (OURS, absent))
+        patch.setattr(field, "CONTENDERS", (OURS, absent))
         directory = tmp_path_factory.mktemp("work")
         return compare(directory, bundle, examples(*TEXTS), directory=directory, rounds=1, tasks=TASKS)
 
@@ -52,6 +54,30 @@ def test_our_own_process_says_what_the_sdk_says(bundle: Path, found: dict[str, A
     assert found["serving_bytes"][OURS.name] > 0
 
 
+def test_another_checkpoint_is_exported_and_stands_in_the_same_table(bundle: Path, tmp_path: Path) -> None:
+    """With its own tasks, under its own name, width and layers; the pages show it too."""
+    checkpoint = write_checkpoint(tmp_path / "wide", t5())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(field, "CONTENDERS", (OURS,))
+        given = examples("a text", "another")
+        found = compare(tmp_path, bundle, given, directory=tmp_path, rounds=1, tasks=TASKS[:1], others=[checkpoint])
+    (other,) = found["others"]
+    assert (other["name"], other["encoder_layers"], other["decoder_layers"]) == ("wide", 2, 2)
+    assert other["tasks"][0]["tokens_per_s"][OURS.name] > 0
+    for page in (write_table(found), rivals_markdown(found), rivals_section(found)):
+        assert f"wide, a model of width {other['d_model']}" in page or f"wide: width {other['d_model']}, 2 and 2 layers" in page
+
+
+def test_bytecode_is_kept_whatever_the_environment_says(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start is that of an installed package, whose modules are compiled already."""
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    kept = tmp_path / "bytecode"
+    settings = {"bundle": str(bundle), "threads": 1, "bytecode": str(kept), "precision": "int8"}
+    with Worker(OURS, settings) as worker:
+        worker.ask([{"fields": {"text": "x"}}])
+    assert list(kept.rglob("pocketseq/model.*.pyc"))
+
+
 def test_who_is_left_out_is_said(found: dict[str, Any]) -> None:
     """With the reason, in the result and in the table."""
     assert 'pip install "pocketseq[rivals]"' in found["excluded"]["ctranslate2"]
@@ -62,7 +88,7 @@ def test_who_cannot_read_the_checkpoint_is_left_out(bundle: Path, tmp_path: Path
     """With what its converter said; the others are compared."""
     unable = replace(CTRANSLATE2, modules=("ctranslate2",))
     monkeypatch.setattr(Contender, "missing", ())
-    monkeypatch.setattr(comparison, "CONTENDERS", (OURS, unable))
+    monkeypatch.setattr(field, "CONTENDERS", (OURS, unable))
     found = compare(tmp_path, bundle, examples(*TEXTS), directory=tmp_path, rounds=1, tasks=TASKS[:1])
     assert "expected a checkpoint that ctranslate2 converts, found: " in found["excluded"]["ctranslate2"]
     assert list(found["tasks"][0]["runs"]) == [OURS.name]
@@ -95,8 +121,8 @@ def test_a_table_quotes_no_time_of_other_answers() -> None:
 def test_ratios_are_of_tokens_by_time() -> None:
     """Ours over theirs: twice the tokens in half the time are four times as fast."""
     runs = {"pocketseq": [{"wall_s": 1.0, "cpu_s": 2.0}], "other": [{"wall_s": 2.0, "cpu_s": 2.0}]}
-    assert comparison._ratios(runs, {"pocketseq": 20, "other": 10}) == {"other": {"wall_s": 4.0, "cpu_s": 2.0}}
-    assert comparison._agreement([[1, 2, 3], [4]], [[1, 2, 9], [5]], [2, 1]) == 0.5
+    assert ratios(runs, {"pocketseq": 20, "other": 10}) == {"other": {"wall_s": 4.0, "cpu_s": 2.0}}
+    assert agreement([[1, 2, 3], [4]], [[1, 2, 9], [5]], [2, 1]) == 0.5
 
 
 def test_a_process_that_fails_says_why(bundle: Path, tmp_path: Path) -> None:

@@ -18,24 +18,37 @@ def rivals_markdown(rivals: Rivals) -> str:
     lines = [markdown_table(headings, rows)] if rows else []
     excluded = [f"- left out: {line}" for line in _excluded(rivals)]
     lines += ["", *excluded] if excluded else []
+    for other in rivals.get("others", ()):
+        lines += ["", f"{_about(other)}:", "", markdown_table(*_table(other))]
     return "\n".join(["### Beside other libraries", "", *lines])
 
 
 def rivals_section(rivals: Rivals) -> str:
     """The same as HTML."""
-    headings, rows = _table(rivals)
-    head = "".join(f"<th>{escape(heading)}</th>" for heading in headings)
-    body = "\n".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     excluded = "".join(f"<li>left out: {escape(line)}</li>" for line in _excluded(rivals))
     listed = f'<ul class="problems">{excluded}</ul>' if excluded else ""
+    others = "".join(
+        f'\n<p class="note">{escape(_about(other))}</p>\n{_html(*_table(other))}' for other in rivals.get("others", ())
+    )
     note = (
         "The same checkpoint and inputs, in turns, in tokens a second; in brackets the share of answers that are the same as the "
         "reference's. No time is quoted where they are not."
     )
     return (
-        f'<section>\n<h2>Beside other libraries</h2>\n<p class="note">{escape(note)}</p>\n<div class="card wide">\n<table>\n'
-        f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>\n</div>\n{listed}\n</section>"
+        f'<section>\n<h2>Beside other libraries</h2>\n<p class="note">{escape(note)}</p>\n{_html(*_table(rivals))}\n{listed}'
+        f"{others}\n</section>"
     )
+
+
+def _html(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    head = "".join(f"<th>{escape(heading)}</th>" for heading in headings)
+    body = "\n".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return f'<div class="card wide">\n<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>\n</div>'
+
+
+def _about(other: Rivals) -> str:
+    layers = f"{other['encoder_layers']} layers in the encoder and {other['decoder_layers']} in the decoder"
+    return f"The same on {other['name']}, a model of width {other['d_model']} with {layers}"
 
 
 def _table(rivals: Rivals) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

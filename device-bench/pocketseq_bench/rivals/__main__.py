@@ -20,6 +20,15 @@ def main() -> int:
     parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="the checkpoint that the bundle was exported from")
     parser.add_argument("bundle", metavar="BUNDLE", help="a directory or .pocketseq file, or the name of a packaged bundle")
     parser.add_argument("rows", metavar="ROWS", type=Path, help="labelled rows, one JSON object a line")
+    parser.add_argument(
+        "--checkpoint",
+        metavar="OTHER",
+        dest="others",
+        type=Path,
+        action="append",
+        default=[],
+        help="another checkpoint to export and to time on the same tasks; may be given several times",
+    )
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="write the comparison as JSON, raw times included")
     parser.add_argument("--rounds", metavar="N", type=int, default=ROUNDS, help="runs of each contender (default: %(default)s)")
     parser.add_argument("--threads", metavar="N", type=int, default=1, help="threads of each contender (default: %(default)s)")
@@ -33,6 +42,7 @@ def main() -> int:
                 directory=Path(directory),
                 threads=args.threads,
                 rounds=args.rounds,
+                others=args.others,
                 progress=lambda text: print(text, file=sys.stderr, flush=True),
             )
     except PocketSeqError as error:

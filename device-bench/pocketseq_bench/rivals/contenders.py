@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -68,15 +69,25 @@ class Worker:
 
         Args:
             contender: Whom to start.
-            settings: What its program reads: paths, threads, special tokens.
+            settings: What its program reads: paths, threads, special tokens; and ``bytecode``, where Python keeps what it has
+                compiled, so that a start is one of an installed package whatever the environment says.
         """
         self.contender = contender
         self.started_s = time.perf_counter()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 closed with the worker
         given = {**settings, "tokenizer": contender.tokenizer, "precision": contender.precision}
         command = [sys.executable, str(WORKERS / contender.program), json.dumps(given)]
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        if "bytecode" in settings:
+            environment["PYTHONPYCACHEPREFIX"] = settings["bytecode"]
         self._process = subprocess.Popen(  # noqa: S603 the interpreter that runs this, and a file beside it
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True, encoding="utf-8"
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+            encoding="utf-8",
+            env=environment,
         )
 
     def ask(

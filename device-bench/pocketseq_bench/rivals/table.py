@@ -13,9 +13,28 @@ def write_table(found: Mapping[str, Any]) -> str:
         found: What ``compare`` gave.
     """
     lines = [f"{found['bundle']}, int8, {found['threads']} thread(s), medians of {found['rounds']} runs in turns", ""]
+    lines += [*_tasks(found["tasks"]), ""]
+    if drafts := found["drafts"]:
+        speed = drafts["tokens_per_s"]
+        times, same = f"{drafts['drafted_over_plain']:.2f} times as fast", f"{drafts['same_answers']:.0%} the same answers"
+        lines += [f"drafts from the input: {speed['drafted']:.0f} tokens/s, {speed['plain']:.0f} without: {times}, {same}", ""]
+    heads = ("contender", "first answer, s", "ours over theirs", "serving, MB")
+    processes = [
+        (name, f"{start['median']:.2f}", f"{start['ours_over_theirs']:.2f}", f"{found['serving_bytes'][name] / 1e6:.0f}")
+        for name, start in found["start_s"].items()
+    ]
+    lines += [*_columns(heads, processes), ""]
+    lines += [f"left out: {name}: {reason}" for name, reason in found["excluded"].items()]
+    for other in found.get("others", ()):
+        layers = f"{other['encoder_layers']} and {other['decoder_layers']} layers"
+        lines += ["", f"{other['name']}: width {other['d_model']}, {layers}", "", *_tasks(other["tasks"])]
+    return "\n".join(lines)
+
+
+def _tasks(tasks: Sequence[Mapping[str, Any]]) -> list[str]:
     head = ("task", "contender", "same answers", "tokens/s", "ours over theirs", "by processor time")
     rows: list[Sequence[str]] = []
-    for task in found["tasks"]:
+    for task in tasks:
         for name, same in task["same_answers"].items():
             speed = task["tokens_per_s"].get(name)
             ratio = task["ours_over_theirs"].get(name, {})
@@ -29,19 +48,7 @@ def write_table(found: Mapping[str, Any]) -> str:
                     f"{ratio['cpu_s']:.2f}" if ratio else "",
                 )
             )
-    lines += [*_columns(head, rows), ""]
-    if drafts := found["drafts"]:
-        speed = drafts["tokens_per_s"]
-        times, same = f"{drafts['drafted_over_plain']:.2f} times as fast", f"{drafts['same_answers']:.0%} the same answers"
-        lines += [f"drafts from the input: {speed['drafted']:.0f} tokens/s, {speed['plain']:.0f} without: {times}, {same}", ""]
-    heads = ("contender", "first answer, s", "ours over theirs", "serving, MB")
-    processes = [
-        (name, f"{start['median']:.2f}", f"{start['ours_over_theirs']:.2f}", f"{found['serving_bytes'][name] / 1e6:.0f}")
-        for name, start in found["start_s"].items()
-    ]
-    lines += [*_columns(heads, processes), ""]
-    lines += [f"left out: {name}: {reason}" for name, reason in found["excluded"].items()]
-    return "\n".join(lines)
+    return _columns(head, rows)
 
 
 def _columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -22,7 +22,8 @@ def answer(inputs: Sequence[Any], request: dict[str, Any]) -> list[Answer]:
     if request["beam"] > 1:
         from pocketseq.decoding import Beams
 
-        results = [model.generate(row["fields"], beams=Beams(count=request["beam"])) for row in inputs]
+        beams = Beams(count=request["beam"], early_stopping=True)  # CTranslate2 has no other rule
+        results = [model.generate(row["fields"], beams=beams) for row in inputs]
     elif len(inputs) > 1:
         results = model.generate_batch([row["fields"] for row in inputs])
     else:

@@ -31,6 +31,7 @@ def answer(prompts: Sequence[str], request: dict[str, Any]) -> list[Answer]:
         eos_token_id=end,
         pad_token_id=settings["pad_id"],
         length_penalty=1.0,
+        early_stopping=request["beam"] > 1,  # CTranslate2 has no other rule
         return_dict_in_generate=True,
         output_scores=True,
     )
