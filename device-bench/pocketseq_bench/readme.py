@@ -1,7 +1,7 @@
 """The measured blocks of the READMEs, generated from result files.
 
     python -m pocketseq_bench.readme                  # write the blocks again
-    python -m pocketseq_bench.readme PATH [...]       # take over results first: of a run, a bench, a replay, or a rivals file
+    python -m pocketseq_bench.readme PATH [...]       # take over results first: of a run, a bench or a replay, rivals, a profile
 
 Run it in the root of the repository.
 """
@@ -20,6 +20,7 @@ from pocketseq.pipeline import Recipe
 from pocketseq.records import plain, read_record
 from pocketseq.report.figures import decimal, megabytes, millions, milliseconds, share
 from pocketseq_bench.document import BenchDocument, read_document, write_document
+from pocketseq_bench.profile import profile_markdown
 from pocketseq_bench.replay.document import ReplayDocument, read_replay
 from pocketseq_bench.report import Findings, read_findings
 from pocketseq_bench.report.bench_table import HEADINGS, cells, markdown_table
@@ -36,6 +37,7 @@ RESULTS: Final = Path("device-bench/results/python-fix.json")
 BENCH: Final = Path("device-bench/results/bench")
 REPLAY: Final = Path("device-bench/results/replay")
 RIVALS: Final = Path("device-bench/results/rivals.json")
+PROFILE: Final = Path("device-bench/results/profile.json")
 FORMAT: Final = 1
 
 
@@ -112,6 +114,11 @@ def tables_block(tables: Sequence[Mapping[str, Any]]) -> str:
     return _marked("tables", ["\n\n".join(table_markdown(table) for table in tables)])
 
 
+def profile_block(found: Mapping[str, Any]) -> str:
+    """Where the time of a suggestion goes."""
+    return _marked("profile", [profile_markdown(found)])
+
+
 def with_block(readme: str, block: str) -> str:
     """A README with one of its measured blocks replaced.
 
@@ -130,7 +137,8 @@ def blocks() -> dict[Path, list[str]]:
     """Every block by its README, from the result files."""
     bench, replay = read_document(BENCH / "bench.json"), read_replay(REPLAY / "replay.json")
     rivals = json.loads(RIVALS.read_text(encoding="utf-8"))
-    room = [bench_block(bench), rivals_block(rivals), replay_block(replay)]
+    found = json.loads(PROFILE.read_text(encoding="utf-8"))
+    room = [bench_block(bench), rivals_block(rivals), profile_block(found), replay_block(replay)]
     tables = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(TABLES.glob("*.json"))]
     return {README: [results_block(read_results(RESULTS))], ROOM: room, DISTILL: [tables_block(tables)]}
 
@@ -149,7 +157,8 @@ def main(arguments: list[str]) -> None:
 
 def _take_over(path: Path) -> None:
     if path.is_file():
-        write_json(RIVALS, json.loads(path.read_text(encoding="utf-8")))
+        value = json.loads(path.read_text(encoding="utf-8"))
+        write_json(PROFILE if "operators" in value else RIVALS, value)
     elif (path / "table.json").exists():
         table = json.loads((path / "table.json").read_text(encoding="utf-8"))
         check_table(table, str(path / "table.json"))

@@ -37,7 +37,7 @@ class Float32:
 
     def linear(self, graph: GraphBuilder, x: str, name: str, weight: Floats, bias: Floats | None) -> str:
         """See ``Operators``."""
-        y = graph.op("FusedMatMul", x, graph.weight(f"{name}.weight", weight), transB=1)
+        y = graph.op("FusedMatMul", x, graph.weight(f"{name}.weight", weight), transB=1, name=f"{name}.product")
         return y if bias is None else graph.op("Add", y, graph.weight(f"{name}.bias", bias))
 
     def lookup(self, graph: GraphBuilder, ids: str, name: str, table: Floats) -> str:
@@ -85,6 +85,7 @@ class Blockwise:
             bits=self.bits,
             block_size=quantized.block,
             accuracy_level=4,  # multiply in int8
+            name=f"{name}.product",
         )
 
     def lookup(self, graph: GraphBuilder, ids: str, name: str, table: Floats) -> str:
@@ -116,6 +117,7 @@ class ChannelwiseInt8(Blockwise):
             graph.weight(f"{name}.scales", quantized.scales),
             graph.weight(f"{name}.zeros", np.zeros(len(weight), dtype=np.int8)),
             None if bias is None else graph.weight(f"{name}.bias", bias),
+            name=f"{name}.product",
         )
 
 

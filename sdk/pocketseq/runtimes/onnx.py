@@ -57,7 +57,7 @@ class OnnxCache:
 class OnnxRuntime:
     """Runs the graphs of a bundle: ``encode``, ``step``, and ``greedy`` where the bundle has it."""
 
-    def __init__(self, files: Mapping[str, Path], geometry: Geometry, *, threads: int = 1) -> None:
+    def __init__(self, files: Mapping[str, Path], geometry: Geometry, *, threads: int = 1, profile: Path | None = None) -> None:
         """Open the encoder and the decoder that greedy answers need; the other one is opened at the first step that asks for it.
 
         Args:
@@ -65,12 +65,13 @@ class OnnxRuntime:
                 bundles that have it, ``greedy.onnx``.
             geometry: Sizes of the model.
             threads: Threads for one call.
+            profile: A folder in which onnxruntime writes how long each node takes; see ``end_profiles``.
 
         Raises:
             BundleFormatError: a graph is missing or has other inputs and outputs than the contract.
             RuntimeUnavailableError: onnxruntime refuses a graph.
         """
-        self._files, self._threads = files, threads
+        self._files, self._threads, self._profile = files, threads, profile
         self._cross = _names("cross", geometry)
         self._past = _names("self", geometry)
         self._empty = (geometry.heads, 0, geometry.head_dim)
@@ -138,6 +139,11 @@ class OnnxRuntime:
         """Take tokens back; see ``Runtime.keep``."""
         return OnnxCache(feeds={name: value[:, :, :length] for name, value in cache.feeds.items()}, length=length)
 
+    def end_profiles(self) -> dict[str, Path]:
+        """Finish the profiles of the graphs that are open: their files by the graph's name, such as ``encode``."""
+        graphs = {"encode": self._encode, "step": self._step, "greedy": self._greedy}
+        return {name: Path(session.end_profiling()) for name, session in graphs.items() if session is not None}
+
     def _greedy_by_steps(self, token_ids: Ids, memory: OnnxMemory, cache: OnnxCache, *, end_id: int, limit: int) -> Run[OnnxCache]:
         ids: list[Ids] = []
         logprobs: list[Floats] = []
@@ -165,7 +171,8 @@ class OnnxRuntime:
         return self._step
 
     def _open(self, name: str, inputs: tuple[str, ...], outputs: list[str]) -> Any:
-        return open_graph(self._files, name, inputs=inputs, outputs=outputs, threads=self._threads)
+        prefix = None if self._profile is None else self._profile / name
+        return open_graph(self._files, name, inputs=inputs, outputs=outputs, threads=self._threads, profile=prefix)
 
 
 def _names(start: str, geometry: Geometry) -> list[str]:

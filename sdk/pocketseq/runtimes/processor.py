@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -14,17 +14,22 @@ _PRODUCT: Final = (
 """An ONNX model of one node: c int32 = a uint8 × b int8."""
 
 
+def product_session() -> Any:
+    """A session on one thread that multiplies ``a`` uint8 [m, k] and ``b`` int8 [k, n] to ``c`` int32 [m, n]."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(_PRODUCT, options, providers=["CPUExecutionProvider"])
+
+
 @cache
 def sums_overflow() -> bool:
     """Whether sums of int8 products overflow here, as they do on x86 without VNNI unless slower kernels are asked for.
 
     Asking for those kernels where nothing overflows would make an encoder of eight bits half as fast.
     """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(_PRODUCT, options, providers=["CPUExecutionProvider"])
+    session = product_session()
     a, b = np.full((8, 64), 255, dtype=np.uint8), np.full((64, 16), 127, dtype=np.int8)  # a sum of two already leaves 16 bits
     (found,) = session.run(["c"], {"a": a, "b": b})
     return bool((found != 64 * 255 * 127).any())

@@ -1,0 +1,134 @@
+"""The profile of a bundle's ONNX variant on this machine."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any, Final
+
+import numpy as np
+
+from pocketseq.bundle import Bundle, open_bundle
+from pocketseq.examples import Example
+from pocketseq.manifest import Manifest, Variant
+from pocketseq.model import PocketModel
+from pocketseq.records import plain
+from pocketseq.runtimes.onnx import OnnxRuntime
+from pocketseq.runtimes.processor import product_session
+from pocketseq.tokenizer import TextTokenizer
+from pocketseq_bench.environment import environment
+from pocketseq_bench.profile.operators import by_kind, read_profile
+from pocketseq_bench.profile.overhead import Replaying
+
+FORMAT: Final = 1
+ROUNDS: Final = 10
+_SQUARE: Final = 512
+"""Rows and columns of the product by which the processor is measured: they fit into its cache."""
+
+
+def profile(source: str | Path, examples: Sequence[Example], *, precision: str = "int8", rounds: int = ROUNDS) -> dict[str, Any]:
+    """Find where the time of a suggestion goes, on one thread.
+
+    Args:
+        source: A bundle with an ONNX variant.
+        examples: Inputs.
+        precision: Of the variant.
+        rounds: How often each input is answered.
+
+    Returns:
+        JSON values: medians in milliseconds; operators by kind with their multiplications; what the processor could do at best.
+
+    Raises:
+        BundleError: no bundle, or no such variant in it.
+    """
+    with open_bundle(source) as bundle:
+        manifest = bundle.manifest
+        variant = manifest.variant(runtime="onnx", precision=precision)
+        files = bundle.paths(variant.files)
+        stages = _stages(bundle, variant, examples, rounds)
+        with tempfile.TemporaryDirectory() as folder:
+            runtime = OnnxRuntime(files, manifest.geometry, profile=Path(folder))
+            lengths = _answer(runtime, manifest, bundle, examples, rounds)
+            written = runtime.end_profiles()
+            operators = {name: by_kind(read_profile(file)) for name, file in written.items()}
+    at_best = _int8_products_per_s()
+    encoder = sum(kind.products for kind in operators["encode"])
+    return {
+        "format": FORMAT,
+        "bundle": manifest.name,
+        "variant": variant.label,
+        "inputs": {"rows": len(examples), **lengths},
+        "environment": environment(),
+        "stages_ms": stages,
+        "operators": {name: plain(tuple(found)) for name, found in operators.items()},
+        "processor": {
+            "int8_products_per_s": at_best,
+            "encoder_products": encoder,
+            "encoder_ms_at_best": 1000 * encoder / at_best,
+        },
+    }
+
+
+def _stages(bundle: Bundle, variant: Variant, examples: Sequence[Example], rounds: int) -> dict[str, float]:
+    """A whole suggestion, its runtime, and what is left where the runtime answers from memory."""
+    manifest = bundle.manifest
+    runtime = Replaying(OnnxRuntime(bundle.paths(variant.files), manifest.geometry))
+    model = PocketModel(
+        manifest,
+        variant,
+        open_tokenizer=lambda: TextTokenizer.from_file(bundle.path(manifest.tokenizer)),
+        open_runtime=lambda: runtime,
+    )
+    whole, encode, decode = [], [], []
+    for number in range(rounds + 1):
+        runtime.remember()
+        for example in examples:
+            started = perf_counter()
+            result = model.generate(example.fields)
+            if number:  # the first round warms up
+                whole.append(perf_counter() - started)
+                encode.append(result.timing.encode_ms)
+                decode.append(result.timing.decode_ms)
+    own = []
+    for _ in range(rounds):
+        runtime.replay()
+        for example in examples:
+            started = perf_counter()
+            model.generate(example.fields)
+            own.append(perf_counter() - started)
+    suggestion, sdk = 1000 * median(whole), 1000 * median(own)
+    return {"suggestion": suggestion, "encode": median(encode), "decode": median(decode), "sdk": sdk, "sdk_share": sdk / suggestion}
+
+
+def _answer(
+    runtime: OnnxRuntime, manifest: Manifest, bundle: Bundle, examples: Sequence[Example], rounds: int
+) -> Mapping[str, float]:
+    """Run the graphs on the inputs, one after the other; gives the mean lengths."""
+    tokenizer = TextTokenizer.from_file(bundle.path(manifest.tokenizer))
+    start = np.array([[manifest.geometry.start_id]], dtype=np.int64)
+    source, target = [], []
+    for _ in range(rounds):
+        for example in examples:
+            ids = np.array([manifest.template.encode(tokenizer, example.fields, overflow="truncate").ids], dtype=np.int64)
+            memory = runtime.encode(ids, np.ones_like(ids))
+            run = runtime.greedy(
+                start, memory, runtime.start(1), end_id=manifest.geometry.end_id, limit=manifest.generation.max_new_tokens
+            )
+            source.append(ids.shape[1])
+            target.append(run.ids.shape[1])
+    return {"mean_source_tokens": float(np.mean(source)), "mean_answer_tokens": float(np.mean(target))}
+
+
+def _int8_products_per_s() -> float:
+    """Multiplications of 8 bits that ONNX Runtime does in a second on this processor at best, on one thread."""
+    session = product_session()
+    feeds = {"a": np.ones((_SQUARE, _SQUARE), dtype=np.uint8), "b": np.ones((_SQUARE, _SQUARE), dtype=np.int8)}
+    taken = []
+    for _ in range(60):
+        started = perf_counter()
+        session.run(["c"], feeds)
+        taken.append(perf_counter() - started)
+    return _SQUARE**3 / min(taken)

@@ -1,0 +1,53 @@
+"""A profile for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from pocketseq.report.figures import share
+from pocketseq_bench.report.bench_table import markdown_table
+
+_FEW: Final = 0.02
+"""Share of a graph below which kinds of operators are told together."""
+
+
+def profile_markdown(found: Mapping[str, Any]) -> str:
+    """Tables of the stages and of each graph's operators, and what the processor could do.
+
+    Args:
+        found: What ``profile`` gave.
+    """
+    stages, processor, inputs = found["stages_ms"], found["processor"], found["inputs"]
+    whole = stages["suggestion"]
+    names = {"encode": "encoder", "decode": "decoder, called by the SDK", "sdk": "of all this the SDK itself"}
+    rows = [(label, f"{stages[name]:.2f}", share(stages[name] / whole)) for name, label in names.items()]
+    lines = [markdown_table(("stage", "ms", "of a suggestion"), [("a suggestion", f"{whole:.2f}", ""), *rows])]
+    for graph, title in (("encode", "`encode`"), ("greedy", "`greedy`, a token")):
+        heading = (title, "nodes", "share", "10⁹ products a second")
+        lines += ["", markdown_table(heading, _rows(found["operators"][graph]))]
+    where, at_best = found["environment"], processor["int8_products_per_s"] / 1e9
+    about = (
+        f"`{found['bundle']}`, {found['variant']}, one thread of {where['processor'] or where['machine']}; "
+        f"{inputs['rows']} inputs of {inputs['mean_source_tokens']:.0f} tokens and answers of {inputs['mean_answer_tokens']:.1f} "
+        f"on average. A product of 8 bits alone reaches {at_best:.0f}·10⁹ a second on this processor: at that rate the "
+        f"{processor['encoder_products'] / 1e6:.0f}·10⁶ of the encoder take {processor['encoder_ms_at_best']:.2f} ms."
+    )
+    return "\n".join([*lines, "", about])
+
+
+def _rows(operators: list[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    large = [one for one in operators if one["share"] >= _FEW]
+    rest = [one for one in operators if one["share"] < _FEW]
+    rows = [
+        (
+            one["kind"],
+            str(one["nodes"]),
+            share(one["share"]),
+            f"{one['products'] / one['ms'] / 1e6:.0f}" if one["products"] else "",
+        )
+        for one in large
+    ]
+    if rest:
+        rows.append(("others", str(sum(one["nodes"] for one in rest)), share(sum(one["share"] for one in rest)), ""))
+    return rows

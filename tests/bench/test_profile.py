@@ -1,0 +1,94 @@
+"""Where the time of a suggestion goes, on a real bundle of the exporter."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.export.models import t5, write_checkpoint
+
+from pocketseq import Example
+from pocketseq_bench.profile import profile, profile_markdown
+from pocketseq_bench.profile.operators import by_kind, multiplications, read_profile
+from pocketseq_bench.profile.overhead import Replaying
+from pocketseq_export import export_checkpoint
+
+ROWS = [Example(id=str(number), fields={"text": text}, target="") for number, text in enumerate(("a text", "another"))]
+
+
+def event(name: str, kind: str, microseconds: int, first: list[int], output: list[int]) -> dict[str, Any]:
+    shapes = {"input_type_shape": [{"float": first}], "output_type_shape": [{"float": output}]}
+    return {"cat": "Node", "name": f"{name}_kernel_time", "dur": microseconds, "args": {"op_name": kind, **shapes}}
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("profile")
+    export_checkpoint(write_checkpoint(folder / "checkpoint", t5()), folder / "bundle", precisions=["int8"])
+    return profile(folder / "bundle", ROWS, rounds=2)
+
+
+def test_every_graph_is_taken_apart(found: dict[str, Any]) -> None:
+    """Shares of a graph sum to one; matrix products are counted, and there are as many of them as the model has."""
+    for graph in ("encode", "greedy"):
+        assert sum(one["share"] for one in found["operators"][graph]) == pytest.approx(1)
+    encode = {one["kind"]: one for one in found["operators"]["encode"]}
+    assert encode["DynamicQuantizeMatMul"]["nodes"] == 2 * 4 + 1
+    assert found["processor"]["encoder_products"] >= encode["DynamicQuantizeMatMul"]["products"] > 0
+    assert (found["inputs"]["rows"], found["inputs"]["mean_source_tokens"]) == (2, 7.5)  # an end token stands behind each
+
+
+def test_what_is_the_sdks_own_is_less_than_the_whole(found: dict[str, Any]) -> None:
+    """Measured apart, with a runtime that answers from memory."""
+    stages = found["stages_ms"]
+    assert 0 < stages["sdk"] < stages["suggestion"]
+    assert stages["sdk_share"] == pytest.approx(stages["sdk"] / stages["suggestion"])
+
+
+def test_the_page_tells_rare_operators_together(found: dict[str, Any]) -> None:
+    """And says what the processor could do at best."""
+    page = profile_markdown(found)
+    assert "| a suggestion |" in page
+    assert "| DynamicQuantizeMatMul | 9 |" in page
+    assert "take " in page.splitlines()[-1]
+
+
+def test_nodes_are_summed_up_by_kind(tmp_path: Path) -> None:
+    """Two nodes of a kind, one of them run twice; a loop and what is no node count nothing."""
+    events = [
+        event("a", "MatMul", 10, [1, 4, 8], [1, 4, 16]),
+        event("a", "MatMul", 30, [1, 4, 8], [1, 4, 16]),
+        event("b", "MatMul", 20, [1, 1, 2], [1, 1, 3]),
+        event("c", "Relu", 60, [1, 4], [1, 4]),
+        event("d", "Loop", 900, [1], [1]),
+        {"cat": "Session", "name": "model_run", "dur": 1000},
+    ]
+    (tmp_path / "profile.json").write_text(json.dumps(events), encoding="utf-8")
+    relu, product = by_kind(read_profile(tmp_path / "profile.json"))
+    assert (relu.kind, relu.nodes, relu.ms, relu.share, relu.products) == ("Relu", 1, 0.06, 0.6, 0)
+    assert (product.nodes, product.ms, product.products) == (2, 0.04, 4 * 16 * 8 + 3 * 2)
+    assert multiplications(events[3]["args"]) == 0
+
+
+def test_a_replay_gives_what_was_given_and_runs_nothing() -> None:
+    """In order, from the first call; what is remembered anew takes its place."""
+
+    class Counting:
+        calls = 0
+
+        def keep(self, cache: int, length: int) -> int:
+            self.calls += 1
+            return cache + length
+
+    runtime = Counting()
+    replaying = Replaying(runtime)
+    given = [replaying.keep(1, 2), replaying.keep(3, 4)]
+    for _ in range(2):
+        replaying.replay()
+        assert [replaying.keep(0, 0), replaying.keep(0, 0)] == given
+    assert runtime.calls == 2
+    replaying.remember()
+    assert replaying.keep(5, 6) == 11
+    assert runtime.calls == 3
