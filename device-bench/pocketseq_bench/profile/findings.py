@@ -20,11 +20,15 @@ from pocketseq.runtimes.onnx import OnnxRuntime
 from pocketseq.runtimes.processor import product_session
 from pocketseq.tokenizer import TextTokenizer
 from pocketseq_bench.environment import environment
-from pocketseq_bench.profile.operators import by_kind, read_profile
+from pocketseq_bench.profile.operators import by_kind, by_node, read_profile
 from pocketseq_bench.profile.overhead import Replaying
 
 FORMAT: Final = 1
 ROUNDS: Final = 10
+_LONGEST: Final = 8
+"""Nodes of a graph that are told by name."""
+_OUTPUT: Final = "output.product"
+"""Name of the node that gives every token of the vocabulary its score."""
 _SQUARE: Final = 512
 """Rows and columns of the product by which the processor is measured: they fit into its cache."""
 
@@ -53,7 +57,9 @@ def profile(source: str | Path, examples: Sequence[Example], *, precision: str =
             runtime = OnnxRuntime(files, manifest.geometry, profile=Path(folder))
             lengths = _answer(runtime, manifest, bundle, examples, rounds)
             written = runtime.end_profiles()
-            operators = {name: by_kind(read_profile(file)) for name, file in written.items()}
+            profiles = {name: read_profile(file) for name, file in written.items()}
+    runs = rounds * len(examples)
+    operators = {name: by_kind(nodes, runs=runs) for name, nodes in profiles.items()}
     at_best = _int8_products_per_s()
     encoder = sum(kind.products for kind in operators["encode"])
     return {
@@ -64,6 +70,8 @@ def profile(source: str | Path, examples: Sequence[Example], *, precision: str =
         "environment": environment(),
         "stages_ms": stages,
         "operators": {name: plain(tuple(found)) for name, found in operators.items()},
+        "longest_nodes": {name: plain(tuple(by_node(nodes, runs=runs)[:_LONGEST])) for name, nodes in profiles.items()},
+        "output_layer_share": next((node.share for node in by_node(profiles["greedy"], runs=runs) if node.name == _OUTPUT), None),
         "processor": {
             "int8_products_per_s": at_best,
             "encoder_products": encoder,

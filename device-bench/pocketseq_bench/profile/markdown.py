@@ -23,7 +23,7 @@ def profile_markdown(found: Mapping[str, Any]) -> str:
     names = {"encode": "encoder", "decode": "decoder, called by the SDK", "sdk": "of all this the SDK itself"}
     rows = [(label, f"{stages[name]:.2f}", share(stages[name] / whole)) for name, label in names.items()]
     lines = [markdown_table(("stage", "ms", "of a suggestion"), [("a suggestion", f"{whole:.2f}", ""), *rows])]
-    for graph, title in (("encode", "`encode`"), ("greedy", "`greedy`, a token")):
+    for graph, title in (("encode", "`encode`"), ("greedy", "`greedy`")):
         heading = (title, "nodes", "share", "10⁹ products a second")
         lines += ["", markdown_table(heading, _rows(found["operators"][graph]))]
     where, at_best = found["environment"], processor["int8_products_per_s"] / 1e9
@@ -33,13 +33,16 @@ def profile_markdown(found: Mapping[str, Any]) -> str:
         f"on average. A product of 8 bits alone reaches {at_best:.0f}·10⁹ a second on this processor: at that rate the "
         f"{processor['encoder_products'] / 1e6:.0f}·10⁶ of the encoder take {processor['encoder_ms_at_best']:.2f} ms."
     )
+    if found["output_layer_share"] is not None:
+        layer = share(found["output_layer_share"])
+        about += f" The output layer takes {layer} of the decoder: the most that a shortlist of tokens could save."
     return "\n".join([*lines, "", about])
 
 
 def _rows(operators: list[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     large = [one for one in operators if one["share"] >= _FEW]
     rest = [one for one in operators if one["share"] < _FEW]
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             one["kind"],
             str(one["nodes"]),

@@ -22,7 +22,7 @@ class OperatorTime:
     kind: str
     nodes: int
     ms: float
-    """Of a run: medians over the runs, one for each node."""
+    """Of a run: for each node its median, as often as a loop around it takes it."""
     share: float
     """Of all nodes."""
     products: int
@@ -38,18 +38,42 @@ def read_profile(file: Path) -> dict[str, list[Mapping[str, Any]]]:
     return nodes
 
 
-def by_kind(nodes: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[OperatorTime]:
+@dataclass(frozen=True, slots=True)
+class NodeTime:
+    """One node of a graph."""
+
+    name: str
+    ms: float
+    """Of a run: its median, as often as a loop around it takes it."""
+    share: float
+    """Of all nodes."""
+
+
+def by_node(nodes: Mapping[str, Sequence[Mapping[str, Any]]], *, runs: int) -> list[NodeTime]:
+    """Every node, the longest first.
+
+    Args:
+        nodes: What ``read_profile`` gave.
+        runs: Of the graph while it was profiled.
+    """
+    times = {name: _ms(events) / runs for name, events in nodes.items()}
+    total = sum(times.values())
+    return sorted((NodeTime(name=name, ms=ms, share=ms / total) for name, ms in times.items()), key=lambda one: -one.ms)
+
+
+def by_kind(nodes: Mapping[str, Sequence[Mapping[str, Any]]], *, runs: int) -> list[OperatorTime]:
     """Sum nodes up by kind, the longest first.
 
     Args:
         nodes: What ``read_profile`` gave.
+        runs: Of the graph while it was profiled.
     """
     times: dict[str, list[float]] = {}
     products: dict[str, int] = {}
     for events in nodes.values():
         kind = events[0]["args"]["op_name"]
-        times.setdefault(kind, []).append(median(event["dur"] for event in events) / 1000)
-        products[kind] = products.get(kind, 0) + int(median(multiplications(event["args"]) for event in events))
+        times.setdefault(kind, []).append(_ms(events) / runs)
+        products[kind] = products.get(kind, 0) + sum(multiplications(event["args"]) for event in events) // runs
     total = sum(map(sum, times.values()))
     found = [
         OperatorTime(kind=kind, nodes=len(each), ms=sum(each), share=sum(each) / total, products=products[kind])
@@ -58,9 +82,15 @@ def by_kind(nodes: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[OperatorTi
     return sorted(found, key=lambda one: -one.ms)
 
 
+def _ms(events: Sequence[Mapping[str, Any]]) -> float:
+    """All runs of a node together, none of which a busy machine has made longer than the others."""
+    return len(events) * float(median(event["dur"] for event in events)) / 1000
+
+
 def multiplications(arguments: Mapping[str, Any]) -> int:
     """How many numbers a node multiplies: each of its outputs is a sum over the last axis of its first input."""
     if arguments["op_name"] not in PRODUCTS:
         return 0
-    (first, *_), (output, *_) = (list(arguments[key][0].values()) for key in ("input_type_shape", "output_type_shape"))
-    return prod(output) * int(first[-1])
+    shapes: list[list[list[int]]] = [list(arguments[key][0].values()) for key in ("input_type_shape", "output_type_shape")]
+    (first, *_), (output, *_) = shapes
+    return prod(output) * first[-1]
