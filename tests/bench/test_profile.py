@@ -10,9 +10,11 @@ import pytest
 from tests.export.models import t5, write_checkpoint
 
 from pocketseq import Example
+from pocketseq.errors import DataError, PocketSeqError
 from pocketseq_bench.profile import profile, profile_markdown
 from pocketseq_bench.profile.operators import by_kind, by_node, multiplications, read_profile
 from pocketseq_bench.profile.overhead import Replaying
+from pocketseq_bench.profile.starting import PACKAGES, imports_ms, profile_start
 from pocketseq_export import export_checkpoint
 
 ROWS = [Example(id=str(number), fields={"text": text}, target="") for number, text in enumerate(("a text", "another"))]
@@ -53,6 +55,26 @@ def test_the_page_tells_rare_operators_together(found: dict[str, Any]) -> None:
     assert "| a suggestion |" in page
     assert "| DynamicQuantizeMatMul | 9 |" in page
     assert " ms. The output layer takes " in page.splitlines()[-1]
+
+
+def test_a_start_is_told_by_package_and_step(found: dict[str, Any]) -> None:
+    """All of them take some time, and none is counted twice."""
+    assert list(found["start_ms"]) == ["python", *PACKAGES, "load", "open", "answer"]
+    assert all(ms > 0 for ms in found["start_ms"].values())
+    report = """import time: self [us] | cumulative | imported package
+import time:       100 |        100 |     json.decoder
+import time:      2000 |       2100 |   numpy._core
+import time:       300 |       2400 | numpy
+a warning"""
+    assert imports_ms(report) == {"python": 0.1, "numpy": 2.3, "onnxruntime": 0, "tokenizers": 0, "pocketseq": 0}
+
+
+def test_without_inputs_there_is_nothing_to_profile(tmp_path: Path) -> None:
+    """Said before anything is opened."""
+    with pytest.raises(DataError, match="expected at least one row"):
+        profile(tmp_path, [])
+    with pytest.raises(PocketSeqError, match="expected a process that answers, found: "):
+        profile_start(tmp_path, {"text": "x"}, precision="int8", runs=1)
 
 
 def test_nodes_are_summed_up_by_kind(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from pocketseq.bundle import Bundle, open_bundle
+from pocketseq.errors import DataError
 from pocketseq.examples import Example
 from pocketseq.manifest import Manifest, Variant
 from pocketseq.model import PocketModel
@@ -22,6 +23,7 @@ from pocketseq.tokenizer import TextTokenizer
 from pocketseq_bench.environment import environment
 from pocketseq_bench.profile.operators import by_kind, by_node, read_profile
 from pocketseq_bench.profile.overhead import Replaying
+from pocketseq_bench.profile.starting import profile_start
 
 FORMAT: Final = 1
 ROUNDS: Final = 10
@@ -29,6 +31,8 @@ _LONGEST: Final = 8
 """Nodes of a graph that are told by name."""
 _OUTPUT: Final = "output.product"
 """Name of the node that gives every token of the vocabulary its score."""
+_STARTS: Final = 5
+"""Fresh processes."""
 _SQUARE: Final = 512
 """Rows and columns of the product by which the processor is measured: they fit into its cache."""
 
@@ -47,7 +51,10 @@ def profile(source: str | Path, examples: Sequence[Example], *, precision: str =
 
     Raises:
         BundleError: no bundle, or no such variant in it.
+        DataError: no inputs.
     """
+    if not examples:
+        raise DataError("expected at least one row to answer, found none")
     with open_bundle(source) as bundle:
         manifest = bundle.manifest
         variant = manifest.variant(runtime="onnx", precision=precision)
@@ -69,6 +76,7 @@ def profile(source: str | Path, examples: Sequence[Example], *, precision: str =
         "inputs": {"rows": len(examples), **lengths},
         "environment": environment(),
         "stages_ms": stages,
+        "start_ms": profile_start(source, examples[0].fields, precision=precision, runs=_STARTS),
         "operators": {name: plain(tuple(found)) for name, found in operators.items()},
         "longest_nodes": {name: plain(tuple(by_node(nodes, runs=runs)[:_LONGEST])) for name, nodes in profiles.items()},
         "output_layer_share": next((node.share for node in by_node(profiles["greedy"], runs=runs) if node.name == _OUTPUT), None),

@@ -11,6 +11,17 @@ from pocketseq_bench.report.bench_table import markdown_table
 _FEW: Final = 0.02
 """Share of a graph below which kinds of operators are told together."""
 
+_START: Final = {
+    "python": "importing from the standard library",
+    "numpy": "numpy",
+    "onnxruntime": "onnxruntime",
+    "tokenizers": "tokenizers",
+    "pocketseq": "pocketseq",
+    "load": "loading: manifest and hashes",
+    "open": "opening tokenizer and graphs",
+    "answer": "the first answer",
+}
+
 
 def profile_markdown(found: Mapping[str, Any]) -> str:
     """Tables of the stages and of each graph's operators, and what the processor could do.
@@ -23,6 +34,10 @@ def profile_markdown(found: Mapping[str, Any]) -> str:
     names = {"encode": "encoder", "decode": "decoder, called by the SDK", "sdk": "of all this the SDK itself"}
     rows = [(label, f"{stages[name]:.2f}", share(stages[name] / whole)) for name, label in names.items()]
     lines = [markdown_table(("stage", "ms", "of a suggestion"), [("a suggestion", f"{whole:.2f}", ""), *rows])]
+    start = found["start_ms"]
+    total = sum(start.values())
+    rows = [(label, f"{start[name]:.0f}", share(start[name] / total)) for name, label in _START.items()]
+    lines += ["", markdown_table(("a fresh process, its modules compiled", "ms", "share"), rows)]
     for graph, title in (("encode", "`encode`"), ("greedy", "`greedy`")):
         heading = (title, "nodes", "share", "10⁹ products a second")
         lines += ["", markdown_table(heading, _rows(found["operators"][graph]))]
