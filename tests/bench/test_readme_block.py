@@ -69,8 +69,9 @@ def test_other_libraries_have_a_block_with_their_starts() -> None:
         "tasks": [
             {
                 "name": "greedy",
-                "same_answers": {"pocketseq": 1.0, "other": 0.5},
-                "tokens_per_s": {"pocketseq": 1234.0},
+                "same_answers": {"pocketseq": 1.0, "other": 0.5, "alike": 0.95},
+                "tokens_per_s": {"pocketseq": 1234.0, "alike": 617.0},
+                "ours_over_theirs": {"alike": {"wall_s": 2.0, "cpu_s": 2.1}},
             }
         ],
         "start_s": {"pocketseq": {"median": 0.25}, "other": {"median": 1.0}},
@@ -80,9 +81,10 @@ def test_other_libraries_have_a_block_with_their_starts() -> None:
     assert lines[0] == "<!-- rivals:begin -->"
     assert lines[3] == "| pocketseq | 1,234 (100.0%) |"
     assert lines[4] == "| other | – (50.0%) |"
-    assert lines[6] == "- left out: third: does not install"
-    assert "`tiny`, 1 thread, medians of 5 runs in turns on A processor with 2 logical cores" in lines[8]
-    assert lines[8].endswith("A fresh process to its first answer: pocketseq 0.25 s; other 1.00 s.")
+    assert lines[5] == "| alike | 617 (95.0%), ours ×2.00 |"
+    assert lines[7] == "- left out: third: does not install"
+    assert "`tiny`, 1 thread, medians of 5 runs in turns on A processor with 2 logical cores" in lines[9]
+    assert lines[9].endswith("A fresh process to its first answer: pocketseq 0.25 s; other 1.00 s.")
 
 
 def test_what_is_no_table_of_results_is_refused() -> None:

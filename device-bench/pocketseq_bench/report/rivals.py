@@ -60,7 +60,10 @@ def _table(rivals: Rivals) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
 
 def _cell(task: Mapping[str, Any], name: str) -> str:
     speed, same = task.get("tokens_per_s", {}).get(name), task.get("same_answers", {}).get(name)
-    return MISSING if same is None else f"{count(speed)} ({share(same)})"
+    if same is None:
+        return MISSING
+    ratio = task.get("ours_over_theirs", {}).get(name)
+    return f"{count(speed)} ({share(same)})" + (f", ours ×{ratio['wall_s']:.2f}" if ratio else "")
 
 
 def _excluded(rivals: Rivals) -> list[str]:
