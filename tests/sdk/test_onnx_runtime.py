@@ -127,6 +127,19 @@ def test_a_graph_without_the_contract_is_refused(pristine_bundle: Path) -> None:
             OnnxRuntime(files, geometry)
 
 
+def test_a_step_that_gives_neither_the_cache_nor_its_new_columns_is_refused(pristine_bundle: Path, tmp_path: Path) -> None:
+    """Bundles of before give the columns alone, which is read too."""
+    with open_bundle(pristine_bundle) as bundle:
+        files = bundle.paths(bundle.manifest.variants[0].files)
+        name = next(path for path in files if path.endswith("step.onnx"))
+        step = onnx.load(files[name], load_external_data=False)
+        del step.graph.output[1:]
+        (tmp_path / "weights.bin").write_bytes(files[name].with_name("weights.bin").read_bytes())
+        onnx.save(step, tmp_path / "step.onnx")
+        with pytest.raises(BundleFormatError, match=r"step.onnx: expected outputs \['present_key_0'.*, found \['logprobs'\]"):
+            OnnxRuntime({**files, name: tmp_path / "step.onnx"}, bundle.manifest.geometry)
+
+
 def test_a_variant_without_a_graph_is_refused(pristine_bundle: Path) -> None:
     """The graphs are found by their names."""
     with open_bundle(pristine_bundle) as bundle:
