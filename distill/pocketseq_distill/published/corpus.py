@@ -30,7 +30,7 @@ class PublishedSettings:
     train_rows: int | None = None
     """Rows of the train split, chosen by ``seed``; None for all. For a quick run."""
     seed: int = 0
-    """Seed of the order of the train split."""
+    """Seed of the order of rows: data sets are sorted, and what looks at the first rows of a split is to see all kinds."""
 
 
 def build_published_corpus(folder: Path, settings: PublishedSettings, *, task: str, data: Path | None) -> Corpus:
@@ -66,9 +66,10 @@ def build_published_corpus(folder: Path, settings: PublishedSettings, *, task: s
         ]
         for part in ("dev", "test")
     }
-    Random(settings.seed).shuffle(splits["train"])
-    splits["train"] = splits["train"][: settings.train_rows]
     splits |= {"validation": held_out["dev"][::2], "calibration": held_out["dev"][1::2], "test": held_out["test"]}
+    for split, rows in splits.items():
+        Random(f"{settings.seed}/{split}").shuffle(rows)
+    splits["train"] = splits["train"][: settings.train_rows]
     fingerprint = digest([[row.id for row in rows] for rows in splits.values()])
     for split, rows in splits.items():
         write_examples(folder / f"{split}.jsonl", rows)
