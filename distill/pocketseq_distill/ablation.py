@@ -116,7 +116,7 @@ def _train(recipe: Recipe, value: Any, *, teacher_path: Path, data: Data, folder
         curve=(Point(0, before, None), *_curve(trained.history)),
         exact_match=_mean(asked.right, weights),
         int8_exact_match=_mean(as_int8.right, weights),
-        auroc=_known(interval(lambda some: separation(asked.confidences, losses, some), weights)),
+        auroc=_separation(asked, weights),
         deferral_area=interval(lambda some: deferral_area(asked.confidences, losses, some), weights),
     )
 
@@ -141,9 +141,13 @@ def _mean(values: Array, weights: Array) -> Interval:
     return interval(mean, weights)
 
 
-def _known(found: Interval) -> Interval:
-    """Where all answers are alike nothing can be told apart: as good as chance."""
-    return Interval(*(float(np.nan_to_num(number, nan=0.5)) for number in (found.value, found.low, found.high)))
+def _separation(asked: _Asked, weights: Array) -> Interval:
+    """AUROC; where all answers are alike nothing can be told apart, which is as good as chance."""
+    losses = 1.0 - asked.right
+    value = float(np.nan_to_num(separation(asked.confidences, losses), nan=0.5))
+    known = separation(asked.confidences, losses, weights)
+    low, high = np.percentile(np.append(known[~np.isnan(known)], value), (2.5, 97.5))
+    return Interval(value, min(float(low), value), max(float(high), value))
 
 
 def _curve(history: Sequence[Mapping[str, Any]]) -> list[Point]:

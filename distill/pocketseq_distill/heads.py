@@ -109,10 +109,9 @@ def chunked_loss(
 
     def part(states: Tensor, places: slice) -> Tensor:
         taught = known[places] if known is not None else None
-        if isinstance(taught, Unspoken):
-            with torch.no_grad():
-                taught = taught.head(taught.states)
-        return distillation_loss(student.head(states), taught, spoken[places], weights)
+        with torch.no_grad():
+            said = taught.head(taught.states) if isinstance(taught, Unspoken) else taught
+        return distillation_loss(student.head(states), said, spoken[places], weights)
 
     return torch.stack(list(_over_chunks(part, student[counted], elements))).sum()
 

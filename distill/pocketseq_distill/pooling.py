@@ -59,7 +59,7 @@ def _pooled(tensor: Tensor, shape: torch.Size, *, gains: bool) -> Tensor:
         return tensor
     if tensor.ndim == 1:
         return functional.adaptive_avg_pool1d(tensor[None], shape[0])[0]
-    pooled = functional.adaptive_avg_pool2d(tensor[None], shape)[0]
+    pooled = functional.adaptive_avg_pool2d(tensor[None], (shape[0], shape[1]))[0]
     if gains:
         return pooled
     return pooled * (tensor.std() / pooled.std().clamp(min=1e-9)) * math.sqrt(max(tensor.size(1) / shape[1], 1.0))

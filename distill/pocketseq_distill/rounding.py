@@ -117,7 +117,7 @@ def rounded(model: nn.Module) -> Iterator[None]:
     ]
     try:
         for layer in layers:
-            layer.forward = _projection(layer) if isinstance(layer, nn.Linear) else _table(layer)
+            layer.__dict__["forward"] = _projection(layer) if isinstance(layer, nn.Linear) else _table(layer)
         yield
     finally:
         for layer in layers:
@@ -153,7 +153,7 @@ def round_blocks(rows: Tensor) -> Tensor:
     """Round rows of a table, float32 [..., width], by the widest block that divides them."""
     width = rows.size(-1)
     block = next((size for size in _BLOCKS if width % size == 0), width)
-    blocks = rows.unflatten(-1, (width // block, block))
+    blocks = rows.reshape(*rows.shape[:-1], width // block, block)
     return _symmetric(blocks, blocks.detach().abs().amax(dim=-1, keepdim=True)).flatten(-2)
 
 

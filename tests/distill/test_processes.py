@@ -59,6 +59,7 @@ def losses(folder: Path, plan: TrainingPlan) -> None:
         student.save_pretrained(folder / "student")
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_losses_and_weights_of_one(tmp_path: Path) -> None:
     """torchrun with two processes over gloo, two accumulated batches each: the updates of one process with the same rows."""
     root = Path(__file__).parents[2]

@@ -194,7 +194,7 @@ def _labels(run: _Run, plan: TrainingPlan, longer: Right) -> Finding:
         name=name,
         lost=share(on_references.astype(float) - on_labels),
         rows=len(run.held_out),
-        controls=f"{plan.steps} further updates on the same inputs in the same order: references against labels, both without the teacher",
+        controls=f"{plan.steps} further updates on the same inputs in the same order: references against labels, no teacher beside",
     )
 
 

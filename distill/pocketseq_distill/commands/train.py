@@ -28,6 +28,12 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("--max-minutes", metavar="N", type=float, help="wall-clock budget, instead of the recipe's")
     parser.add_argument("--encoder-layers", metavar="N", type=int, help="layers of the student's encoder, instead of the recipe's")
     parser.add_argument("--decoder-layers", metavar="N", type=int, help="layers of the student's decoder, instead of the recipe's")
+    parser.add_argument(
+        "--report-to",
+        metavar="TRACKER",
+        action="append",
+        help="tensorboard, wandb or mlflow, told of loss and validation; may be repeated",
+    )
     parser.add_argument("--keep-state", action="store_true", help="keep what a longer training would go on from")
 
 
@@ -38,6 +44,7 @@ def run(args: Namespace) -> int:
     from pocketseq.files import digest
     from pocketseq_distill.distil import Data, distil
     from pocketseq_distill.plan import TrainingPlan
+    from pocketseq_distill.processes import is_first
     from pocketseq_distill.students import StudentSettings
     from pocketseq_distill.teaching import find_teacher
 
@@ -58,7 +65,8 @@ def run(args: Namespace) -> int:
         recipe_name=recipe.name,
         keep_state=args.keep_state,
     )
-    print(f"{args.output}: {card.training['steps']} updates in {card.training['minutes']:.1f} minutes")
+    if is_first():
+        print(f"{args.output}: {card.training['steps']} updates in {card.training['minutes']:.1f} minutes")
     return 0
 
 
@@ -67,7 +75,7 @@ def _recipe(args: Namespace) -> Recipe:
 
     recipe = Recipe.read(args.recipe) if args.recipe else Recipe(name="", task="", description="", tables={}, text="")
     given = {
-        "train": {"steps": args.steps, "max_minutes": args.max_minutes},
+        "train": {"steps": args.steps, "max_minutes": args.max_minutes, "report_to": args.report_to},
         "student": {"encoder_layers": args.encoder_layers, "decoder_layers": args.decoder_layers},
     }
     tables = dict(recipe.tables)
