@@ -225,8 +225,9 @@ def _scorers(found: Calibrated, measures: dict[str, ScorerMeasures]) -> str:
     head = "".join(f"<th>{heading}</th>" for heading in headings)
     body = "\n".join(rows)
     note = (
-        f"In the order of what each gained on the {len(found.chosen)} rows that chose; all other columns are from the rows that "
-        "tested, with 95% bootstrap intervals."
+        f"In the order of what each gained on the {len(found.chosen)} rows that chose (what is learnt judged each by a fit without "
+        "it); all other columns are from the rows that tested, with 95% bootstrap intervals. Chosen is the first in the documented "
+        "order that falls behind the best by no more than one standard error."
     )
     return (
         f'<section>\n<h2>Every scorer</h2>\n<p class="note">{note}</p>\n'

@@ -40,12 +40,11 @@ class Spans:
 
         root = self.instruments.tracer.start_span(f"suggest {model}", kind=SpanKind.INTERNAL, start_time=self.start_ns)
         if root.is_recording():
-            root.set_attributes(
-                {OPERATION: "suggest", PROVIDER: SCOPE, REQUEST_MODEL: model, **route_attributes(suggestion), **text}
-            )
+            route = route_attributes(suggestion)
+            root.set_attributes({OPERATION: "suggest", PROVIDER: SCOPE, REQUEST_MODEL: model, **route, **text})
             inside = set_span_in_context(root)
             decided_ns = self._local_phases(suggestion, inside)
-            self._child("route", inside, decided_ns, decided_ns, route_attributes(suggestion))
+            self._child("route", inside, decided_ns, decided_ns, route)
             for attempt in suggestion.receipt.attempts:
                 self._attempt(attempt, suggestion, cloud_model, inside)
         root.end(end_time=self.end_ns)
