@@ -183,8 +183,6 @@ def test_constraints_that_exclude_each_other_are_refused(make: Any, message: str
     ("options", "message"),
     [
         ({"beams": Beams(), "sampling": Sampling()}, "expected beams or sampling, found both"),
-        ({"beams": Beams(), "constraints": Constraints(regex="a")}, "expected beams or a grammar, found both"),
-        ({"beams": Beams(), "alternatives": 2}, "expected beams or alternatives, found both"),
         ({"beams": 4}, "beams: expected Beams or None, found 4"),
         ({"sampling": 0.7}, "sampling: expected Sampling or None, found 0.7"),
         ({"constraints": {"stop": ["a"]}}, "constraints: expected Constraints or None"),
@@ -211,12 +209,6 @@ def test_an_unknown_option_is_a_type_error(model: PocketModel) -> None:
     """As of any function."""
     with pytest.raises(TypeError, match="num_beams"):
         model.generate("x", num_beams=4)  # type: ignore[call-arg]
-
-
-def test_beams_have_no_place_in_a_stream(model: PocketModel) -> None:
-    """Their answer is certain only at its end."""
-    with pytest.raises(InputError, match="stream: expected no beams, found some"):
-        model.stream("x", beams=Beams())
 
 
 @pytest.mark.parametrize("constraints", [Constraints(stop=("a",)), Constraints(prefix="a"), Constraints(choices=("a",))])

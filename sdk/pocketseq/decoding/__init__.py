@@ -1,6 +1,6 @@
 """Decoding: which token comes next, over any runtime. Pure: no clock, no files, no state between calls."""
 
-from pocketseq.decoding.beams import beam_search
+from pocketseq.decoding.beams import Search, beam_search, outcome
 from pocketseq.decoding.cancellation import Cancellation
 from pocketseq.decoding.drafts import CopyDraft, drafted
 from pocketseq.decoding.drawing import drawing
@@ -27,6 +27,7 @@ __all__ = [
     "Halt",
     "Rules",
     "Sampling",
+    "Search",
     "StopStrings",
     "TokenLogprob",
     "beam_search",
@@ -39,5 +40,6 @@ __all__ = [
     "emissions",
     "first_stop",
     "greedy",
+    "outcome",
     "score_targets",
 ]
