@@ -23,6 +23,7 @@ from pocketseq.decoding import (
     drawing,
     emissions,
     greedy,
+    greedy_answer,
     outcome,
 )
 from pocketseq.decoding.grammar import GrammarState, Vocabulary
@@ -56,6 +57,15 @@ class Decoder:
         Returns:
             For each row its answers, the best first: one without beams.
         """
+        if len(rows) == 1 and self._is_whole(jobs[rows[0]], plan):
+            answer = greedy_answer(
+                self.runtime,
+                memory,
+                prompt=plan.prompt,
+                end_id=self.geometry.end_id,
+                max_new_tokens=plan.max_new_tokens,
+            )
+            return {rows[0]: (answer,)}
         if plan.request.beams is None:
             return {row: (answer,) for row, answer in collect(self._emissions(memory, rows, jobs, plan)).items()}
         return outcome(self._search(memory, rows, jobs, plan))
@@ -89,6 +99,16 @@ class Decoder:
                 agreed = searches[0].agreed()
                 yield agreed[given:]
                 given = len(agreed)
+
+    def _is_whole(self, job: Job, plan: Plan) -> bool:
+        """Whether an answer to one input can come in one call of the runtime."""
+        return (
+            plan.is_plain
+            and not job.can_halt
+            and not self.scorer.looks_at_spread
+            and not (plan.drafts and job.encoded.primary_ids)
+            and hasattr(self.runtime, "greedy")
+        )
 
     def _streamed(self, memory: Any, job: Job, plan: Plan) -> Generator[Sequence[int], None, Sequence[Decoded]]:
         emitted: list[Emission] = []

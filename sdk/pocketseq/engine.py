@@ -20,7 +20,7 @@ from pocketseq.manifest import Manifest
 from pocketseq.options import PLAIN, Request
 from pocketseq.plan import Plan, make_plan
 from pocketseq.results import Result, Score
-from pocketseq.runtimes.protocol import AnyRuntime
+from pocketseq.runtimes.protocol import AnyRuntime, Ids
 from pocketseq.streaming import text_stream
 from pocketseq.template import EncodedInput, Input
 from pocketseq.tokenizer import TextTokenizer
@@ -41,10 +41,14 @@ class Engine:
     scoring: Scoring
     """How answers and inputs are judged."""
     _decoder: Decoder = field(init=False)
+    _ones: Ids = field(init=False)
+    """The mask of one input, int64 [1, longest]: a view of it is made sooner than a mask."""
     _plain: Plan | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self._decoder = Decoder(self.manifest.geometry, self.tokenizer, self.runtime, self.scoring.scorer)
+        self._ones = np.ones((1, self.manifest.template.max_tokens), dtype=np.int64)
+        self._ones.flags.writeable = False
 
     def plan(self, request: Request) -> Plan:
         """Hold a request against the model; see ``make_plan``."""
@@ -191,8 +195,8 @@ class Engine:
 
     def _encode(self, inputs: Sequence[EncodedInput]) -> Any:
         if len(inputs) == 1:
-            ids = np.array(inputs[0].ids, dtype=np.int64)[None]
-            return self.runtime.encode(ids, np.ones(ids.shape, dtype=np.int64))
+            ids = np.array([inputs[0].ids], dtype=np.int64)
+            return self.runtime.encode(ids, self._ones[:, : ids.shape[1]])
         longest = max(len(encoded.ids) for encoded in inputs)
         ids = np.full((len(inputs), longest), self.manifest.geometry.pad_id, dtype=np.int64)
         mask = np.zeros((len(inputs), longest), dtype=np.int64)
@@ -202,12 +206,12 @@ class Engine:
         return self.runtime.encode(ids, mask)
 
     def _gates(self, memory: Any, jobs: Sequence[Job], plan: Plan) -> list[float | None]:
-        """Log-odds of each row by the gate, and the callback of a caller who waits for it."""
-        gate = self.scoring.gate
-        if gate is None:
+        """Log-odds of each row by the gate, where anyone looks at it, and the callback of a caller who waits for it."""
+        gate, told = self.scoring.gate, plan.request.on_gate
+        if gate is None or not (told is not None or self.scoring.scorer.looks_at_gate):
             return [None] * len(jobs)
         found = [gate(pooled, len(job.encoded.ids)) for pooled, job in zip(memory.pooled, jobs, strict=True)]
-        if plan.request.on_gate is not None:
+        if told is not None:
             for log_odds in found:
-                plan.request.on_gate(sigmoid(log_odds))
+                told(sigmoid(log_odds))
         return [*found]

@@ -5,7 +5,7 @@ from pocketseq.decoding.cancellation import Cancellation
 from pocketseq.decoding.drafts import CopyDraft, drafted
 from pocketseq.decoding.drawing import drawing
 from pocketseq.decoding.emission import Alternatives, Decoded, Emission, TokenLogprob, collect
-from pocketseq.decoding.greedy import STRIDE, greedy
+from pocketseq.decoding.greedy import STRIDE, greedy, greedy_answer
 from pocketseq.decoding.rules import Rules, constrained
 from pocketseq.decoding.scoring import score_targets
 from pocketseq.decoding.settings import Beams, Constraints, FinishReason, Sampling
@@ -40,6 +40,7 @@ __all__ = [
     "emissions",
     "first_stop",
     "greedy",
+    "greedy_answer",
     "outcome",
     "score_targets",
 ]
