@@ -30,8 +30,8 @@ from pocketseq.examples import Example, read_examples, write_examples
 from pocketseq.template import Field, Template
 from pocketseq.tokenizer import TextTokenizer
 
-WIDTH, LAYERS, LONGEST, RATE = 256, 2, 128, 3e-4
-ROWS, BATCH, HELD_OUT = 40_000, 16, 200
+WIDTH, LAYERS, LONGEST, RATE = 512, 3, 128, 2e-4
+ROWS, BATCH, HELD_OUT = 40_000, 8, 200
 PAD, END = 0, 1
 TEMPLATE = Template(
     fields=(Field(name="text", max_tokens=LONGEST - 2, truncate="right"),),
