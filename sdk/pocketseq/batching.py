@@ -31,10 +31,10 @@ class _Waiting:
 class BatchQueue:
     """Answers what many threads or tasks ask, as many at once as are waiting; each answer is that of ``generate``.
 
-    Nobody waits for a batch to fill: what has come while the model worked runs together next, the oldest first. Requests
-    with the same options run together. What was cancelled gives its place to others, and what waited past its deadline is
-    answered before the next batch, not when its turn comes. A variant that quantizes activations as it runs may round an input differently
-    beside others than alone.
+    Nobody waits for a batch to fill: what has come while the model worked runs together next, the oldest first. Requests with the
+    same options run together. What was cancelled gives its place to others, and what waited past its deadline is answered before
+    the next batch, not when its turn comes. A variant that quantizes activations as it runs may round an input differently beside
+    others than alone.
     """
 
     def __init__(self, model: PocketModel, *, max_waiting: int = 256, max_batch: int = 32) -> None:
