@@ -83,6 +83,7 @@ class Answers:
             tokens=answer.ids,
             token_logprobs=answer.logprobs,
             finish_reason=answer.finish_reason,
+            token_alternatives=answer.alternatives,
         )
 
     def _text(self, encoded: EncodedInput, answer: Decoded) -> str:

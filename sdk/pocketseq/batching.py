@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from time import perf_counter
@@ -31,9 +31,10 @@ class _Waiting:
 class BatchQueue:
     """Answers what many threads or tasks ask, as many at once as are waiting; each answer is that of ``generate``.
 
-    Nobody waits for a batch to fill: what has come while the model worked runs together next. Requests
-    with the same options run together. A variant that quantizes activations as it runs may round an input differently
-    beside others than alone.
+    Nobody waits for a batch to fill: what has come while the model worked runs together next, the oldest first. Requests with the
+    same options run together. What was cancelled gives its place to others, and what waited past its deadline is answered before
+    the next batch, not when its turn comes. A variant that quantizes activations as it runs may round an input differently beside
+    others than alone.
     """
 
     def __init__(self, model: PocketModel, *, max_waiting: int = 256, max_batch: int = 32) -> None:
@@ -76,7 +77,8 @@ class BatchQueue:
             RuntimeUnavailableError: the queue is closed.
         """
         called, request = perf_counter(), Request(**options)
-        self._check()
+        with self._news:
+            self._check()  # before the text is read, which takes longer
         engine = self._model._opened()
         job = engine.read(source, request, called=called)
         # Deadlines and cancellations are each request's own and stand in its job; the rest must be alike to run together.
@@ -116,8 +118,12 @@ class BatchQueue:
         self.close()
 
     def _check(self) -> None:
+        """Refuse what may not wait; call with the lock."""
         if self._closed:
             raise RuntimeUnavailableError("expected an open BatchQueue, found it closed; make another")
+        if len(self._waiting) >= self._max_waiting:
+            for waiting in self._take(lambda waiting: waiting.future.cancelled()):
+                waiting.future.set_running_or_notify_cancel()
         if len(self._waiting) >= self._max_waiting:
             raise QueueFullError(
                 f"expected at most {self._max_waiting} requests waiting, found as many; ask again later, or raise max_waiting"
@@ -126,6 +132,20 @@ class BatchQueue:
     def _work(self) -> None:
         while batch := self._next_batch():
             self._answer([waiting for waiting in batch if waiting.future.set_running_or_notify_cancel()])
+            with self._news:
+                late = self._take(lambda waiting: waiting.job.halted() is not None)
+            for waiting in late:
+                if waiting.future.set_running_or_notify_cancel():
+                    self._answer([waiting])
+
+    def _take(self, which: Callable[[_Waiting], bool]) -> list[_Waiting]:
+        """Take requests out of the queue; call with the lock."""
+        taken: list[_Waiting] = []
+        left: deque[_Waiting] = deque()
+        for waiting in self._waiting:
+            (taken if which(waiting) else left).append(waiting)
+        self._waiting = left
+        return taken
 
     def _next_batch(self) -> list[_Waiting]:
         """The oldest request and those that may run with it; nothing when the queue is closed and empty."""

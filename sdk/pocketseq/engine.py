@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, Final
@@ -12,31 +12,15 @@ import numpy as np
 from pocketseq.answers import Answers
 from pocketseq.characters import check_text
 from pocketseq.confidence import Scoring, sigmoid
-from pocketseq.decoding import (
-    STRIDE,
-    CopyDraft,
-    Decoded,
-    Emission,
-    Halt,
-    StopStrings,
-    beam_search,
-    best,
-    collect,
-    constrained,
-    drafted,
-    drawing,
-    emissions,
-    greedy,
-    score_targets,
-)
-from pocketseq.decoding.grammar import GrammarState, Vocabulary
+from pocketseq.decoder import Decoder
+from pocketseq.decoding import score_targets
 from pocketseq.errors import InputError
 from pocketseq.job import Job, milliseconds
 from pocketseq.manifest import Manifest
 from pocketseq.options import PLAIN, Request
 from pocketseq.plan import Plan, make_plan
 from pocketseq.results import Result, Score
-from pocketseq.runtimes.protocol import AnyRuntime
+from pocketseq.runtimes.protocol import AnyRuntime, Ids
 from pocketseq.streaming import text_stream
 from pocketseq.template import EncodedInput, Input
 from pocketseq.tokenizer import TextTokenizer
@@ -56,8 +40,15 @@ class Engine:
     runtime: AnyRuntime
     scoring: Scoring
     """How answers and inputs are judged."""
-    _vocabulary: Vocabulary | None = field(default=None, init=False)
+    _decoder: Decoder = field(init=False)
+    _ones: Ids = field(init=False)
+    """The mask of one input, int64 [1, longest]: a view of it is made sooner than a mask."""
     _plain: Plan | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self._decoder = Decoder(self.manifest.geometry, self.tokenizer, self.runtime, self.scoring.scorer)
+        self._ones = np.ones((1, self.manifest.template.max_tokens), dtype=np.int64)
+        self._ones.flags.writeable = False
 
     def plan(self, request: Request) -> Plan:
         """Hold a request against the model; see ``make_plan``."""
@@ -123,7 +114,7 @@ class Engine:
                 answers.encode_ms = milliseconds(started)
                 started = perf_counter()
                 gates = self._gates(memory, [jobs[row] for row in rows], plan)
-                found = self._decode(memory, rows, jobs, plan)
+                found = self._decoder.decode(memory, rows, jobs, plan)
                 answers.decode_ms = milliseconds(started)
                 for place, row in enumerate(rows):
                     pooled = memory.pooled[place] if plan.request.pooled else None
@@ -145,20 +136,22 @@ class Engine:
         memory = self._encode([job.encoded])
         answers.encode_ms = milliseconds(started)
         (gate,) = self._gates(memory, [job], plan)
-        steps = self._emissions(memory, [0], [job], plan, ahead=1)
-        emitted: list[Emission] = []
+        steps = self._decoder.stream(memory, job, plan)
         while True:
             started = perf_counter()
-            step = next(steps, None)
-            answers.decode_ms += milliseconds(started)  # not the time that the consumer takes between pieces
-            if step is None:
+            try:
+                tokens = next(steps)
+            except StopIteration as end:
+                found = end.value
                 break
-            emitted.append(step)
-            if step.endings.get(0) != "stop" and step.rows and (piece := text.push(step.ids[0])):
-                yield piece
+            finally:
+                answers.decode_ms += milliseconds(started)  # not the time that the consumer takes between pieces
+            for token in tokens:
+                if piece := text.push(token):
+                    yield piece
         if piece := text.finish():
             yield piece
-        return answers.result(job, [collect(emitted)[0]], memory.pooled[0] if plan.request.pooled else None, gate=gate)
+        return answers.result(job, found, memory.pooled[0] if plan.request.pooled else None, gate=gate)
 
     def score(self, jobs: Sequence[Job], targets: Sequence[str], plan: Plan) -> list[Score]:
         """Score given answers to inputs, in the order given.
@@ -202,8 +195,8 @@ class Engine:
 
     def _encode(self, inputs: Sequence[EncodedInput]) -> Any:
         if len(inputs) == 1:
-            ids = np.array(inputs[0].ids, dtype=np.int64)[None]
-            return self.runtime.encode(ids, np.ones(ids.shape, dtype=np.int64))
+            ids = np.array([inputs[0].ids], dtype=np.int64)
+            return self.runtime.encode(ids, self._ones[:, : ids.shape[1]])
         longest = max(len(encoded.ids) for encoded in inputs)
         ids = np.full((len(inputs), longest), self.manifest.geometry.pad_id, dtype=np.int64)
         mask = np.zeros((len(inputs), longest), dtype=np.int64)
@@ -212,86 +205,13 @@ class Engine:
             mask[row, : len(encoded.ids)] = 1
         return self.runtime.encode(ids, mask)
 
-    def _decode(self, memory: Any, rows: Sequence[int], jobs: Sequence[Job], plan: Plan) -> Mapping[int, Sequence[Decoded]]:
-        """The answers of each row, the best first: one without beams."""
-        if plan.request.beams is None:
-            return {row: (answer,) for row, answer in collect(self._emissions(memory, rows, jobs, plan)).items()}
-        return beam_search(
-            self.runtime,
-            memory,
-            rows=rows,
-            prompt=plan.prompt,
-            end_id=self.manifest.geometry.end_id,
-            max_new_tokens=plan.max_new_tokens,
-            beams=plan.request.beams,
-            rules=plan.rules,
-            halt=_halt(rows, jobs),
-            found=None if (stops := self._stops(plan)) is None else stops.found,
-            spread=self.scoring.scorer.looks_at_spread,
-        )
-
     def _gates(self, memory: Any, jobs: Sequence[Job], plan: Plan) -> list[float | None]:
-        """Log-odds of each row by the gate, and the callback of a caller who waits for it."""
-        gate = self.scoring.gate
-        if gate is None:
+        """Log-odds of each row by the gate, where anyone looks at it, and the callback of a caller who waits for it."""
+        gate, told = self.scoring.gate, plan.request.on_gate
+        if gate is None or not (told is not None or self.scoring.scorer.looks_at_gate):
             return [None] * len(jobs)
         found = [gate(pooled, len(job.encoded.ids)) for pooled, job in zip(memory.pooled, jobs, strict=True)]
-        if plan.request.on_gate is not None:
+        if told is not None:
             for log_odds in found:
-                plan.request.on_gate(sigmoid(log_odds))
+                told(sigmoid(log_odds))
         return [*found]
-
-    def _emissions(
-        self, memory: Any, rows: Sequence[int], jobs: Sequence[Job], plan: Plan, *, ahead: int | None = None
-    ) -> Iterator[Emission]:
-        stops = self._stops(plan)
-        arguments: dict[str, Any] = {
-            "rows": rows,
-            "prompt": plan.prompt,
-            "end_id": self.manifest.geometry.end_id,
-            "max_new_tokens": plan.max_new_tokens,
-            "halt": _halt(rows, jobs),
-            "ended": None if stops is None else stops.ended,
-        }
-        spread = self.scoring.scorer.looks_at_spread
-        if plan.is_greedy and plan.request.alternatives == 0 and not spread:
-            return self._greedy(memory, jobs, plan, ahead, arguments)
-        sampling = plan.request.sampling
-        choose = best if sampling is None else drawing(sampling, {row: jobs[row].number for row in rows})
-        if plan.rules is not None or plan.constraints.has_grammar:
-            choose = constrained(plan.rules, self._grammars(rows, plan), rows, plan.max_new_tokens, choose)
-        return emissions(self.runtime, memory, choose=choose, alternatives=plan.request.alternatives, spread=spread, **arguments)
-
-    def _greedy(
-        self, memory: Any, jobs: Sequence[Job], plan: Plan, ahead: int | None, arguments: dict[str, Any]
-    ) -> Iterator[Emission]:
-        running = [jobs[row] for row in arguments["rows"]]
-        if len(running) == 1 and (document := plan.document or (running[0].encoded.primary_ids if plan.drafts else ())):
-            draft = CopyDraft([*document, self.manifest.geometry.end_id], said=plan.prefix)
-            return drafted(self.runtime, memory, draft=draft, **arguments)
-        if any(job.cancellation for job in running):
-            ahead = 1
-        elif ahead is None and arguments["halt"]:
-            ahead = STRIDE
-        return greedy(self.runtime, memory, ahead=ahead, **arguments)
-
-    def _stops(self, plan: Plan) -> StopStrings | None:
-        if not plan.constraints.stop:
-            return None
-        return StopStrings(plan.constraints.stop, lambda ids: self.tokenizer.decode([*plan.prefix, *ids]))
-
-    def _grammars(self, rows: Sequence[int], plan: Plan) -> Mapping[int, GrammarState]:
-        if not plan.constraints.has_grammar:
-            return {}
-        if self._vocabulary is None:  # two threads may both make one: the same, and the first is forgotten
-            geometry = self.manifest.geometry
-            self._vocabulary = Vocabulary(self.tokenizer.definition, size=geometry.vocab_size, end_id=geometry.end_id)
-        vocabulary = self._vocabulary
-        return {row: vocabulary.start(plan.constraints, room=plan.max_new_tokens) for row in rows}
-
-
-def _halt(rows: Sequence[int], jobs: Sequence[Job]) -> Halt | None:
-    for row in rows:
-        if jobs[row].can_halt:
-            return lambda row: jobs[row].halted()
-    return None

@@ -72,20 +72,23 @@ def encode_marked(tokenizer: TextTokenizer, text: str, *, max_tokens: int, kept:
         kept: The side that stays where it is over the budget.
     """
     parts = _edge_lexemes(text, MARK_TOKENS, kept)
-    pieces = list(map(tokenizer.word_ids, parts))
-    fitting = _fitting(map(len, pieces if kept == "left" else reversed(pieces)), max_tokens)
-    if fitting < len(parts):
+    pieces = tokenizer.words_ids(parts)
+    sizes = list(map(len, pieces))
+    if sum(sizes) > max_tokens or len(parts) >= MARK_TOKENS:
+        fitting = _fitting(sizes if kept == "left" else reversed(sizes), max_tokens)
         parts, pieces = (parts[:fitting], pieces[:fitting]) if kept == "left" else (parts[-fitting:], pieces[-fitting:])
     window = "".join(parts)
     cut = len(text) - len(window)
+    giant = len(pieces) == 1 and len(pieces[0]) > max_tokens
     mark = first_mark(tokenizer)
     ids: list[int] = []
     for number, piece in enumerate(pieces, start=mark):
         ids.append(number)
-        ids += piece if len(piece) <= max_tokens else piece[:max_tokens]
+        ids += piece
+    del ids[max_tokens + 1 if giant else len(ids) :]
     ids.append(mark + len(pieces))
     head, tail = (text[:cut], "") if kept == "right" else ("", text[len(window) :])
-    return Marked(head, window, tail, ids, cut=cut > 0 or len(ids) < sum(map(len, pieces)) + len(pieces) + 1)
+    return Marked(head, window, tail, ids, cut=cut > 0 or giant)
 
 
 def _fitting(sizes: Iterable[int], max_tokens: int) -> int:

@@ -159,7 +159,7 @@ class PocketModel:
 
         Args:
             source: See ``generate``.
-            **options: See ``generate``; beams have no place here.
+            **options: See ``generate``. With beams a piece comes when all that can still win agree on it, and is never taken back.
 
         Returns:
             A generator of pieces that never split a character and together are the text that ``generate`` gives; its return value,
@@ -169,8 +169,6 @@ class PocketModel:
             InputError: see ``generate``; at the call, not at the first piece.
         """
         called, request = perf_counter(), request_of(options)
-        if request.beams is not None:
-            raise InputError("stream: expected no beams, found some; their answer is certain only at its end, so call generate")
         engine = self._opened()
         plan = engine.plan(request)
         return engine.stream(engine.read(source, request, called=called), plan)

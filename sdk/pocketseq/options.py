@@ -19,7 +19,7 @@ class Options(TypedDict, total=False):
     max_new_tokens: int | None
     """Longest answer, end token included; None takes the bundle's default."""
     beams: Beams | None
-    """Search with beams; None takes the likeliest token, which is what calibration measured. Not for streams."""
+    """Search with beams; None takes the likeliest token, which is what calibration measured."""
     sampling: Sampling | None
     """Draw tokens; None takes the likeliest."""
     constraints: Constraints | None
@@ -29,7 +29,7 @@ class Options(TypedDict, total=False):
     string that text, None what the bundle found to pay, False none. The answer is the same; only greedy answers to one input at a
     time are drafted."""
     alternatives: int
-    """How many of the likeliest tokens to tell at each place, in ``Result.token_alternatives``."""
+    """How many of the likeliest tokens to tell at each place, in ``Result.token_alternatives`` and those of its hypotheses."""
     pooled: bool
     """Tell the mean encoder state in ``Result.pooled``."""
     overflow: Overflow
@@ -76,20 +76,12 @@ class Request:
             raise InputError(f"alternatives: expected a whole number of at least 0, found {self.alternatives!r}")
         if self.deadline_s is not None and (not isinstance(self.deadline_s, float | int) or math.isnan(self.deadline_s)):
             raise InputError(f"deadline_s: expected a number of seconds or None, found {self.deadline_s!r}")
-        if self.beams is not None:
-            self._check_beams()
+        if self.beams is not None and self.sampling is not None:
+            raise InputError("expected beams or sampling, found both; beams take the likeliest, sampling draws")
         if self.draft:
             unfit = [name for name in ("sampling", "beams", "alternatives") if getattr(self, name)]
             if unfit:
                 raise InputError(f"expected a draft or {unfit[0]}, found both; only the likeliest tokens can be verified together")
-
-    def _check_beams(self) -> None:
-        if self.sampling is not None:
-            raise InputError("expected beams or sampling, found both; beams take the likeliest, sampling draws")
-        if self.constraints is not None and self.constraints.has_grammar:
-            raise InputError("expected beams or a grammar, found both; leave the beams out")
-        if self.alternatives:
-            raise InputError("expected beams or alternatives, found both; give the answer to score() for its alternatives")
 
 
 _KINDS: Final[dict[str, Any]] = {

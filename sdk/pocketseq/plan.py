@@ -35,6 +35,18 @@ class Plan:
     """Token ids of the text against which they are verified instead; empty for none."""
 
     @property
+    def is_plain(self) -> bool:
+        """Whether nothing but the likeliest tokens is asked for, and nothing but the end token or the limit can end them."""
+        request = self.request
+        return (
+            self.is_greedy
+            and request.beams is None
+            and not request.alternatives
+            and not self.constraints.stop
+            and not self.document
+        )
+
+    @property
     def is_greedy(self) -> bool:
         """Whether the likeliest token comes, whatever it is."""
         return self.request.sampling is None and self.rules is None and not self.constraints.has_grammar

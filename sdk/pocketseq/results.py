@@ -39,6 +39,8 @@ class Hypothesis:
     """As ``Result.token_logprobs``."""
     finish_reason: FinishReason
     """As ``Result.finish_reason``."""
+    token_alternatives: tuple[Alternatives, ...] = ()
+    """As ``Result.token_alternatives``."""
 
 
 @dataclass(frozen=True, slots=True)

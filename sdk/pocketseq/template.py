@@ -93,24 +93,25 @@ class Template:
             InputError: not a string or mapping of strings, an unknown field, nothing in the primary field,
                 or characters that are no Unicode text (lone surrogates).
         """
-        names = [field.name for field in self.fields]
+        texts = {field.name: "" for field in self.fields}
         if isinstance(source, str):
             given: Mapping[str, str] = {self.primary: source}
         elif isinstance(source, Mapping):
             given = source
         else:
-            raise InputError(f"expected a string or a mapping of {names}, found {type(source).__name__}")
-        unknown = sorted(str(name) for name in given if name not in names)
-        if unknown:
-            raise InputError(f"expected fields among {names}, found also {unknown}")
+            raise InputError(f"expected a string or a mapping of {list(texts)}, found {type(source).__name__}")
+        if unknown := [str(name) for name in given if name not in texts]:
+            raise InputError(f"expected fields among {list(texts)}, found also {sorted(unknown)}")
         for name, text in given.items():
             if not isinstance(text, str):
                 raise InputError(f"field {name!r}: expected a string, found {type(text).__name__}")
             if not text.isascii():
                 check_text(f"field {name!r}", text)
-        if not given.get(self.primary, "").strip():
+            texts[name] = text
+        primary = texts[self.primary]
+        if not primary or primary.isspace():
             raise InputError(f"expected text in the field {self.primary!r}, found none")
-        return {name: given.get(name, "") for name in names}
+        return texts
 
     def encode(self, tokenizer: TextTokenizer, source: Input, *, overflow: Overflow = "truncate") -> EncodedInput:
         """Turn an input into token ids.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from pocketseq.windows import Side, boundaries, narrow
+from pocketseq.edits import lexemes
+from pocketseq.windows import Side, boundaries, narrow, spells_lexemes
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -17,6 +19,11 @@ _WORDS: Final = 8192
 """Short texts of which the ids are remembered: a megabyte or two at most."""
 _SHORT: Final = 32
 """Longest text, in characters, of which the ids are remembered."""
+
+_PLAIN: Final = re.compile(r"[\t\n\r -~]*")
+"""Texts in which every library finds the same lexemes: what is white space or a letter beyond ASCII they see differently."""
+_BYTES: Final = {ord(character): 256 + ord(character) for character in "\t\n\r "}
+"""What byte-level tokenizers write for the characters of such a text that they cannot show."""
 
 _LITERALS: Final = 256
 """Literals of which the ids are remembered: more than a template has."""
@@ -39,6 +46,7 @@ class TextTokenizer:
         names = sorted(self._special, key=len, reverse=True)
         self._split = re.compile("(" + "|".join(map(re.escape, names)) + ")") if names else None
         self._boundaries = boundaries(tokenizer)
+        self._tokenize = tokenizer.model.tokenize if spells_lexemes(tokenizer) else None
         # The lexemes of a line and the literals of a template come again and again, and a look-up costs a hundredth.
         self._words: dict[str, list[int]] = {}
         self._literals: dict[str, list[int]] = {}
@@ -85,23 +93,37 @@ class TextTokenizer:
         """
         width = 8 * count + 64
         while (part := narrow(text, width, side, self._boundaries)) is not None:
-            ids = self.text_ids(part)
+            ids = self._part_ids(part)
             if len(ids) > count:
                 return ids[:count] if side == "left" else ids[-count:]
             width *= 8
-        ids = self.text_ids(text)
+        ids = self._part_ids(text)
         return ids[:count] if side == "left" else ids[-count:]
 
-    def word_ids(self, text: str) -> list[int]:
-        """Token ids of a user's text that is likely to come again, such as one lexeme; not to be changed."""
-        ids = self._words.get(text)
-        if ids is None:
-            ids = self.text_ids(text)
-            if len(text) <= _SHORT:
-                if len(self._words) >= _WORDS:
-                    self._words.clear()
-                self._words[text] = ids
-        return ids
+    def _part_ids(self, text: str) -> list[int]:
+        """``text_ids``, lexeme by lexeme where that is the same: those of a context come again with every key."""
+        if self._tokenize is None or _PLAIN.fullmatch(text) is None:
+            return self.text_ids(text)
+        return list(chain.from_iterable(self.words_ids(lexemes(text))))
+
+    def words_ids(self, words: Sequence[str]) -> list[list[int]]:
+        """Token ids of texts that are likely to come again, such as lexemes, each by itself; not to be changed."""
+        known = self._words
+        try:
+            return [known[word] for word in words]
+        except KeyError:
+            fresh = {word: self._spell(word) for word in words if word not in known}
+        found = [fresh[word] if word in fresh else known[word] for word in words]
+        # Another thread may still be reading the old one, so that it is replaced and not emptied.
+        self._words = known if len(known) + len(fresh) <= _WORDS else {}
+        self._words.update((word, ids) for word, ids in fresh.items() if len(word) <= _SHORT)
+        return found
+
+    def _spell(self, word: str) -> list[int]:
+        """``text_ids`` of a word; where the model alone decides about it, it is asked, which takes a tenth of the time."""
+        if self._tokenize is None or _PLAIN.fullmatch(word) is None:
+            return self.text_ids(word)
+        return [token.id for token in self._tokenize(word.translate(_BYTES))]
 
     def literal_ids(self, literal: str) -> list[int]:
         """Token ids of a template's literal, in which special tokens count as such; not to be changed."""

@@ -62,6 +62,23 @@ def boundaries(tokenizer: Tokenizer) -> re.Pattern[str] | None:
     return _boundary(splits[0])  # the parts behind it see one word at a time
 
 
+def spells_lexemes(tokenizer: Tokenizer) -> bool:
+    """Whether a text in ASCII becomes the tokens that the model gives to its lexemes, spelled in bytes, one after the other."""
+    if tokenizer.normalizer is not None or boundaries(tokenizer) is not LEXEME:
+        return False
+    match _parts(tokenizer.pre_tokenizer, "pretokenizers"):
+        case [split, {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}]:
+            return _is_lexical(split)
+    return False
+
+
+def _is_lexical(pre_tokenizer: Mapping[str, Any]) -> bool:
+    match pre_tokenizer:
+        case {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}:
+            return bool(pattern == LEXEME_PATTERN)
+    return False
+
+
 def _parts(component: Any, key: str) -> list[Mapping[str, Any]]:
     if component is None:
         return []
@@ -84,8 +101,8 @@ def _is_local(normalizer: Mapping[str, Any]) -> bool:
 
 def _boundary(pre_tokenizer: Mapping[str, Any]) -> re.Pattern[str] | None:
     match pre_tokenizer:
-        case {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}:
-            return LEXEME if pattern == LEXEME_PATTERN else None
+        case {"type": "Split"}:
+            return LEXEME if _is_lexical(pre_tokenizer) else None
         case {"type": "ByteLevel", "use_regex": True}:
             return SPACE
         case {"type": "Metaspace", "split": True}:

@@ -37,6 +37,7 @@ from pocketseq.decoding import (
     drawing,
     emissions,
     greedy,
+    outcome,
     score_targets,
 )
 from pocketseq.decoding.steps import best
@@ -152,7 +153,7 @@ def test_given_answers_are_scored_as_teacher_forcing_scores_them(pair: Pair) -> 
 
 def beams(pair: Pair, settings: Beams, constraints: Constraints | None = None) -> dict[int, list[Decoded]]:
     rules = None if constraints is None else Rules(constraints, (pair.start,), 1, pair.end)
-    return beam_search(
+    steps = beam_search(
         pair.runtime,
         pair.runtime.encode(pair.ids, pair.mask),
         rows=ROWS,
@@ -162,6 +163,7 @@ def beams(pair: Pair, settings: Beams, constraints: Constraints | None = None) -
         beams=settings,
         rules=rules,
     )
+    return outcome(steps)
 
 
 def same_as(pair: Pair, found: dict[int, list[Decoded]], theirs: Any, count: int) -> None:
@@ -230,7 +232,7 @@ def test_beams_behind_a_forced_prefix_find_the_same_answers(pair: Pair) -> None:
             decoder_input_ids=torch.tensor([prefix] * 3),
             generation_config=config,
         )
-    found = beam_search(
+    steps = beam_search(
         pair.runtime,
         pair.runtime.encode(pair.ids, pair.mask),
         rows=ROWS,
@@ -239,6 +241,7 @@ def test_beams_behind_a_forced_prefix_find_the_same_answers(pair: Pair) -> None:
         max_new_tokens=LIMIT,
         beams=Beams(3, 3),
     )
+    found = outcome(steps)
     assert [answer.ids for row in ROWS for answer in found[row]] == pair.answers(theirs.sequences, prompt=len(prefix))
 
 

@@ -98,6 +98,39 @@ def test_the_deadline_counts_from_the_request(gate: Gate) -> None:
     assert gate.batches == [1, 1]
 
 
+def test_a_late_request_is_told_before_those_that_are_in_front_of_it(gate: Gate) -> None:
+    """After the batch that is under way, not after all that came before."""
+    order: list[str] = []
+    with BatchQueue(gate.model, max_batch=1) as queue:
+        futures = {"a": queue.submit("a")}
+        assert gate.waiting.wait(10)
+        for name in ("b", "c"):
+            futures[name] = queue.submit(name)
+        futures["late"] = queue.submit("late", deadline_s=0.01, max_new_tokens=3)
+        for name, future in futures.items():
+            future.add_done_callback(lambda _, name=name: order.append(name))
+        threading.Event().wait(0.05)
+        gate.open.set()
+        assert futures["late"].result(10).finish_reason == "deadline"
+        assert futures["c"].result(10).text == "c"
+    assert order == ["a", "late", "b", "c"]
+
+
+def test_what_was_cancelled_makes_room(gate: Gate) -> None:
+    """A full queue of requests that nobody waits for takes new ones."""
+    with BatchQueue(gate.model, max_waiting=2) as queue:
+        queue.submit("a")
+        assert gate.waiting.wait(10)
+        gone = [queue.submit("b"), queue.submit("c")]
+        assert gone[0].cancel()
+        taken = queue.submit("d")
+        with pytest.raises(QueueFullError):
+            queue.submit("e")
+        gate.open.set()
+        assert taken.result(10).text == "d"
+        assert gone[1].result(10).text == "c"
+
+
 def test_a_request_is_cancelled_before_its_turn_or_in_it(gate: Gate) -> None:
     """By its future while it waits, by its token any time."""
     with BatchQueue(gate.model) as queue:

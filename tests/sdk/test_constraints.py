@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -183,8 +184,6 @@ def test_constraints_that_exclude_each_other_are_refused(make: Any, message: str
     ("options", "message"),
     [
         ({"beams": Beams(), "sampling": Sampling()}, "expected beams or sampling, found both"),
-        ({"beams": Beams(), "constraints": Constraints(regex="a")}, "expected beams or a grammar, found both"),
-        ({"beams": Beams(), "alternatives": 2}, "expected beams or alternatives, found both"),
         ({"beams": 4}, "beams: expected Beams or None, found 4"),
         ({"sampling": 0.7}, "sampling: expected Sampling or None, found 0.7"),
         ({"constraints": {"stop": ["a"]}}, "constraints: expected Constraints or None"),
@@ -207,16 +206,74 @@ def test_options_that_exclude_each_other_are_refused(model: PocketModel, options
         model.generate_batch(["x"], **options)
 
 
+OPTIONS: dict[str, dict[str, Any]] = {
+    "beams": {"beams": Beams(2)},
+    "sampling": {"sampling": Sampling(seed=1)},
+    "draft": {"draft": True},
+    "alternatives": {"alternatives": 2},
+    "pooled": {"pooled": True},
+    "max_new_tokens": {"max_new_tokens": 12},
+    "deadline_s": {"deadline_s": 60.0},
+    "cancellation": {"cancellation": Cancellation()},
+    "on_gate": {"on_gate": lambda probability: None},
+    "overflow": {"overflow": "refuse"},
+    "stop": {"constraints": {"stop": (";",)}},
+    "prefix": {"constraints": {"prefix": "x"}},
+    "min_new_tokens": {"constraints": {"min_new_tokens": 2}},
+    "repetition_penalty": {"constraints": {"repetition_penalty": 1.2}},
+    "no_repeat_ngram": {"constraints": {"no_repeat_ngram": 2}},
+    "suppressed": {"constraints": {"suppressed": (5,)}},
+    "allowed": {"constraints": {"allowed": lambda tokens: range(50)}},
+    "regex": {"constraints": {"regex": "[a-z]{2,5}"}},
+    "json_schema": {"constraints": {"json_schema": {"enum": ["a", "b"]}}},
+    "choices": {"constraints": {"choices": ("ab", "cd")}},
+}
+"""Each option alone, valid."""
+FORMS = ("regex", "json_schema", "choices")
+REFUSED = {
+    ("beams", "sampling"): "expected beams or sampling, found both",
+    **{("draft", name): f"expected a draft or {name}, found both" for name in ("beams", "sampling", "alternatives")},
+    **{
+        ("draft", name): "expected a draft or constraints on tokens, found both"
+        for name in ("min_new_tokens", "repetition_penalty", "no_repeat_ngram", "suppressed", "allowed", *FORMS)
+    },
+    **{(one, other): f"found {one} and {other}" for one, other in combinations(FORMS, 2)},
+    **{
+        (name, form): f"Constraints.{form}: expected nothing beside it that could break or end the answer, found {name}"
+        for form in FORMS
+        for name in ("stop", "prefix", "min_new_tokens", "no_repeat_ngram", "suppressed", "allowed")
+    },
+}
+"""The pairs that exclude each other, and how they are told; all others go together."""
+
+
+def both(one: str, other: str) -> dict[str, Any]:
+    constraints = {**OPTIONS[one].get("constraints", {}), **OPTIONS[other].get("constraints", {})}
+    options = {**OPTIONS[one], **OPTIONS[other]}
+    return {**options, "constraints": Constraints(**constraints)} if constraints else options
+
+
+@pytest.mark.parametrize("one", OPTIONS)
+def test_every_pair_of_options_goes_together_or_is_refused_by_name(letters: PocketModel, one: str) -> None:
+    """And what goes together answers the same in a batch and in a stream."""
+    for other in OPTIONS:
+        message = REFUSED.get((one, other)) or REFUSED.get((other, one))
+        if message is None:
+            options = both(one, other)
+            result = letters.generate("abc", **options)
+            assert result.tokens
+            assert letters.generate_batch(["abc"], **options)[0].text == result.text
+            assert "".join(letters.stream("abc", **options)) == result.text
+            continue
+        for ask in (letters.generate, letters.stream):
+            with pytest.raises(InputError, match=re.escape(message)):
+                ask("abc", **both(one, other))
+
+
 def test_an_unknown_option_is_a_type_error(model: PocketModel) -> None:
     """As of any function."""
     with pytest.raises(TypeError, match="num_beams"):
         model.generate("x", num_beams=4)  # type: ignore[call-arg]
-
-
-def test_beams_have_no_place_in_a_stream(model: PocketModel) -> None:
-    """Their answer is certain only at its end."""
-    with pytest.raises(InputError, match="stream: expected no beams, found some"):
-        model.stream("x", beams=Beams())
 
 
 @pytest.mark.parametrize("constraints", [Constraints(stop=("a",)), Constraints(prefix="a"), Constraints(choices=("a",))])
@@ -292,24 +349,69 @@ def test_a_callable_that_allows_nothing_is_refused(letters: PocketModel, allowed
         letters.generate("abc", constraints=Constraints(allowed=allowed))
 
 
-def test_what_a_callable_raises_passes_as_it_is(model: PocketModel) -> None:
-    """From every way to ask, and later answers are unchanged."""
-    before = model.generate(TEXT)
+class Mine(Exception):
+    """What a caller's code raises."""
 
-    def broken(tokens: Sequence[int]) -> list[int]:
-        raise LookupError("mine")
 
-    constraints = Constraints(allowed=broken)
-    for ask in (
-        lambda: model.generate(TEXT, constraints=constraints),
-        lambda: model.generate_batch([TEXT, "x"], constraints=constraints),
-        lambda: model.generate(TEXT, constraints=constraints, beams=Beams(2)),
-        lambda: list(model.stream(TEXT, constraints=constraints)),
-    ):
-        with pytest.raises(LookupError, match="mine"):
-            ask()
-    after = model.generate(TEXT)
-    assert (after.text, after.tokens, after.token_logprobs) == (before.text, before.tokens, before.token_logprobs)
+def after(calls: int) -> Callable[..., Any]:
+    """A callable that raises at one of its calls, and else allows every token."""
+    count = 0
+
+    def broken(*_: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count > calls:
+            raise Mine
+        return range(200)
+
+    return broken
+
+
+def stop_reading(model: PocketModel, **options: Any) -> None:
+    for number, _ in enumerate(model.stream(TEXT, **options)):
+        if number == 1:
+            raise Mine
+
+
+BREAKING: dict[str, Callable[[PocketModel], Any]] = {
+    "allowed": lambda model: model.generate(TEXT, constraints=Constraints(allowed=after(2))),
+    "allowed, in a batch": lambda model: model.generate_batch([TEXT, "x", "yz"], constraints=Constraints(allowed=after(4))),
+    "allowed, with beams": lambda model: model.generate(TEXT, beams=Beams(2), constraints=Constraints(allowed=after(3))),
+    "allowed, with draws": lambda model: model.generate(TEXT, sampling=Sampling(), constraints=Constraints(allowed=after(2))),
+    "allowed, in a stream": lambda model: list(model.stream(TEXT, constraints=Constraints(allowed=after(2)))),
+    "allowed, in a stream of beams": lambda model: list(
+        model.stream(TEXT, beams=Beams(2), constraints=Constraints(allowed=after(3)))
+    ),
+    "a reader": stop_reading,
+    "a reader with a form": lambda model: stop_reading(model, constraints=Constraints(regex="[a-z]{9}")),
+}
+
+
+@pytest.mark.parametrize("name", BREAKING)
+def test_what_a_callable_raises_passes_as_it_is(model: PocketModel, letters: PocketModel, name: str) -> None:
+    """From every way to ask; later answers of every kind are unchanged."""
+
+    def known(asked: PocketModel) -> list[Any]:
+        found = [asked.generate(TEXT), asked.generate(TEXT, beams=Beams(2)), *asked.generate_batch([TEXT, "x"])]
+        found.append(asked.generate(TEXT, constraints=Constraints(choices=("ab", "c"))))
+        return [(result.text, result.tokens, result.token_logprobs, result.confidence) for result in found]
+
+    for asked in (model, letters):
+        before = known(asked)
+        with pytest.raises(Mine):
+            BREAKING[name](asked)
+        assert known(asked) == before
+
+
+def test_a_form_that_cannot_go_on_leaves_the_model_usable(model: PocketModel) -> None:
+    """A vocabulary without a character of the form is told in the middle of the answer, or before it."""
+    before = model.generate(TEXT).tokens
+    with pytest.raises(InputError, match="grammar: expected|max_new_tokens: expected room"):
+        model.generate(TEXT, constraints=Constraints(json_schema={"type": "string", "minLength": 60}), max_new_tokens=20)
+    nothing = Constraints(suppressed=tuple(range(model.manifest.geometry.vocab_size)))
+    with pytest.raises(InputError, match="constraints: expected a token that may come after 0 tokens"):
+        model.generate(TEXT, beams=Beams(2), constraints=nothing)
+    assert model.generate(TEXT).tokens == before
 
 
 def test_constraints_that_leave_no_token_are_refused(letters: PocketModel) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from pocketseq.bundle import open_bundle
+from pocketseq.confidence import DEFAULT_SCORER, SCORERS, Scoring, confidence
 from pocketseq.model import PocketModel
+from pocketseq_bench.measuring.inputs import default_inputs
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +71,22 @@ def test_the_lines_around_reveal_a_name(shipped: PocketModel) -> None:
     """A name that is spelled right above is put right below."""
     fields = {"before": "def read(path):\n    with open(path) as file:", "line": "        return flie.read()", "after": ""}
     assert shipped.generate(fields).text == "        return file.read()"
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "tflite"])
+def test_the_fast_path_says_what_calibration_judged(runtime: str) -> None:
+    """Held-out rows: answers of one call have the tokens, log-probabilities and confidences of answers step by step."""
+    with PocketModel.load("python-fix", runtime=runtime) as model:
+        steps = model.scored_by(Scoring(scorer=replace(SCORERS[DEFAULT_SCORER], looks_at_spread=True)))
+        for row in default_inputs("python-fix").rows[: 48 if runtime == "onnx" else 16]:
+            fast, slow = model.generate(row.fields), steps.generate(row.fields)
+            assert (fast.text, fast.tokens, fast.finish_reason) == (slow.text, slow.tokens, slow.finish_reason)
+            assert fast.token_logprobs == pytest.approx(slow.token_logprobs, abs=1e-4)
+            assert fast.evidence is not None
+            assert slow.evidence is not None
+            for scorer in SCORERS.values():
+                if not scorer.looks_at_spread:
+                    assert confidence(fast.evidence, scorer) == pytest.approx(confidence(slow.evidence, scorer), abs=1e-4)
 
 
 def test_a_device_suggests_without_a_training_library() -> None:

@@ -92,6 +92,27 @@ def test_the_tokens_at_an_edge_are_those_of_the_whole_text(name: str, text: str,
     assert plain.edge_ids(text, count, "right") == whole[-count:]
 
 
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(name=st.sampled_from(sorted(TOKENIZERS)), text=st.text(st.characters(max_codepoint=0x250), max_size=60))
+@example(name="ours", text="<cursor> <line></s>\r\n\t  x\x1cé")
+def test_words_have_the_tokens_that_they_have_alone(name: str, text: str) -> None:
+    """However they are asked for, known or not; special tokens spelled out are characters like others."""
+    tokenizer = TextTokenizer(Tokenizer.from_str(TOKENIZERS[name].to_str()))
+    alone = TextTokenizer(Tokenizer.from_str(TOKENIZERS[name].to_str()))
+    words = [*lexemes(text), *lexemes(text)[::2], "word"]
+    for _ in range(2):
+        assert tokenizer.words_ids(words) == [alone.text_ids(word) for word in words]
+
+
+def test_words_are_forgotten_and_found_again() -> None:
+    """Far more words than are kept, long ones among them."""
+    tokenizer, alone = TextTokenizer(make_tokenizer()), TextTokenizer(make_tokenizer())
+    words = [f"w{number}" for number in range(20_000)]
+    for first in range(0, len(words), 100):
+        some = [*words[first : first + 100], "again", "x" * 50]
+        assert tokenizer.words_ids(some) == [alone.text_ids(word) for word in some]
+
+
 @pytest.mark.parametrize("name", TOKENIZERS)
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_a_long_text_is_not_read_whole(name: str, side: str) -> None:

@@ -49,25 +49,19 @@ def judge(
         cloud: What the cloud answers to each row, by its id; None takes the cloud to be always right.
         progress: Called with the number of rows answered, after each.
     """
-    states: list[Floats] = []
-
-    def record(pooled: Floats, _: int) -> float:
-        states.append(np.array(pooled, dtype=np.float32))
-        return 0.0
-
-    everything = Scoring(scorer=replace(SCORERS[DEFAULT_SCORER], looks_at_spread=True), gate=record)
+    everything = Scoring(scorer=replace(SCORERS[DEFAULT_SCORER], looks_at_spread=True))
     watched = model.scored_by(everything)
     judged = []
     for number, row in enumerate(examples, start=1):
-        result = watched.generate(row.fields)
+        result = watched.generate(row.fields, pooled=True)
         evidence = result.evidence or Evidence(result.token_logprobs)
         cost = loss(result.text, row.target)
         judged.append(
             Judged(
                 id=row.id,
                 loss=cost,
-                evidence=replace(evidence, gate=None),
-                pooled=states.pop(),
+                evidence=evidence,
+                pooled=np.array(result.pooled, dtype=np.float32),
                 latency_ms=result.timing.total_ms,
                 cloud_loss=0.0 if cloud is None else loss(cloud[row.id], row.target),
             )

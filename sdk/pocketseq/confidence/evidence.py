@@ -33,7 +33,7 @@ class Evidence:
     rival: float | None = None
     """Log-probability of the second-best answer as a whole, where beams found one."""
     gate: float | None = None
-    """Log-odds of the pre-decode gate, where there is one."""
+    """Log-odds of the pre-decode gate, where there is one and the scorer in force or the caller looks at it."""
 
 
 def spread_of(logprobs: Floats) -> Floats:

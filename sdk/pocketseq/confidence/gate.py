@@ -39,5 +39,6 @@ def gate_values(pooled: Floats, input_tokens: int) -> Floats:
 
 def gate(logistic: Logistic) -> Gate:
     """The gate of a logistic regression over ``gate_names``."""
-    evaluate = logistic.evaluator()
-    return lambda pooled, input_tokens: evaluate(gate_values(pooled, input_tokens))
+    folded = logistic.folded()
+    states, length, bias = folded.slopes[:-1], float(folded.slopes[-1]), folded.bias  # no array is made for what was asked
+    return lambda pooled, input_tokens: float(states @ pooled) + length * math.log1p(input_tokens) + bias

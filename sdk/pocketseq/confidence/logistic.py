@@ -13,6 +13,15 @@ from pocketseq.errors import BundleFormatError
 
 
 @dataclass(frozen=True, slots=True)
+class Folded:
+    """log-odds = bias + Σ slope · feature."""
+
+    slopes: NDArray[np.float64]
+    """float64 [features]."""
+    bias: float
+
+
+@dataclass(frozen=True, slots=True)
 class Logistic:
     """log-odds = bias + Σ weight · (feature − mean) / scale."""
 
@@ -36,11 +45,15 @@ class Logistic:
                 f"and {len(self.weights)}; calibrate again"
             )
 
-    def evaluator(self) -> Callable[[Sequence[float] | NDArray[np.floating]], float]:
-        """A function from one row's values, in the order of ``features``, to its log-odds; standardisation is folded in once."""
+    def folded(self) -> Folded:
+        """The same with the standardisation worked into its numbers."""
         slopes = np.asarray(self.weights) / np.asarray(self.scale)
-        bias = self.bias - float(slopes @ np.asarray(self.mean))
-        return lambda values: float(slopes @ np.asarray(values, dtype=np.float64)) + bias
+        return Folded(slopes, self.bias - float(slopes @ np.asarray(self.mean)))
+
+    def evaluator(self) -> Callable[[Sequence[float] | NDArray[np.floating]], float]:
+        """A function from one row's values, in the order of ``features``, to its log-odds."""
+        folded = self.folded()
+        return lambda values: float(folded.slopes @ np.asarray(values, dtype=np.float64)) + folded.bias
 
 
 def log_sigmoid(log_odds: float) -> float:

@@ -23,6 +23,8 @@ class Scorer:
     """(evidence with at least one token) → log-confidence."""
     looks_at_spread: bool = False
     """Whether it needs ``entropies`` and ``gaps``, which cost some microseconds a token."""
+    looks_at_gate: bool = False
+    """Whether it needs what the gate made of the encoder's state."""
 
 
 def quantile(ordered: Sequence[float], level: float) -> float:

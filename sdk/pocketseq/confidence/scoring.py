@@ -51,7 +51,7 @@ def learned_scorer(logistic: Logistic) -> Scorer:
         values = features(evidence)
         return log_sigmoid(evaluate([values[name] for name in logistic.features]))
 
-    return Scorer(log_confidence, looks_at_spread=looks_at_spread)
+    return Scorer(log_confidence, looks_at_spread=looks_at_spread, looks_at_gate="gate" in logistic.features)
 
 
 def scoring_problem(calibration: Calibration, *, d_model: int) -> str | None:

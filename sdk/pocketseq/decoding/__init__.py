@@ -1,11 +1,11 @@
 """Decoding: which token comes next, over any runtime. Pure: no clock, no files, no state between calls."""
 
-from pocketseq.decoding.beams import beam_search
+from pocketseq.decoding.beams import Search, beam_search, outcome
 from pocketseq.decoding.cancellation import Cancellation
 from pocketseq.decoding.drafts import CopyDraft, drafted
 from pocketseq.decoding.drawing import drawing
 from pocketseq.decoding.emission import Alternatives, Decoded, Emission, TokenLogprob, collect
-from pocketseq.decoding.greedy import STRIDE, greedy
+from pocketseq.decoding.greedy import STRIDE, greedy, greedy_answer
 from pocketseq.decoding.rules import Rules, constrained
 from pocketseq.decoding.scoring import score_targets
 from pocketseq.decoding.settings import Beams, Constraints, FinishReason, Sampling
@@ -27,6 +27,7 @@ __all__ = [
     "Halt",
     "Rules",
     "Sampling",
+    "Search",
     "StopStrings",
     "TokenLogprob",
     "beam_search",
@@ -39,5 +40,7 @@ __all__ = [
     "emissions",
     "first_stop",
     "greedy",
+    "greedy_answer",
+    "outcome",
     "score_targets",
 ]

@@ -94,19 +94,24 @@ class Vocabulary:
 
 
 class GrammarState:
-    """How far one answer is in its grammar."""
+    """How far one answer is in its grammar; a value, which beams can share."""
 
     def __init__(self, vocabulary: Vocabulary, matcher: LLMatcher, closing: list[int] | None) -> None:
         """Wrap a matcher.
 
         Args:
             vocabulary: Of the model.
-            matcher: Of llguidance; it is changed.
+            matcher: Of llguidance; it is not changed from here on.
             closing: Tokens that bring it to an end, the end token included; None where none were found.
         """
         self._vocabulary = vocabulary
         self._matcher = matcher
         self._closing = closing
+
+    @property
+    def way_out(self) -> int | None:
+        """A token that can always be taken: the next one on the way to an end; None where no way is known."""
+        return self._closing[0] if self._closing else None
 
     def adjust(self, scores: Floats) -> Floats:
         """The scores with -inf at the tokens that the grammar does not allow.
@@ -122,38 +127,30 @@ class GrammarState:
             raise InputError("grammar: expected a form that the model's vocabulary can spell, found no token that may come next")
         return np.where(mask, np.maximum(scores, IMPOSSIBLE), np.float32(-np.inf))
 
-    def accept(self, token: int, *, room: int) -> int:
-        """Take a token, or the next one of the way out where it would leave none.
+    def follow(self, token: int, *, room: int) -> GrammarState | None:
+        """The state behind a token.
 
         Args:
             token: One that the grammar allows.
             room: Tokens that may still follow it.
 
         Returns:
-            The token that was taken.
+            The state, or None where the token leaves no way to an end.
         """
-        way = self._closing
-        if way is None or token == way[0]:
-            self._consume(token)
-            self._closing = way[1:] if way else _closing(self._matcher, self._vocabulary, room)
-            return token
-        ahead = self._matcher.deep_copy()
+        if token == self._vocabulary.end_id:
+            return GrammarState(self._vocabulary, self._matcher, [])
+        ahead, way = self._matcher.deep_copy(), self._closing
         ahead.consume_token(token)
-        closing: list[int] | None = []
-        if token != self._vocabulary.end_id:
+        if way and token == way[0]:
+            closing: list[int] | None = way[1:]
+        elif way is None:
+            closing = _closing(ahead, self._vocabulary, room)
+        else:
             closing = _closing(ahead, self._vocabulary, room, reach=len(way) + 8)
-        if closing is None:
-            self._consume(way[0])
-            self._closing = way[1:]
-            return way[0]
+            if closing is None:
+                return None
         _check(ahead)
-        self._matcher, self._closing = ahead, closing
-        return token
-
-    def _consume(self, token: int) -> None:
-        if token != self._vocabulary.end_id:
-            self._matcher.consume_token(token)
-            _check(self._matcher)
+        return GrammarState(self._vocabulary, ahead, closing)
 
 
 def _grammar(constraints: Constraints) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from pocketseq.decoding.emission import Emission
+from pocketseq.decoding.emission import Decoded, Emission
 from pocketseq.decoding.settings import FinishReason
 from pocketseq.decoding.steps import Ended, Halt, best, emissions, halted
 from pocketseq.runtimes.protocol import AnyRuntime, Ids
@@ -64,6 +64,33 @@ def greedy(
         ended=ended,
         ahead=ahead or (max_new_tokens if len(rows) == 1 else STRIDE),
     )
+
+
+def greedy_answer(runtime: Any, memory: Any, *, prompt: Sequence[int], end_id: int, max_new_tokens: int) -> Decoded:
+    """The greedy answer to one input that nothing but its end token or the limit can end, without coming back for every token.
+
+    Args:
+        runtime: A ``GreedyRuntime``.
+        memory: What its ``encode`` gave for one input.
+        prompt: See ``emissions``.
+        end_id: See ``emissions``.
+        max_new_tokens: See ``emissions``.
+    """
+    last: Ids = np.array([prompt], dtype=np.int64)
+    cache = runtime.start(1)
+    if len(prompt) > 1:
+        cache, last = runtime.step(last[:, :-1], memory, cache).cache, last[:, -1:]
+    ids: list[int] = []
+    logprobs: list[float] = []
+    while len(ids) < max_new_tokens:
+        run = runtime.greedy(last, memory, cache, end_id=end_id, limit=max_new_tokens - len(ids))
+        ids += run.ids[0].tolist()
+        logprobs += run.logprobs[0].tolist()
+        if end_id in ids:
+            length = ids.index(end_id) + 1
+            return Decoded(tuple(ids[:length]), tuple(logprobs[:length]), "stop")
+        cache, last = run.cache, run.ids[:, -1:]
+    return Decoded(tuple(ids), tuple(logprobs), "length")
 
 
 def _runs(

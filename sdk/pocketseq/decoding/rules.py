@@ -72,6 +72,17 @@ def constrained(
         choose: Chooses among the tokens that are left.
     """
     emitted: dict[int, list[int]] = {row: [] for row in rows}
+    states = dict(states)
+
+    def accept(row: int, token: int) -> int:
+        """Move a row's grammar on; where the token would leave no way to an end, by the next one of a way out."""
+        room = max_new_tokens - len(emitted[row]) - 1
+        after = states[row].follow(token, room=room)
+        if after is None and (way_out := states[row].way_out) is not None:
+            token, after = way_out, states[row].follow(way_out, room=room)
+        assert after is not None, "a way out can be followed"
+        states[row] = after
+        return token
 
     def chosen(scores: Floats, left: Sequence[int]) -> Ids:
         lines = []
@@ -81,7 +92,7 @@ def constrained(
         ids = choose(np.stack(lines), left)
         for place, row in enumerate(left):
             if states:
-                ids[place] = states[row].accept(int(ids[place]), room=max_new_tokens - len(emitted[row]) - 1)
+                ids[place] = accept(row, int(ids[place]))
             emitted[row].append(int(ids[place]))
         return ids
 

@@ -19,24 +19,25 @@ from transformers import BartConfig, BartForConditionalGeneration
 from pocketseq.checkpoint import CheckpointCard
 from pocketseq.template import Field, Template
 
-WIDTH, HALF, HEADS, LONGEST = 512, 256, 8, 256
+WIDTH, LAYERS, LONGEST = 512, 6, 256
 SHARP, LOUD, SILENT = 4.0, 8.0, 1e-4
 """How much a position prefers itself, how much the token that is read outweighs the one before, and what other layers may say."""
 
 
-def build(vocabulary: int, replaced: dict[int, int]) -> BartForConditionalGeneration:
+def build(vocabulary: int, replaced: dict[int, int], *, width: int = WIDTH, layers: int = LAYERS) -> BartForConditionalGeneration:
     """Build the model: tokens live in the first half of a state, positions in the second."""
     torch.manual_seed(0)
+    half, heads = width // 2, width // 64
     model = BartForConditionalGeneration(
         BartConfig(
             vocab_size=vocabulary,
-            d_model=WIDTH,
-            encoder_layers=6,
-            decoder_layers=6,
-            encoder_attention_heads=HEADS,
-            decoder_attention_heads=HEADS,
-            encoder_ffn_dim=4 * WIDTH,
-            decoder_ffn_dim=4 * WIDTH,
+            d_model=width,
+            encoder_layers=layers,
+            decoder_layers=layers,
+            encoder_attention_heads=heads,
+            decoder_attention_heads=heads,
+            encoder_ffn_dim=4 * width,
+            decoder_ffn_dim=4 * width,
             max_position_embeddings=LONGEST,
             pad_token_id=0,
             bos_token_id=0,
@@ -45,29 +46,29 @@ def build(vocabulary: int, replaced: dict[int, int]) -> BartForConditionalGenera
             forced_eos_token_id=None,
         )
     )
-    tokens, positions = torch.randn(vocabulary, HALF).sign(), torch.randn(LONGEST + 2, HALF).sign()
+    tokens, positions = torch.randn(vocabulary, half).sign(), torch.randn(LONGEST + 2, half).sign()
     with torch.no_grad():
-        model.model.shared.weight.zero_()[:, :HALF] = tokens
+        model.model.shared.weight.zero_()[:, :half] = tokens
         for stack in (model.model.encoder, model.model.decoder):
-            stack.embed_positions.weight.zero_()[:, HALF:] = positions
+            stack.embed_positions.weight.zero_()[:, half:] = positions
             for layer in stack.layers:
                 layer.self_attn.out_proj.weight.mul_(SILENT)
                 layer.fc2.weight.mul_(SILENT)
         for layer in model.model.decoder.layers:
             layer.encoder_attn.out_proj.weight.mul_(SILENT)
         reading = model.model.decoder.layers[0].encoder_attn
-        same = torch.eye(HALF)
+        same = torch.eye(half)
         for old, new in replaced.items():
-            same += torch.outer(tokens[new] - tokens[old], tokens[old] / HALF)
+            same += torch.outer(tokens[new] - tokens[old], tokens[old] / half)
         for projection in (reading.q_proj, reading.k_proj, reading.v_proj, reading.out_proj):
             projection.weight.zero_()
             projection.bias.zero_()
-        reading.q_proj.weight[:HALF, HALF:] = SHARP * torch.eye(HALF)
-        reading.q_proj.weight[HALF:, HALF:] = SHARP * torch.eye(HALF)
-        reading.k_proj.weight[:HALF, HALF:] = torch.eye(HALF)
-        reading.k_proj.weight[HALF:, HALF:] = torch.eye(HALF)
-        reading.v_proj.weight[:HALF, :HALF] = same
-        reading.out_proj.weight[:HALF, :HALF] = LOUD * torch.eye(HALF)
+        reading.q_proj.weight[:half, half:] = SHARP * torch.eye(half)
+        reading.q_proj.weight[half:, half:] = SHARP * torch.eye(half)
+        reading.k_proj.weight[:half, half:] = torch.eye(half)
+        reading.k_proj.weight[half:, half:] = torch.eye(half)
+        reading.v_proj.weight[:half, :half] = same
+        reading.out_proj.weight[:half, :half] = LOUD * torch.eye(half)
     return model.eval()
 
 

@@ -1,0 +1,156 @@
+"""What the SDK costs beside the runtime: the share of a suggestion that is spent outside the runtime's calls.
+
+    python -m pocketseq_bench.overhead [BUNDLE] [--inputs ROWS.jsonl] [--rounds N] [-o FILE]
+
+Tokenising, the template, choosing tokens, confidence and results are the SDK's; encoding and decoder steps are the runtime's. Every
+round opens the tokenizer anew, so that each row is answered once as text that was never seen and once more as text that was; rows'
+medians over the rounds are told, by wall clock and, in rounds of their own, by the thread's processor time, which other programs
+disturb less and whose reading costs more.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from argparse import ArgumentParser
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from statistics import median
+from typing import Any, Final, cast
+
+import numpy as np
+
+from pocketseq import PocketModel, open_bundle
+from pocketseq.errors import PocketSeqError
+from pocketseq.files import write_json
+from pocketseq.runtimes.opening import choose_variant, open_runtime
+from pocketseq.runtimes.protocol import AnyRuntime
+from pocketseq.tokenizer import TextTokenizer
+from pocketseq_bench.environment import environment
+from pocketseq_bench.measuring.inputs import BenchInputs, default_inputs, read_inputs
+
+FORMAT: Final = 1
+ROUNDS: Final = 7
+WARMUP: Final = 16
+"""Rows that are asked before the others and not counted."""
+_CALLS: Final = ("encode", "start", "step", "greedy", "select", "keep")
+_CLOCKS: Final[Mapping[str, Callable[[], float]]] = {"wall": time.perf_counter, "cpu": time.thread_time}
+
+
+class Timed:
+    """A runtime that adds up what its calls take."""
+
+    def __init__(self, runtime: Any) -> None:
+        """Wrap a runtime; what it cannot do, this cannot either."""
+        self.now = time.perf_counter
+        """The clock that is read."""
+        self.spent = 0.0
+        """Seconds."""
+        for name in _CALLS:
+            if hasattr(runtime, name):
+                setattr(self, name, self._timed(getattr(runtime, name)))
+
+    def _timed(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*args: Any, **named: Any) -> Any:
+            began = self.now()
+            try:
+                return call(*args, **named)
+            finally:
+                self.spent += self.now() - began
+
+        return timed
+
+
+def overhead(source: str | Path, inputs: BenchInputs, *, precision: str | None = None, rounds: int = ROUNDS) -> dict[str, Any]:
+    """Measure a bundle's suggestions, one at a time, on one thread.
+
+    Args:
+        source: See ``PocketModel.load``.
+        inputs: More than ``WARMUP`` of them.
+        precision: Of the variant; None takes the bundle's first that fits.
+        rounds: How often each row is answered as text never seen, and as text seen before.
+
+    Returns:
+        JSON values: for each kind of text and each clock the share, and the microseconds of the SDK and of the runtime.
+    """
+    rows = [row.fields for row in inputs.rows]
+    taken: dict[str, dict[str, list[list[list[float]]]]] = {
+        kind: {clock: [[] for _ in rows[WARMUP:]] for clock in _CLOCKS} for kind in ("new_text", "seen_text")
+    }
+    with open_bundle(source) as bundle:
+        manifest = bundle.manifest
+        variant = choose_variant(manifest, precision=precision)
+        runtime = Timed(open_runtime(bundle, variant))
+        opened: AnyRuntime = cast("AnyRuntime", runtime)
+        for _, (clock, now) in product(range(rounds), _CLOCKS.items()):
+            runtime.now = now
+            model = PocketModel(
+                manifest,
+                variant,
+                open_tokenizer=lambda: TextTokenizer.from_file(bundle.path(manifest.tokenizer)),
+                open_runtime=lambda: opened,
+            )
+            for row in rows[:WARMUP]:
+                model.generate(row)
+            for places in taken.values():
+                for place, row in zip(places[clock], rows[WARMUP:], strict=True):
+                    runtime.spent, began = 0.0, now()
+                    model.generate(row)
+                    place.append([now() - began - runtime.spent, runtime.spent])
+    return {
+        "format": FORMAT,
+        "bundle": manifest.name,
+        "variant": variant.label,
+        "hash": variant.hash,
+        "rows": len(rows) - WARMUP,
+        "rounds": rounds,
+        "inputs": inputs.origin,
+        "environment": environment(),
+        **{kind: {clock: _summary(found) for clock, found in places.items()} for kind, places in taken.items()},
+    }
+
+
+def _summary(rows: Sequence[Sequence[Sequence[float]]]) -> dict[str, float]:
+    """Medians over rows of each row's medians over rounds."""
+    outside, inside = (np.array([median(one[side] for one in row) for row in rows]) for side in (0, 1))
+    return {
+        "share": round(float(np.median(outside / (outside + inside))), 4),
+        "share_p95": round(float(np.percentile(outside / (outside + inside), 95)), 4),
+        "sdk_us": round(1e6 * float(np.median(outside)), 1),
+        "runtime_us": round(1e6 * float(np.median(inside)), 1),
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print and write."""
+    parser = ArgumentParser(prog="python -m pocketseq_bench.overhead", description="What the SDK costs beside the runtime.")
+    parser.add_argument("bundle", metavar="BUNDLE", nargs="?", default="python-fix", help="default: %(default)s")
+    parser.add_argument("--inputs", metavar="FILE", type=Path, help="rows; those of the bundle's task if not given")
+    parser.add_argument("--precision", help="such as int8; the bundle's first if not given")
+    parser.add_argument("--rounds", metavar="N", type=int, default=ROUNDS, help="default: %(default)s")
+    parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="write the result as JSON")
+    args = parser.parse_args(arguments)
+    try:
+        if args.inputs is None:
+            with open_bundle(args.bundle) as bundle:
+                inputs = default_inputs(bundle.manifest.task)
+        else:
+            inputs = read_inputs(args.inputs)
+        found = overhead(args.bundle, inputs, precision=args.precision, rounds=args.rounds)
+    except PocketSeqError as error:
+        print(error, file=sys.stderr)
+        return 1
+    if args.output is not None:
+        write_json(args.output, found)
+    for kind in ("new_text", "seen_text"):
+        for clock, one in found[kind].items():
+            print(
+                f"{kind:<10} {clock:<5} SDK {one['sdk_us']:6.0f} µs of {one['sdk_us'] + one['runtime_us']:6.0f} µs, "
+                f"{one['share']:.1%} (p95 {one['share_p95']:.1%})"
+            )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
