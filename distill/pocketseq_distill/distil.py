@@ -24,7 +24,7 @@ from pocketseq_distill.reading import read_rows
 from pocketseq_distill.rounding import tune_for_int8
 from pocketseq_distill.students import StudentSettings, layer_map, student_of
 from pocketseq_distill.training import train
-from pocketseq_distill.validation import ExactMatch
+from pocketseq_distill.validation import ExactMatch, held_out
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,7 @@ def distil(
 
     Raises:
         CheckpointError: no usable teacher.
+        DataError: every validation row is trained on.
         RecipeError: a student that the teacher does not allow for, or losses that do not go with it.
         TrainingError: no rows, or a loss that is not finite.
     """
@@ -78,7 +79,7 @@ def distil(
     size = reading.tokenizer.size if student.vocab_size else None
     model = student_of(teacher.model, replace(student, vocab_size=size), rows, seed=plan.seed)
     origin = checkpoint_fingerprint(teacher_path)
-    validation = data.validation[: plan.validation_rows]
+    validation = held_out(data.validation, data.train)[: plan.validation_rows]
     state_dir = output.with_name(f"{output.name}.training")
     shards = output.with_name(f"{output.name}.distributions")
     beforehand = bool(plan.divergence and plan.top_k)
