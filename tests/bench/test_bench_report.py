@@ -41,7 +41,7 @@ def test_the_table_has_a_row_for_each_variant_and_says_what_is_missing(bench: Be
     """Size, quality, latency with its interval, start, memory and throughput side by side."""
     lines = bench_table(bench).splitlines()
     assert lines[3].split() == [
-        *("onnx/int8", "5.4", "62.5%", "10.0", "±1.0%", "0.50", "15.0", "15.0", "2.50", "175", "70", "120", "10.0"),
+        *("onnx/int8", "5.4", "62.5%", "10.0", "±1.0%", "0.50", "±1.0%", "15.0", "15.0", "2.50", "175", "70", "120", "10.0"),
     ]
     assert lines[4] == f"tflite/int4: unavailable: {GONE.problem}"
     assert lines[6].startswith("A <fast> processor (x86_64, Linux): quiet")

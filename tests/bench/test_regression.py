@@ -52,6 +52,15 @@ def test_a_machine_that_changed_as_a_whole_is_no_regression() -> None:
     assert "a fixed loop took 1.20 times as long" in cautions(bench(10), replace(bench(10), conduct=slow))[0]
 
 
+def test_processor_time_is_compared_whatever_the_neighbours_do() -> None:
+    """Beside a neighbour the loop takes twice as long now and then: half as much work again is a regression all the same."""
+    busy = replace(bench(10).conduct, loop_ms=samples([[5.0, 10.0, 10.0]]))
+    after = document(replace(bench(10).rows[0], processor_ms=bench(15, seed=1).rows[0].stages_ms["total"]), conduct=busy)
+    before = document(replace(bench(10).rows[0], processor_ms=bench(10).rows[0].stages_ms["total"]))
+    assert fails(before, after, "cpu>+10%")
+    assert not fails(before, replace(before, conduct=busy), "cpu>+10%")
+
+
 def test_quality_over_other_inputs_is_not_compared() -> None:
     """A run whose time was up has asked fewer."""
     after = bench(10, exact_match=0.5)

@@ -98,9 +98,9 @@ def _table(document: BenchDocument, rows: Sequence[Row]) -> str:
     problems = "".join(f"<li>{escape(line)}</li>" for line in problem_lines(document))
     listed = f'<ul class="problems">{problems}</ul>' if problems else ""
     note = (
-        f"{document.inputs.n} real inputs, one at a time, in turns; ± is the 95% interval of the median. Relative is against the "
-        "first row, round by round. Start is import, load and first suggestion in a fresh process; ×8 is suggestions a second, "
-        "eight at once."
+        f"{document.inputs.n} real inputs, one at a time, in turns; ± is the 95% interval, of the median and of the ratio: how "
+        "many times as long as the first row it takes, round by round, which holds on a busy machine too. Start is import, load "
+        "and first suggestion in a fresh process; ×8 is suggestions a second, eight at once."
     )
     return (
         f'<section>\n<h2>Every configuration</h2>\n<p class="note">{note}</p>\n<div class="card wide">\n<table>\n'
