@@ -27,6 +27,11 @@ class BundleCard:
     hash: str
     """Digest over all files of the bundle."""
 
+    @property
+    def title(self) -> str:
+        """What it does, and its own name where that is another: many a bundle is called after its folder."""
+        return self.task if self.name in {self.task, "bundle"} else f"{self.task} ({self.name})"
+
 
 @dataclass(frozen=True, slots=True)
 class InputsCard:

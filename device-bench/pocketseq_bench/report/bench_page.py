@@ -29,7 +29,7 @@ def bench_page(documents: Sequence[BenchDocument]) -> str:
         if len(documents) > 1:
             parts.append(f'<h1 class="device">{escape(document.device.label)}</h1>')
         parts += _device(document)
-    return html_frame(f"pocketseq bench · {first.bundle.name}", parts)
+    return html_frame(f"pocketseq bench · {first.bundle.title}", parts)
 
 
 def _header(documents: Sequence[BenchDocument]) -> str:
@@ -37,12 +37,12 @@ def _header(documents: Sequence[BenchDocument]) -> str:
     where = first.device.label if len(documents) == 1 else f"{len(documents)} devices"
     rows = _measured(first)
     if len(documents) > 1 or not rows:
-        sentence = _fastest(documents) or f"{first.bundle.name} on {where}."
+        sentence = _fastest(documents) or f"{first.bundle.title} on {where}."
     else:
         best = min(rows, key=lambda row: row.stages_ms["total"].p50)
         speed = fine_milliseconds(best.stages_ms["total"].p50)
         sentence = f"{best.label} answers in {speed} ms and takes {megabytes(best.size_bytes)} MB."
-    made = f"{escape(first.bundle.name)} {escape(first.bundle.version)} · {escape(where)} · {escape(first.made_at)}"
+    made = f"{escape(first.bundle.title)} {escape(first.bundle.version)} · {escape(where)} · {escape(first.made_at)}"
     return f"<header>\n<p>{made}</p>\n<h1>{escape(sentence)}</h1>\n</header>"
 
 

@@ -43,7 +43,7 @@ def bench_table(document: BenchDocument) -> str:
 
 def bench_markdown(documents: Sequence[BenchDocument]) -> str:
     """One or more benchmarks as Markdown, generated from their JSON."""
-    parts = [f"# {documents[0].bundle.name}: measured on {len(documents)} device{'s' if len(documents) > 1 else ''}"]
+    parts = [f"# {documents[0].bundle.title}: measured on {len(documents)} device{'s' if len(documents) > 1 else ''}"]
     if len(documents) > 1:
         parts.append(devices_table(documents))
     for document in documents:
