@@ -9,7 +9,7 @@ from pocketseq.report.figures import fine_milliseconds, megabytes, milliseconds,
 from pocketseq.report.frame import html_card, html_frame
 from pocketseq_bench.document import BenchDocument
 from pocketseq_bench.report.bench_plots import PARTS, STARTS, device_plot, distribution_plot, key, stage_plot, start_plot
-from pocketseq_bench.report.bench_table import HEADINGS, cells, device_lines, problem_lines, start_ms
+from pocketseq_bench.report.bench_table import HEADINGS, cells, device_lines, device_names, problem_lines, start_ms
 from pocketseq_bench.report.pareto import ParetoPoint, pareto_front, pareto_plot
 from pocketseq_bench.report.rivals import rivals_section
 from pocketseq_bench.row import Row
@@ -25,9 +25,9 @@ def bench_page(documents: Sequence[BenchDocument]) -> str:
     parts = [_header(documents)]
     if len(documents) > 1:
         parts.append(_devices(documents))
-    for document in documents:
+    for name, document in zip(device_names(documents), documents, strict=True):
         if len(documents) > 1:
-            parts.append(f'<h1 class="device">{escape(document.device.label)}</h1>')
+            parts.append(f'<h1 class="device">{escape(name)}</h1>')
         parts += _device(document)
     return html_frame(f"pocketseq bench · {first.bundle.title}", parts)
 
@@ -146,9 +146,10 @@ def _cold(rows: Sequence[Row]) -> str:
 
 
 def _devices(documents: Sequence[BenchDocument]) -> str:
-    names = [(f"device{number % 6}", document.device.label) for number, document in enumerate(documents)]
+    labels = device_names(documents)
+    names = [(f"device{number % 6}", label) for number, label in enumerate(labels)]
     words = "The same bundle and inputs." if _alike(documents) else "Bundles or inputs differ: compare with care."
-    noisy = [document.device.label for document in documents if not document.conduct.quiet]
+    noisy = [label for label, document in zip(labels, documents, strict=True) if not document.conduct.quiet]
     words += f" Noisy: {', '.join(noisy)}." if noisy else ""
     return f'<section class="plots">\n{html_card("Devices side by side", words, device_plot(documents) + key(names))}\n</section>'
 

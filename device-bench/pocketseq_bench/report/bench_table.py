@@ -46,20 +46,29 @@ def bench_markdown(documents: Sequence[BenchDocument]) -> str:
     parts = [f"# {documents[0].bundle.title}: measured on {len(documents)} device{'s' if len(documents) > 1 else ''}"]
     if len(documents) > 1:
         parts.append(devices_table(documents))
-    for document in documents:
-        parts += [f"## {document.device.label}", *_sections(document)]
+    for name, document in zip(device_names(documents), documents, strict=True):
+        parts += [f"## {name}", *_sections(document)]
     return "\n\n".join(parts) + "\n"
 
 
 def devices_table(documents: Sequence[BenchDocument]) -> str:
     """Median of one suggestion, by configuration and device."""
     labels = list(dict.fromkeys(row.label for document in documents for row in document.rows))
-    headings = ("ms p50", *(document.device.label for document in documents))
+    headings = ("ms p50", *device_names(documents))
     table = []
     for label in labels:
         rows = [document.row(label) for document in documents]
         table.append((label, *(_median(row) for row in rows)))
     return markdown_table(headings, table)
+
+
+def device_names(documents: Sequence[BenchDocument]) -> list[str]:
+    """Names of the devices; those that are alike are numbered."""
+    labels = [document.device.label for document in documents]
+    return [
+        f"{label}, no. {labels[: place + 1].count(label)}" if labels.count(label) > 1 else label
+        for place, label in enumerate(labels)
+    ]
 
 
 def cells(row: Row) -> tuple[str, ...]:
