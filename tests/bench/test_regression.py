@@ -112,6 +112,9 @@ def test_the_command_tells_by_its_exit_code(tmp_path: Path, capsys: pytest.Captu
     assert "differs" in capsys.readouterr().out
     assert main(["bench", "compare", str(before), str(after), "--fail-if", "p50>+10%", "--fail-if", "size>+5%"]) == 1
     assert "failed: onnx/int8: p50>+10%" in capsys.readouterr().out
+    write_document(after, replace(bench(10), rows=(replace(bench(10).rows[0], processor_ms=None),)))
+    assert main(["bench", "compare", str(before), str(after), "--fail-if", "cpu>+10%"]) == 0
+    assert "cpu was not measured both times; nobody can tell whether cpu>+10%" in capsys.readouterr().out
     before.write_text("{}", encoding="utf-8")
     assert main(["bench", "compare", str(before), str(after)]) == 2
     assert "found another document" in capsys.readouterr().err
