@@ -180,6 +180,8 @@ def _relative(plan: Plan, journal: Journal, configuration: Configuration) -> Rel
         return Relative(None, "not measured")
     found = median_interval([[sum(turn[clock]) / others[turn["number"]]] for turn in turns])
     words = f"against {first.label}, by {'processor time' if clock == 'processor' else 'wall clock'}"
+    if len(turns) == 1:
+        return Relative(round(found.value, 4), f"{words}, of a single round")
     return Relative(round(found.value, 4), words, low=round(found.low, 4), high=round(found.high, 4))
 
 
