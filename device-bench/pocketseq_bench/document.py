@@ -27,6 +27,11 @@ class BundleCard:
     hash: str
     """Digest over all files of the bundle."""
 
+    @property
+    def title(self) -> str:
+        """What it does, and its own name where that is another: many a bundle is called after its folder."""
+        return self.task if self.name in {self.task, "bundle"} else f"{self.task} ({self.name})"
+
 
 @dataclass(frozen=True, slots=True)
 class InputsCard:
@@ -97,13 +102,18 @@ class Conduct:
     others: Reading
     """Share of the processors' time that other programs used."""
     harness_overhead: float | None
-    """What timing each call adds to calling in a bare loop, as a share; alternating, the median of all pairs."""
+    """What timing each call adds to the processor time of a bare loop, as a share: with the fastest configuration, where it weighs
+    most; in either order by turns, the median of all pairs."""
     before: MachineState
     after: MachineState
     cooldown_s: float
     """Time spent waiting for the machine to cool down."""
     resumed: bool = False
     """Whether some of it was measured by an earlier run that was interrupted."""
+    waited: Reading = field(default=Reading(None))
+    """Share of the suggestions' time in which they waited for a processor that others had; of one-threaded configurations."""
+    harness_overhead_at_most: float | None = None
+    """Upper end of the 95% interval of the harness's overhead."""
 
 
 @dataclass(frozen=True, slots=True)

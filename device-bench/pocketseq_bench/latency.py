@@ -5,9 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import numpy as np
+
+FINE_PROCESSOR_CLOCK: Final = time.get_clock_info("process_time").resolution <= 1e-4
+"""Whether the processor time of a single call can be read; Windows counts in steps of 15.6 ms."""
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -21,6 +24,8 @@ class Latency:
     """Every measured call in the order in which it was made, warm-up not included."""
     warmup: int
     """Calls made before the first sample."""
+    processor_ms: tuple[float, ...] = ()
+    """Time on a processor of each of these calls, all threads together: what a neighbour takes is not in it."""
 
     def percentile_ms(self, percent: float) -> float:
         """The latency that this share of the calls stayed within, interpolated between samples."""
@@ -59,12 +64,14 @@ def time_calls(
     """
     for number in range(warmup):
         call(items[number % len(items)])
-    answers, samples = [], []
+    answers, samples, spent = [], [], []
     for number, item in enumerate(items, start=1):
+        before = time.process_time()
         started = time.perf_counter()
         answer = call(item)
         samples.append(1000 * (time.perf_counter() - started))
+        spent.append(1000 * (time.process_time() - before))
         answers.append(answer)
         if progress is not None:
             progress(number)
-    return Timed(tuple(answers), Latency(tuple(samples), warmup))
+    return Timed(tuple(answers), Latency(tuple(samples), warmup, tuple(spent)))

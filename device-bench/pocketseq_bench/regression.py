@@ -25,17 +25,18 @@ _MEASURED: Final[dict[str, Callable[[Row], float | None]]] = {
     "size": lambda row: float(row.size_bytes),
     "memory": lambda row: row.memory.steady_bytes.value if row.memory else None,
     "peak_memory": lambda row: row.memory.peak_bytes.value if row.memory else None,
-    "cpu": lambda row: row.cpu_ms,
     **{name: lambda row, name=name: row.quality.get(name) for name in _QUALITY},  # type: ignore[misc]
 }
 """Single numbers: the same files and inputs give the same size and quality, so that any difference is one."""
 
-_LOOSE: Final = {"memory": 0.02, "peak_memory": 0.02, "cpu": 0.05}
+_LOOSE: Final = {"memory": 0.02, "peak_memory": 0.02}
 """Single numbers that differ a little from run to run, and by how much without any reason."""
 
 _STAGED: Final = ("tokenize", "encode", "decode", "detokenize", "per_token")
 _STARTED: Final = ("import", "load", "first")
-METRICS: Final = (*TIMED, *_STAGED, *_STARTED, *_MEASURED)
+_PROCESSOR: Final = "cpu"
+"""Processor time of one suggestion: tested on samples as the latency is, and what neighbours move least."""
+METRICS: Final = (*TIMED, _PROCESSOR, *_STAGED, *_STARTED, *_MEASURED)
 _CONDITION: Final = re.compile(r"\s*(\w+)\s*([<>])\s*([+-]?\d+(?:\.\d+)?)\s*%\s*")
 
 
@@ -105,13 +106,13 @@ def compare(before: BenchDocument, after: BenchDocument, metrics: Sequence[str])
         after: The second.
         metrics: Among ``METRICS``.
     """
-    machine = after.conduct.loop_ms.p50 / before.conduct.loop_ms.p50 if before.conduct.loop_ms.p50 else 1.0
     changes = []
     for row in before.rows:
         if row.stages_ms:
             other = after.row(row.label)
             changes += [
-                _change(row, other if other is not None and other.stages_ms else None, metric, machine) for metric in metrics
+                _change(row, other if other is not None and other.stages_ms else None, metric, _machine(before, after, metric))
+                for metric in metrics
             ]
     return changes
 
@@ -131,7 +132,7 @@ def cautions(before: BenchDocument, after: BenchDocument) -> list[str]:
     found = []
     if before.device.label != after.device.label or before.device.logical_cores != after.device.logical_cores:
         found.append(f"other machine: {before.device.label}, then {after.device.label}")
-    machine = after.conduct.loop_ms.p50 / before.conduct.loop_ms.p50 if before.conduct.loop_ms.p50 else 1.0
+    machine = _machine(before, after, "p50")
     if abs(machine - 1) > 0.05:
         found.append(f"a fixed loop took {machine:.2f} times as long after as before: conditions on times allow for that")
     if any((row := after.row(each.label)) is not None and row.quality_n != each.quality_n for each in before.rows):
@@ -146,13 +147,22 @@ def cautions(before: BenchDocument, after: BenchDocument) -> list[str]:
     return found
 
 
+def _machine(before: BenchDocument, after: BenchDocument, metric: str) -> float:
+    """How many times as long a fixed loop took: its median, or its fastest turns where neighbours do not count."""
+    one, other = (
+        min(ms for turn in loop.rounds for ms in turn) if metric == _PROCESSOR else loop.p50
+        for loop in (before.conduct.loop_ms, after.conduct.loop_ms)
+    )
+    return other / one if one else 1.0
+
+
 def _change(before: Row, after: Row | None, metric: str, machine: float) -> Change:
     if metric in _MEASURED:
         first, last = _MEASURED[metric](before), _MEASURED[metric](after) if after else None
         # Quality over other inputs is another quality.
         alike = after is not None and (metric not in _QUALITY or before.quality_n == after.quality_n)
         ratio = Interval(last / first, last / first, last / first) if alike and first and last is not None else None
-        return Change(before.label, metric, first, last, ratio, tested=False, machine=machine if metric == "cpu" else 1.0)
+        return Change(before.label, metric, first, last, ratio, tested=False)
     percent = TIMED.get(metric, 50.0)
     one, other = _samples(before, metric), _samples(after, metric) if after else None
     if one is None or other is None:
@@ -162,6 +172,8 @@ def _change(before: Row, after: Row | None, metric: str, machine: float) -> Chan
 
 
 def _samples(row: Row, metric: str) -> Samples | None:
+    if metric == _PROCESSOR:
+        return row.processor_ms
     if metric in _STARTED:
         found: Samples | None = getattr(row.startup, f"{metric}_ms", None)
         return found

@@ -22,6 +22,29 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
+class Relative:
+    """How many times as long as another configuration one takes for the same inputs: the median over rounds, in each of which both
+    were asked at about the same time. It holds where times do not, as on a busy machine.
+    """
+
+    value: float | None
+    """The ratio; null where one of the two was not measured."""
+    reason: str = ""
+    """Against which configuration and by which clock, or why there is none."""
+    low: float | None = None
+    """Lower end of its 95% interval, bootstrapped over rounds."""
+    high: float | None = None
+    """Upper end of it."""
+
+    @property
+    def spread(self) -> float | None:
+        """Farther end of the interval, as a share of the ratio."""
+        if not self.value or self.low is None or self.high is None:
+            return None
+        return max(self.high - self.value, self.value - self.low) / self.value
+
+
+@dataclass(frozen=True, slots=True)
 class Samples:
     """How long one thing took, again and again; percentiles are interpolated between samples."""
 
@@ -139,7 +162,9 @@ class Row:
     throughput: tuple[Throughput, ...] = ()
     memory: Memory | None = None
     cpu_ms: float | None = None
-    """Processor time of one suggestion, all threads together, ms."""
+    """Processor time of one suggestion, all threads together, ms: the mean of a turn, the median of these."""
+    processor_ms: Samples | None = None
+    """The same by call; null where the system's clock is too coarse."""
     energy_mj: Reading = field(default=Reading(None))
     """Energy of one suggestion, mJ, the idle power of what the sensor covers included."""
     quality: Mapping[str, float | None] = field(default_factory=dict)
@@ -154,9 +179,10 @@ class Row:
     """Farther end of the interval of the median, as a share of it."""
     halves: float | None = None
     """Median of the second half of the rounds over that of the first: what two runs would have differed by."""
-    relative: Reading = field(default=Reading(None))
-    """How many times as long as the first row it takes: the median over rounds, in each of which both were asked the same inputs at
-    about the same time: it holds where times do not, as on a busy machine."""
+    by_processor: bool = False
+    """Whether one thread of a processor does all the work, so that its time is what a suggestion takes without neighbours."""
+    relative: Relative = field(default=Relative(None))
+    """How many times as long as the first row that was measured it takes."""
     sustained: Sustained | None = None
 
     @property

@@ -19,6 +19,8 @@ _NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
     "coreml": ("coremltools",),
 }
 """Modules that writing for a runtime needs beside torch; the extra that brings them has the runtime's name."""
+RUNTIMES: Final = tuple(_NEEDS)
+"""What this version writes programs for, whether or not their extra is installed."""
 
 
 class Exporter(Protocol):
@@ -47,11 +49,6 @@ class Exporter(Protocol):
         """
 
 
-def runtimes() -> tuple[str, ...]:
-    """Names of the runtimes that this version writes programs for, whether or not their extra is installed."""
-    return tuple(name for name in _NEEDS if find_spec(f"{__package__}.{name}") is not None)
-
-
 def exporter(runtime: str) -> Exporter:
     """Import what writes programs for a runtime.
 
@@ -59,8 +56,8 @@ def exporter(runtime: str) -> Exporter:
         BundleError: no such runtime.
         MissingExtraError: its libraries are not installed.
     """
-    if runtime not in runtimes():
-        raise BundleError(f"expected each runtime to be one of {', '.join(runtimes())}, found {runtime}")
+    if runtime not in RUNTIMES:
+        raise BundleError(f"expected each runtime to be one of {', '.join(RUNTIMES)}, found {runtime}")
     for module in ("torch", "transformers", *_NEEDS[runtime]):
         if find_spec(module) is None:
             raise MissingExtraError(runtime, module)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -126,7 +127,7 @@ def replacing(bundle: Path) -> Iterator[Path]:
     old = bundle.with_name(f".{bundle.name}.{os.getpid()}.old")
     try:
         bundle.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(aside, ignore_errors=True)
+        _sweep(bundle)
         aside.mkdir()
         yield aside
         if bundle.exists():
@@ -144,6 +145,33 @@ def replacing(bundle: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _sweep(bundle: Path) -> None:
+    """Put right what killed processes left beside a bundle: halves go, and the bundle comes back where it was set aside."""
+    for left in bundle.parent.glob(f".{glob.escape(bundle.name)}.*"):
+        pid, _, kind = left.name.removeprefix(f".{bundle.name}.").partition(".")
+        if kind not in {"part", "old"} or not pid.isdecimal() or _runs(int(pid)):
+            continue
+        if kind == "old" and not bundle.exists():
+            left.rename(bundle)
+        else:
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _runs(pid: int) -> bool:
+    """Whether another process of this number is there; where a system cannot tell without disturbing it, it may be."""
+    if pid == os.getpid():
+        return False
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
 
 
 def _check_fit(checkpoint: Path, tokenizer: TextTokenizer, template: Template, spec: GraphSpec) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from pocketseq.errors import BundleCorruptError, BundleFormatError, BundleNotFoundError
+from pocketseq.errors import BundleCorruptError, BundleError, BundleFormatError, BundleNotFoundError
 from pocketseq.files import sha256, write_json
 from pocketseq.manifest import BundleFile, Manifest
 from pocketseq.storage import MANIFEST, Folder, HubRepository, Storage
@@ -93,8 +93,18 @@ def packaged_bundles() -> tuple[str, ...]:
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
-    """Write or replace the manifest of a bundle directory, whole or not at all."""
-    write_json(directory / MANIFEST, manifest.to_json())
+    """Write or replace the manifest of a bundle directory, whole or not at all.
+
+    Raises:
+        BundleError: the system refuses to write, for want of space or of permission.
+    """
+    try:
+        write_json(directory / MANIFEST, manifest.to_json())
+    except OSError as error:
+        raise BundleError(
+            f"{directory / MANIFEST}: expected a place that can be written, found: {error}; nothing was changed there, make room "
+            "and run the command again"
+        ) from error
 
 
 def pack(directory: Path, file: Path) -> None:

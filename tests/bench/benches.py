@@ -6,7 +6,7 @@ from typing import Any
 
 from pocketseq_bench.document import BenchDocument, BundleCard, Conduct, DeviceCard, InputsCard, MachineState
 from pocketseq_bench.intervals import samples
-from pocketseq_bench.row import Forced, Memory, Reading, Row, Startup, Throughput
+from pocketseq_bench.row import Forced, Memory, Reading, Relative, Row, Startup, Throughput
 
 STAGES = ("tokenize", "encode", "decode", "detokenize", "per_token")
 UNTOLD = Reading(None, "no sensor")
@@ -47,7 +47,9 @@ def row(precision: str, size_bytes: int, exact_match: float, *, ms: float = 20.0
         "stop": "precise",
         "spread": 0.01,
         "halves": 1.01,
-        "relative": Reading(ms / 20, "against onnx/fp32"),
+        "processor_ms": total,
+        "by_processor": True,
+        "relative": Relative(ms / 20, "against onnx/fp32, by processor time", low=ms / 20.2, high=ms / 19.8),
     }
     return Row(**(values | changes))
 

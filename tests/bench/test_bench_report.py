@@ -41,7 +41,7 @@ def test_the_table_has_a_row_for_each_variant_and_says_what_is_missing(bench: Be
     """Size, quality, latency with its interval, start, memory and throughput side by side."""
     lines = bench_table(bench).splitlines()
     assert lines[3].split() == [
-        *("onnx/int8", "5.4", "62.5%", "10.0", "±1.0%", "0.50", "15.0", "15.0", "2.50", "175", "70", "120", "10.0"),
+        *("onnx/int8", "5.4", "62.5%", "10.0", "±1.0%", "0.50", "±1.0%", "15.0", "15.0", "2.50", "175", "70", "120", "10.0"),
     ]
     assert lines[4] == f"tflite/int4: unavailable: {GONE.problem}"
     assert lines[6].startswith("A <fast> processor (x86_64, Linux): quiet")
@@ -58,7 +58,7 @@ def test_markdown_joins_devices_in_one_table(bench: BenchDocument) -> None:
     """A column for each, a dash where a configuration was not tried, its status where it failed."""
     other = replace(bench, device=replace(DEVICE, processor="Cortex-A76"), rows=(row("int8", 5_400_000, 0.625, ms=31.0), GONE))
     lines = bench_markdown([bench, other]).splitlines()
-    assert lines[0] == "# tiny: measured on 2 devices"
+    assert lines[0] == "# python-fix (tiny): measured on 2 devices"
     assert lines[2:7] == [
         "| ms p50 | A <fast> processor (x86_64, Linux) | Cortex-A76 (x86_64, Linux) |",
         "|---|--:|--:|",
@@ -66,6 +66,8 @@ def test_markdown_joins_devices_in_one_table(bench: BenchDocument) -> None:
         "| onnx/int8 | 10.0 | 31.0 |",
         "| tflite/int4 | unavailable | unavailable |",
     ]
+    alike = bench_markdown([bench, bench]).splitlines()
+    assert alike[2] == "| ms p50 | A <fast> processor (x86_64, Linux), no. 1 | A <fast> processor (x86_64, Linux), no. 2 |"
 
 
 def test_the_page_needs_nothing_else_and_escapes_what_it_shows(bench: BenchDocument) -> None:

@@ -91,7 +91,9 @@ def test_every_variant_is_measured_with_all_that_a_user_waits_for(measured: Benc
         assert row.quality_n == 6
         assert row.quality["exact_match"] == 0.0
         assert row.halves is not None
-        assert row.relative.reason == "against onnx/fp32"
+        assert row.relative.reason == "against onnx/fp32, by processor time"
+        assert row.processor_ms is not None
+        assert [len(turn) for turn in row.processor_ms.rounds] == [4, 2, 4, 2]
         assert row.stop == "precise"
         assert row.sustained is not None
 
@@ -111,6 +113,9 @@ def test_the_document_says_where_and_how_well_it_was_measured(measured: BenchDoc
     assert measured.inputs.n == 6
     assert measured.conduct.verdict.startswith("quiet" if measured.conduct.quiet else "noisy")
     assert measured.conduct.harness_overhead is not None
+    assert measured.conduct.harness_overhead_at_most is not None
+    assert measured.conduct.harness_overhead <= measured.conduct.harness_overhead_at_most
+    assert measured.conduct.waited.value is not None
     assert len(measured.conduct.loop_ms.rounds) == 4
     unread = [
         reading

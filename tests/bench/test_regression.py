@@ -52,6 +52,15 @@ def test_a_machine_that_changed_as_a_whole_is_no_regression() -> None:
     assert "a fixed loop took 1.20 times as long" in cautions(bench(10), replace(bench(10), conduct=slow))[0]
 
 
+def test_processor_time_is_compared_whatever_the_neighbours_do() -> None:
+    """Beside a neighbour the loop takes twice as long now and then: half as much work again is a regression all the same."""
+    busy = replace(bench(10).conduct, loop_ms=samples([[5.0, 10.0, 10.0]]))
+    after = document(replace(bench(10).rows[0], processor_ms=bench(15, seed=1).rows[0].stages_ms["total"]), conduct=busy)
+    before = document(replace(bench(10).rows[0], processor_ms=bench(10).rows[0].stages_ms["total"]))
+    assert fails(before, after, "cpu>+10%")
+    assert not fails(before, replace(before, conduct=busy), "cpu>+10%")
+
+
 def test_quality_over_other_inputs_is_not_compared() -> None:
     """A run whose time was up has asked fewer."""
     after = bench(10, exact_match=0.5)
@@ -103,6 +112,9 @@ def test_the_command_tells_by_its_exit_code(tmp_path: Path, capsys: pytest.Captu
     assert "differs" in capsys.readouterr().out
     assert main(["bench", "compare", str(before), str(after), "--fail-if", "p50>+10%", "--fail-if", "size>+5%"]) == 1
     assert "failed: onnx/int8: p50>+10%" in capsys.readouterr().out
+    write_document(after, replace(bench(10), rows=(replace(bench(10).rows[0], processor_ms=None),)))
+    assert main(["bench", "compare", str(before), str(after), "--fail-if", "cpu>+10%"]) == 0
+    assert "cpu was not measured both times; nobody can tell whether cpu>+10%" in capsys.readouterr().out
     before.write_text("{}", encoding="utf-8")
     assert main(["bench", "compare", str(before), str(after)]) == 2
     assert "found another document" in capsys.readouterr().err

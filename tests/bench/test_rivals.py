@@ -12,9 +12,9 @@ from tests.sdk.tiny import write_bundle
 
 from pocketseq import Example, PocketModel
 from pocketseq.errors import DataError, PocketSeqError
-from pocketseq_bench.report.rivals import rivals_markdown, rivals_section
+from pocketseq_bench.report.rivals import compiling, rivals_markdown, rivals_section
 from pocketseq_bench.rivals import compare, field, write_table
-from pocketseq_bench.rivals.contenders import CTRANSLATE2, OURS, Contender, Worker
+from pocketseq_bench.rivals.contenders import CTRANSLATE2, OURS, TRANSFORMERS, TRANSFORMERS_COMPILED, Contender, Worker
 from pocketseq_bench.rivals.tasks import Task, agreement, ratios
 
 TEXTS = ("for i in range(10):", "return self._value + 1", "naïve café")
@@ -82,6 +82,14 @@ def test_who_is_left_out_is_said(found: dict[str, Any]) -> None:
     """With the reason, in the result and in the table."""
     assert 'pip install "pocketseq[rivals]"' in found["excluded"]["ctranslate2"]
     assert "left out: optimum-onnx: does not install" in write_table(found)
+
+
+def test_who_compiles_needs_a_compiler_and_says_how_long_it_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without one it is left out; with one the time of compiling stands beside the times, none of which contains it."""
+    monkeypatch.setenv("PATH", "")
+    assert TRANSFORMERS_COMPILED.missing == ("a C++ compiler",)
+    assert TRANSFORMERS.missing == ()
+    assert compiling({"compile_s": {"transformers, compiled": 61.2}})[0].startswith("transformers, compiled: 61 s of compiling")
 
 
 def test_who_cannot_read_the_checkpoint_is_left_out(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

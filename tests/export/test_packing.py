@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -77,6 +80,21 @@ def test_an_interrupted_export_leaves_nothing(checkpoint: Path, tmp_path: Path, 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "checkpoint"]
     with open_bundle(tmp_path / "bundle") as bundle:
         assert bundle.manifest.variants == before.variants
+
+
+def test_what_killed_exports_left_is_put_right(checkpoint: Path, tmp_path: Path) -> None:
+    """Halves of dead processes go, those of live ones stay, and a bundle that was set aside comes back first."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    kept = export_checkpoint(checkpoint, tmp_path / "bundle", precisions=["int8"])
+    (tmp_path / "bundle").rename(tmp_path / f".bundle.{ended.pid}.old")
+    for pid in (ended.pid, os.getppid()):
+        (tmp_path / f".bundle.{pid}.part").mkdir()
+    with packing.replacing(tmp_path / "bundle"):
+        with open_bundle(tmp_path / "bundle") as bundle:
+            assert bundle.manifest.variants == kept.variants
+        assert f".bundle.{ended.pid}.part" not in [path.name for path in tmp_path.iterdir()]
+    assert (tmp_path / f".bundle.{os.getppid()}.part").exists()
 
 
 def test_only_a_bundle_is_replaced(checkpoint: Path, tmp_path: Path) -> None:

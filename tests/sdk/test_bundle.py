@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import zipfile
@@ -11,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from pocketseq.bundle import open_bundle, pack, packaged_bundles
-from pocketseq.errors import BundleCorruptError, BundleFormatError, BundleNotFoundError
+from pocketseq.bundle import open_bundle, pack, packaged_bundles, write_manifest
+from pocketseq.errors import BundleCorruptError, BundleError, BundleFormatError, BundleNotFoundError
 
 
 def all_files(source: Path) -> dict[str, bytes]:
@@ -192,3 +193,18 @@ def test_a_hub_that_cannot_be_reached_is_told(tmp_path: Path) -> None:
 def _in_hub_process(home: Path, code: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "HF_HOME": str(home), "HF_HUB_CACHE": str(home / "hub"), "HF_HUB_OFFLINE": "1"}
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+
+
+def test_a_manifest_that_cannot_be_written_is_a_typed_error(bundle_directory: Path) -> None:
+    """And the one that was there stays. Here the system lets no file grow beyond 100 bytes."""
+    with open_bundle(bundle_directory) as bundle:
+        manifest = bundle.manifest
+    before = all_files(bundle_directory)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(BundleError, match=r"manifest.json: expected a place that can be written, found: .*File too large"):
+            write_manifest(bundle_directory, manifest)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert all_files(bundle_directory) == before

@@ -35,9 +35,18 @@ def run(args: Namespace) -> int:
     before, after = read_document(args.before), read_document(args.after)
     shown = dict.fromkeys(["p50", "p95", "size", "memory", "exact_match", *(condition.metric for condition in conditions)])
     changes = compare(before, after, list(shown))
+    there = {row.label for row in after.rows if row.stages_ms}
+    unknown = [
+        (condition, change)
+        for condition in conditions
+        for change in changes
+        if change.metric == condition.metric and change.ratio is None and change.label in there
+    ]
     print(comparison_table(changes))
     for line in cautions(before, after):
         print(f"careful: {line}")
+    for condition, change in unknown:
+        print(f"careful: {change.label}: {change.metric} was not measured both times; nobody can tell whether {condition}")
     failures = [f"{change.label}: {condition}" for condition in conditions for change in changes if change.fails(condition)]
     failures += [f"lost {line}" for line in lost(before, after)] if conditions else []
     for line in failures:

@@ -15,13 +15,14 @@ from pocketseq.bundle import open_bundle
 from pocketseq_bench.device import LoadMeter, drop_pages, machine_state
 from pocketseq_bench.device.processes import available_bytes
 from pocketseq_bench.document import BenchDocument, write_document
+from pocketseq_bench.measuring.conduct import Circumstances
 from pocketseq_bench.measuring.inputs import BenchInputs
 from pocketseq_bench.measuring.journal import Journal
 from pocketseq_bench.measuring.plan import Configuration, Plan
 from pocketseq_bench.measuring.progress import STARTS, Bench
 from pocketseq_bench.measuring.rounds import measure_batches, measure_forced, measure_overhead, measure_rounds, measure_sustained
 from pocketseq_bench.measuring.settings import BenchSettings
-from pocketseq_bench.measuring.summary import Circumstances, summarize
+from pocketseq_bench.measuring.summary import summarize
 
 _ROOM_BYTES = 96 << 20
 """Memory that stays free when processes wait for their turns side by side."""

@@ -24,9 +24,9 @@ class BenchSettings:
     """The same with the bundle's files dropped from the page cache."""
     warmup: int = 20
     """Suggestions before a process's first turn."""
-    turn_rows: int = 32
-    """Inputs of one turn, the same for every configuration of a round."""
-    least_rounds: int = 8
+    turn_rows: int = 16
+    """Inputs of one turn, the same for every configuration of a round; few, so that all of them have the same neighbours."""
+    least_rounds: int = 16
     """Rounds at least, unless the time is up."""
     passes: int = 2
     """How often every input is asked at least, unless the time is up; with two, the halves of a run can be compared."""
@@ -54,7 +54,5 @@ class BenchSettings:
             raise InputError("expected a time above 0 and at least one start, row, round and repeat")
 
 
-QUICK: Final = BenchSettings(
-    starts=3, cold_starts=1, turn_rows=16, least_rounds=5, passes=1, budget_s=36.0, repeats=3, cooldown_s=5.0
-)
+QUICK: Final = BenchSettings(starts=3, cold_starts=1, least_rounds=5, passes=1, budget_s=36.0, repeats=3, cooldown_s=5.0)
 """A first look within a minute."""

@@ -1,4 +1,4 @@
-"""From a journal to a document: percentiles, intervals, quality, and how the machine behaved. Pure."""
+"""From a journal to a document: percentiles, intervals, ratios and quality. Pure."""
 
 from __future__ import annotations
 
@@ -8,21 +8,19 @@ from datetime import UTC, datetime
 from statistics import fmean, median
 from typing import Any, Final
 
-import numpy as np
-
 from pocketseq.metrics import evaluate_rows
 from pocketseq.records import plain
-from pocketseq_bench.document import BenchDocument, Conduct, MachineState
+from pocketseq_bench.document import BenchDocument
 from pocketseq_bench.intervals import median_interval, samples
+from pocketseq_bench.latency import FINE_PROCESSOR_CLOCK
+from pocketseq_bench.measuring.conduct import Circumstances, judge_conduct
 from pocketseq_bench.measuring.journal import Journal
 from pocketseq_bench.measuring.plan import Configuration, Plan
-from pocketseq_bench.row import Forced, Memory, Reading, Row, Samples, Startup, Status, Sustained, Throughput
+from pocketseq_bench.row import Forced, Memory, Reading, Relative, Row, Samples, Startup, Status, Sustained, Throughput
 
 Entry = Mapping[str, Any]
 
 STAGES: Final = ("total", "tokenize", "encode", "decode", "detokenize")
-LOOP_SPREAD, HALVES, STEAL, OTHERS = 0.03, 0.05, 0.02, 0.10
-"""What a quiet machine stays within."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,19 +29,6 @@ class Problem:
 
     status: Status
     message: str
-
-
-@dataclass(frozen=True, slots=True)
-class Circumstances:
-    """How the machine was while it measured."""
-
-    seconds: float
-    steal: Reading
-    others: Reading
-    before: MachineState
-    after: MachineState
-    cooldown_s: float
-    resumed: bool
 
 
 def summarize(plan: Plan, journal: Journal, problems: Mapping[str, Problem], circumstances: Circumstances) -> BenchDocument:
@@ -55,7 +40,7 @@ def summarize(plan: Plan, journal: Journal, problems: Mapping[str, Problem], cir
         inputs=plan.inputs.card,
         settings=plain(plan.settings),
         device=plan.device,
-        conduct=_conduct(journal, rows, circumstances),
+        conduct=judge_conduct(journal, rows, circumstances),
         rows=rows,
     )
 
@@ -86,7 +71,8 @@ def _row(plan: Plan, journal: Journal, configuration: Configuration, problem: Pr
             _throughput(size, entries) for size in plan.settings.batches if (entries := journal.of(f"batch {size}", label))
         ),
         memory=_memory(journal, label),
-        cpu_ms=round(median(turn["cpu_ms"] for turn in turns), 4) if turns else None,
+        cpu_ms=round(median(fmean(turn["processor"]) for turn in turns), 4) if turns else None,
+        processor_ms=samples([turn["processor"] for turn in turns]) if turns and FINE_PROCESSOR_CLOCK else None,
         energy_mj=_energy(turns),
         quality=quality,
         quality_n=n,
@@ -94,7 +80,8 @@ def _row(plan: Plan, journal: Journal, configuration: Configuration, problem: Pr
         stop="" if interval is None else "precise" if precise else "time",
         spread=round(interval.spread, 5) if interval else None,
         halves=_halves(plan, turns),
-        relative=_relative(plan, journal, turns),
+        by_processor=turns != [] and _on_one_processor(configuration),
+        relative=_relative(plan, journal, configuration),
         sustained=_sustained(journal.of("sustained", label)),
     )
 
@@ -179,12 +166,28 @@ def _halves(plan: Plan, turns: Sequence[Entry]) -> float | None:
     return round(float(late / early), 5)
 
 
-def _relative(plan: Plan, journal: Journal, turns: Sequence[Entry]) -> Reading:
-    """Round by round against the first row: both had the same inputs and about the same neighbours then."""
-    first = plan.configurations[0].label
-    others = {turn["number"]: median(turn["total"]) for turn in journal.of("turn", first)}
-    ratios = [median(turn["total"]) / others[turn["number"]] for turn in turns if turn["number"] in others]
-    return Reading(round(median(ratios), 4), f"against {first}") if ratios else Reading(None, f"{first} was not measured")
+def _relative(plan: Plan, journal: Journal, configuration: Configuration) -> Relative:
+    """Round by round against the first row that was measured: both had the same inputs and about the same neighbours then.
+
+    A neighbour on the same processor stretches long calls and short ones by different shares, since the system changes programs
+    every few milliseconds: so by processor time where that is what a suggestion takes, and by whole turns.
+    """
+    first = next((each for each in plan.configurations if journal.of("turn", each.label)), configuration)
+    clock = "processor" if _on_one_processor(first) and _on_one_processor(configuration) else "total"
+    others = {turn["number"]: sum(turn[clock]) for turn in journal.of("turn", first.label)}
+    turns = [turn for turn in journal.of("turn", configuration.label) if turn["number"] in others]
+    if not turns:
+        return Relative(None, "not measured")
+    found = median_interval([[sum(turn[clock]) / others[turn["number"]]] for turn in turns])
+    words = f"against {first.label}, by {'processor time' if clock == 'processor' else 'wall clock'}"
+    if len(turns) == 1:
+        return Relative(round(found.value, 4), f"{words}, of a single round")
+    return Relative(round(found.value, 4), words, low=round(found.low, 4), high=round(found.high, 4))
+
+
+def _on_one_processor(configuration: Configuration) -> bool:
+    """Whether one thread of a processor does all the work: its time is the suggestion's then. Core ML picks units as it likes."""
+    return FINE_PROCESSOR_CLOCK and configuration.threads == 1 and configuration.variant.runtime != "coreml"
 
 
 def _sustained(entries: Sequence[Entry]) -> Sustained | None:
@@ -198,57 +201,4 @@ def _sustained(entries: Sequence[Entry]) -> Sustained | None:
         medians_ms=tuple(round(value, 4) for value in medians),
         slowdown=round(median(medians[-quarter:]) / median(medians[:quarter]), 4),
         temperature_c=Reading(*entries[-1]["temperature_c"]),
-    )
-
-
-def _conduct(journal: Journal, rows: Sequence[Row], circumstances: Circumstances) -> Conduct:
-    turns = journal.of("turn")
-    loops: dict[int, list[float]] = {}
-    for turn in turns:
-        loops.setdefault(turn["number"], []).append(turn["loop_ms"])
-    loop = samples(list(loops.values()) or [[0.0]])
-    low, high = np.percentile([median(loop) for loop in loops.values()] or [0.0], (10, 90))
-    spread = round(float(high - low) / 2 / loop.p50, 5) if loop.p50 else 0.0
-    overheads = [entry["timed_ms"] / entry["bare_ms"] - 1 for entry in journal.of("overhead")]
-    noises = _noises(spread, rows, circumstances)
-    return Conduct(
-        seconds=round(circumstances.seconds, 1),
-        quiet=not noises,
-        verdict=_verdict(noises, spread, rows),
-        loop_ms=loop,
-        loop_spread=spread,
-        steal=circumstances.steal,
-        others=circumstances.others,
-        harness_overhead=round(median(overheads), 5) if overheads else None,
-        before=circumstances.before,
-        after=circumstances.after,
-        cooldown_s=circumstances.cooldown_s,
-        resumed=circumstances.resumed,
-    )
-
-
-def _noises(spread: float, rows: Sequence[Row], circumstances: Circumstances) -> list[str]:
-    found = []
-    if (circumstances.others.value or 0) > OTHERS:
-        found.append(f"other programs used {100 * (circumstances.others.value or 0):.0f}% of the processors")
-    if (circumstances.steal.value or 0) > STEAL:
-        found.append(f"the hypervisor took {100 * (circumstances.steal.value or 0):.0f}% of the time")
-    if spread > LOOP_SPREAD:
-        found.append(f"a fixed loop varied by {100 * spread:.0f}% from round to round")
-    drifts = {row.label: abs(row.halves - 1) for row in rows if row.halves is not None}
-    if drifts and max(drifts.values()) > HALVES:
-        label = max(drifts, key=lambda name: drifts[name])
-        found.append(f"the halves of the run differ by {100 * drifts[label]:.0f}% at the median of {label}")
-    return found
-
-
-def _verdict(noises: Sequence[str], spread: float, rows: Sequence[Row]) -> str:
-    drift = max((abs(row.halves - 1) for row in rows if row.halves is not None), default=None)
-    if not noises:
-        halves = "" if drift is None else f", the halves of the run agree within {100 * drift:.1f}%"
-        return f"quiet: a fixed loop varied by {100 * spread:.1f}% from round to round{halves}"
-    widest = max(spread, drift or 0.0, *(row.spread or 0.0 for row in rows))
-    return (
-        f"noisy: {'; '.join(noises)}; another run may differ by {100 * widest:.0f}% or more. "
-        "Ratios between configurations are safer, as they took turns"
     )

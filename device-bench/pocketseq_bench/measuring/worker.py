@@ -69,15 +69,12 @@ class Subject:
         model = self._opened()
         loop_ms = _loop()
         gc.collect()
-        began, cpu = time.perf_counter(), time.process_time()
         timed = time_calls(lambda row: model.generate(self._rows[row]), rows, warmup=warmup)
-        spent = 1000 * (time.process_time() - cpu) / (len(rows) + warmup), 1000 * (time.perf_counter() - began)
         results: Sequence[Result] = timed.answers
         return {
             "loop_ms": loop_ms,
-            "cpu_ms": spent[0],
-            "wall_ms": spent[1],
             "total": timed.latency.samples_ms,
+            "processor": timed.latency.processor_ms,
             "tokenize": [result.timing.tokenize_ms for result in results],
             "encode": [result.timing.encode_ms for result in results],
             "decode": [result.timing.decode_ms for result in results],
@@ -87,7 +84,7 @@ class Subject:
         }
 
     def overhead(self, rows: Sequence[int], timed_first: bool) -> dict[str, Any]:
-        """The same calls in a bare loop and as a turn makes them, each as a whole, in either order."""
+        """Processor time of the same calls in a bare loop and as a turn makes them, each as a whole, in either order."""
         from pocketseq_bench.latency import time_calls
 
         model = self._opened()
@@ -103,9 +100,9 @@ class Subject:
         model.generate(inputs[0])
         spent = {}
         for name, run in sorted({"bare_ms": bare, "timed_ms": timed}.items(), reverse=timed_first):
-            began = time.perf_counter()
+            began = time.process_time()
             run()
-            spent[name] = 1000 * (time.perf_counter() - began)
+            spent[name] = 1000 * (time.process_time() - began)
         return spent
 
     def batch(self, rows: Sequence[int], size: int) -> dict[str, Any]:

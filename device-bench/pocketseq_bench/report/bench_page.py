@@ -9,7 +9,7 @@ from pocketseq.report.figures import fine_milliseconds, megabytes, milliseconds,
 from pocketseq.report.frame import html_card, html_frame
 from pocketseq_bench.document import BenchDocument
 from pocketseq_bench.report.bench_plots import PARTS, STARTS, device_plot, distribution_plot, key, stage_plot, start_plot
-from pocketseq_bench.report.bench_table import HEADINGS, cells, device_lines, problem_lines, start_ms
+from pocketseq_bench.report.bench_table import HEADINGS, cells, device_lines, device_names, problem_lines, start_ms
 from pocketseq_bench.report.pareto import ParetoPoint, pareto_front, pareto_plot
 from pocketseq_bench.report.rivals import rivals_section
 from pocketseq_bench.row import Row
@@ -25,11 +25,11 @@ def bench_page(documents: Sequence[BenchDocument]) -> str:
     parts = [_header(documents)]
     if len(documents) > 1:
         parts.append(_devices(documents))
-    for document in documents:
+    for name, document in zip(device_names(documents), documents, strict=True):
         if len(documents) > 1:
-            parts.append(f'<h1 class="device">{escape(document.device.label)}</h1>')
+            parts.append(f'<h1 class="device">{escape(name)}</h1>')
         parts += _device(document)
-    return html_frame(f"pocketseq bench · {first.bundle.name}", parts)
+    return html_frame(f"pocketseq bench · {first.bundle.title}", parts)
 
 
 def _header(documents: Sequence[BenchDocument]) -> str:
@@ -37,12 +37,12 @@ def _header(documents: Sequence[BenchDocument]) -> str:
     where = first.device.label if len(documents) == 1 else f"{len(documents)} devices"
     rows = _measured(first)
     if len(documents) > 1 or not rows:
-        sentence = _fastest(documents) or f"{first.bundle.name} on {where}."
+        sentence = _fastest(documents) or f"{first.bundle.title} on {where}."
     else:
         best = min(rows, key=lambda row: row.stages_ms["total"].p50)
         speed = fine_milliseconds(best.stages_ms["total"].p50)
         sentence = f"{best.label} answers in {speed} ms and takes {megabytes(best.size_bytes)} MB."
-    made = f"{escape(first.bundle.name)} {escape(first.bundle.version)} · {escape(where)} · {escape(first.made_at)}"
+    made = f"{escape(first.bundle.title)} {escape(first.bundle.version)} · {escape(where)} · {escape(first.made_at)}"
     return f"<header>\n<p>{made}</p>\n<h1>{escape(sentence)}</h1>\n</header>"
 
 
@@ -98,9 +98,9 @@ def _table(document: BenchDocument, rows: Sequence[Row]) -> str:
     problems = "".join(f"<li>{escape(line)}</li>" for line in problem_lines(document))
     listed = f'<ul class="problems">{problems}</ul>' if problems else ""
     note = (
-        f"{document.inputs.n} real inputs, one at a time, in turns; ± is the 95% interval of the median. Relative is against the "
-        "first row, round by round. Start is import, load and first suggestion in a fresh process; ×8 is suggestions a second, "
-        "eight at once."
+        f"{document.inputs.n} real inputs, one at a time, in turns; ± is the 95% interval, of the median and of the ratio: how "
+        "many times as long as the first row it takes, round by round, which holds on a busy machine too. Start is import, load "
+        "and first suggestion in a fresh process; ×8 is suggestions a second, eight at once."
     )
     return (
         f'<section>\n<h2>Every configuration</h2>\n<p class="note">{note}</p>\n<div class="card wide">\n<table>\n'
@@ -146,9 +146,10 @@ def _cold(rows: Sequence[Row]) -> str:
 
 
 def _devices(documents: Sequence[BenchDocument]) -> str:
-    names = [(f"device{number % 6}", document.device.label) for number, document in enumerate(documents)]
+    labels = device_names(documents)
+    names = [(f"device{number % 6}", label) for number, label in enumerate(labels)]
     words = "The same bundle and inputs." if _alike(documents) else "Bundles or inputs differ: compare with care."
-    noisy = [document.device.label for document in documents if not document.conduct.quiet]
+    noisy = [label for label, document in zip(labels, documents, strict=True) if not document.conduct.quiet]
     words += f" Noisy: {', '.join(noisy)}." if noisy else ""
     return f'<section class="plots">\n{html_card("Devices side by side", words, device_plot(documents) + key(names))}\n</section>'
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from pocketseq.report.figures import MISSING, count, fine_milliseconds, megabytes, milliseconds, plus_minus, share
-from pocketseq_bench.document import BenchDocument
+from pocketseq_bench.document import BenchDocument, Conduct
 from pocketseq_bench.report.terminal import text_table
 from pocketseq_bench.row import Reading, Row
 
@@ -16,7 +16,7 @@ HEADINGS: Final = (
     "exact match",
     "ms p50",
     "±",
-    "relative",
+    "ratio",
     "p95",
     "p99",
     "ms/token",
@@ -43,23 +43,32 @@ def bench_table(document: BenchDocument) -> str:
 
 def bench_markdown(documents: Sequence[BenchDocument]) -> str:
     """One or more benchmarks as Markdown, generated from their JSON."""
-    parts = [f"# {documents[0].bundle.name}: measured on {len(documents)} device{'s' if len(documents) > 1 else ''}"]
+    parts = [f"# {documents[0].bundle.title}: measured on {len(documents)} device{'s' if len(documents) > 1 else ''}"]
     if len(documents) > 1:
         parts.append(devices_table(documents))
-    for document in documents:
-        parts += [f"## {document.device.label}", *_sections(document)]
+    for name, document in zip(device_names(documents), documents, strict=True):
+        parts += [f"## {name}", *_sections(document)]
     return "\n\n".join(parts) + "\n"
 
 
 def devices_table(documents: Sequence[BenchDocument]) -> str:
     """Median of one suggestion, by configuration and device."""
     labels = list(dict.fromkeys(row.label for document in documents for row in document.rows))
-    headings = ("ms p50", *(document.device.label for document in documents))
+    headings = ("ms p50", *device_names(documents))
     table = []
     for label in labels:
         rows = [document.row(label) for document in documents]
         table.append((label, *(_median(row) for row in rows)))
     return markdown_table(headings, table)
+
+
+def device_names(documents: Sequence[BenchDocument]) -> list[str]:
+    """Names of the devices; those that are alike are numbered."""
+    labels = [document.device.label for document in documents]
+    return [
+        f"{label}, no. {labels[: place + 1].count(label)}" if labels.count(label) > 1 else label
+        for place, label in enumerate(labels)
+    ]
 
 
 def cells(row: Row) -> tuple[str, ...]:
@@ -73,7 +82,7 @@ def cells(row: Row) -> tuple[str, ...]:
         share(row.quality.get("exact_match")),
         fine_milliseconds(total.p50 if total else None),
         plus_minus(row.spread),
-        MISSING if row.relative.value is None else f"{row.relative.value:.2f}",
+        ratio(row),
         fine_milliseconds(total.p95 if total else None),
         fine_milliseconds(total.p99 if total else None),
         fine_milliseconds(token.p50 if token else None),
@@ -82,6 +91,14 @@ def cells(row: Row) -> tuple[str, ...]:
         count(eight),
         fine_milliseconds(row.cpu_ms),
     )
+
+
+def ratio(row: Row) -> str:
+    """How many times as long as the reference it takes, and how well that is known; the reference by itself has no interval."""
+    found = row.relative
+    if found.value is None:
+        return MISSING
+    return f"{found.value:.2f}" + (f" {plus_minus(found.spread)}" if found.spread else "")
 
 
 def start_ms(row: Row) -> float | None:
@@ -117,12 +134,25 @@ def device_lines(document: BenchDocument) -> list[tuple[str, str]]:
             "Frequency",
             f"{told(conduct.before.frequency_mhz, '{:.0f} MHz')} before, {told(conduct.after.frequency_mhz, '{:.0f} MHz')} after",
         ),
-        ("Harness", MISSING if harness is None else f"adds {100 * harness:.2f}% to a bare loop"),
+        ("Ratios", _reference(document)),
+        ("Harness", MISSING if harness is None else f"adds {100 * harness:.2f}% to a bare loop{_at_most(conduct)}"),
     ]
     energy = next((row.energy_mj for row in document.rows if row.stages_ms), None)
     if energy is not None:
         lines.append(("Energy", energy.reason))
     return lines
+
+
+def _reference(document: BenchDocument) -> str:
+    """What the ratios are against."""
+    found = [row.relative for row in document.rows if row.relative.value is not None]
+    words = ", or ".join(dict.fromkeys(relative.reason for relative in found))
+    return f"{words}; the median over rounds and its 95% interval" if found else MISSING
+
+
+def _at_most(conduct: Conduct) -> str:
+    most = conduct.harness_overhead_at_most
+    return "" if most is None else f", at most {100 * most:.2f}% (95% interval)"
 
 
 def told(reading: Reading, form: str, *, words: tuple[str, str] | None = None) -> str:

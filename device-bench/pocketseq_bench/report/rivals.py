@@ -51,6 +51,12 @@ def _about(other: Rivals) -> str:
     return f"The same on {other['name']}, a model of width {other['d_model']} with {layers}"
 
 
+def compiling(rivals: Rivals) -> list[str]:
+    """What contenders that compile took for that, in words."""
+    words = "s of compiling before and between the times, and its start and memory in a fresh process"
+    return [f"{name}: {seconds:.0f} {words}" for name, seconds in rivals.get("compile_s", {}).items()]
+
+
 def _table(rivals: Rivals) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     tasks = rivals.get("tasks", [])
     names = dict.fromkeys(name for task in tasks for name in task.get("same_answers", {}))
@@ -67,4 +73,4 @@ def _cell(task: Mapping[str, Any], name: str) -> str:
 
 
 def _excluded(rivals: Rivals) -> list[str]:
-    return [f"{name}: {reason}" for name, reason in rivals.get("excluded", {}).items()]
+    return [*compiling(rivals), *(f"{name}: {reason}" for name, reason in rivals.get("excluded", {}).items())]

@@ -70,6 +70,8 @@ def compare(
             None if manifest.template.edits else measure_drafts(workers[0], rows[: tasks[0].rows], rounds=rounds, progress=progress)
         )
         memory = {worker.contender.name: worker.resident_bytes() for worker in workers}
+        compiling = {worker.contender.name: worker.compile_s for worker in workers if worker.contender.compiled}
+    started = [contender for contender in present if not contender.compiled]
     progress("first suggestion of fresh processes")
     return {
         "format": FORMAT,
@@ -80,9 +82,10 @@ def compare(
         "environment": environment(),
         "tasks": measured,
         "drafts": drafts,
-        "start_s": _starts(present, settings, rows[0], rounds),
-        "serving_bytes": _serving(present, settings, rows),
+        "start_s": _starts(started, settings, rows[0], rounds),
+        "serving_bytes": _serving(started, settings, rows),
         "after_all_tasks_bytes": memory,
+        "compile_s": compiling,
         "excluded": dict(field.excluded),
         "others": [
             _other(other, examples, tasks, count, directory=directory, threads=threads, rounds=rounds, progress=progress)

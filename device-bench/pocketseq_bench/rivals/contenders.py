@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -35,13 +36,16 @@ class Contender:
     """Which library turns text into tokens, where the contender leaves that to its user."""
     precision: str = "int8"
     """Of the weights, where the contender has a choice."""
+    compiled: bool = False
+    """Whether it compiles its model at the first inputs, which takes a C++ compiler, and a minute or so that no time contains."""
     reads_fields: bool = False
     """Whether it takes the fields of an input rather than the prompt that a template makes of them."""
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """Modules that are not installed."""
-        return tuple(module for module in self.modules if find_spec(module) is None)
+        """What is not installed."""
+        found = tuple(module for module in self.modules if find_spec(module) is None)
+        return (*found, "a C++ compiler") if self.compiled and not any(map(shutil.which, ("g++", "clang++", "cl"))) else found
 
 
 OURS: Final = Contender("pocketseq", "serve_pocketseq.py", ("onnxruntime",), reads_fields=True)
@@ -53,7 +57,8 @@ CTRANSLATE2_FLOAT32: Final = Contender(
     "ctranslate2, float32", "serve_ctranslate2.py", ("ctranslate2", "tokenizers"), precision="float32"
 )
 TRANSFORMERS: Final = Contender("transformers", "serve_transformers.py", ("transformers", "torch"))
-CONTENDERS: Final = (OURS, CTRANSLATE2, CTRANSLATE2_FLOAT32, CTRANSLATE2_GUIDE, TRANSFORMERS)
+TRANSFORMERS_COMPILED: Final = replace(TRANSFORMERS, name="transformers, compiled", compiled=True)
+CONTENDERS: Final = (OURS, CTRANSLATE2, CTRANSLATE2_FLOAT32, CTRANSLATE2_GUIDE, TRANSFORMERS, TRANSFORMERS_COMPILED)
 """All of them; ours first."""
 EXCLUDED: Final[Mapping[str, str]] = {
     "optimum-onnx": "does not install beside transformers 5: its release 0.1.0 asks for transformers<4.58",
@@ -73,9 +78,10 @@ class Worker:
                 compiled, so that a start is one of an installed package whatever the environment says.
         """
         self.contender = contender
+        self.compile_s = 0.0
         self.started_s = time.perf_counter()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 closed with the worker
-        given = {**settings, "tokenizer": contender.tokenizer, "precision": contender.precision}
+        given = {**settings, "tokenizer": contender.tokenizer, "precision": contender.precision, "compiled": contender.compiled}
         command = [sys.executable, str(WORKERS / contender.program), json.dumps(given)]
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         if "bytecode" in settings:
@@ -131,6 +137,7 @@ class Worker:
             said = self._errors.read().decode("utf-8", "replace")[-800:]
             raise PocketSeqError(f"{self.contender.name}: expected an answer, found exit code {self._process.returncode}: {said}")
         reply: dict[str, Any] = json.loads(line)
+        self.compile_s = reply.get("compile_s", 0.0)
         return reply
 
     def resident_bytes(self) -> int:

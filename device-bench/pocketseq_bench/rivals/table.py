@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pocketseq_bench.report.rivals import compiling
+
 
 def write_table(found: Mapping[str, Any]) -> str:
     """Write a comparison for people.
@@ -24,6 +26,7 @@ def write_table(found: Mapping[str, Any]) -> str:
         for name, start in found["start_s"].items()
     ]
     lines += [*_columns(heads, processes), ""]
+    lines += [f"left out: {line}" for line in compiling(found)]
     lines += [f"left out: {name}: {reason}" for name, reason in found["excluded"].items()]
     for other in found.get("others", ()):
         layers = f"{other['encoder_layers']} and {other['decoder_layers']} layers"

@@ -15,11 +15,12 @@ Answer = tuple[list[int], list[float]]
 """Token ids with the end token where it came, and their log-probabilities (only their sum where a library gives no more)."""
 
 
-def serve(answer: Callable[[Sequence[Any], dict[str, Any]], list[Answer]]) -> None:
+def serve(answer: Callable[[Sequence[Any], dict[str, Any]], list[Answer]], *, also: Callable[[], dict[str, float]] = dict) -> None:
     """Answer requests until the input ends.
 
     Args:
         answer: From some inputs and the request they came with to an answer for each.
+        also: What a reply tells besides.
     """
     for line in sys.stdin:
         request = json.loads(line)
@@ -32,5 +33,6 @@ def serve(answer: Callable[[Sequence[Any], dict[str, Any]], list[Answer]]) -> No
             "cpu_s": time.process_time() - before,
             "tokens": [tokens for tokens, _ in answers],
             "logprobs": [logprobs for _, logprobs in answers],
+            **also(),
         }
         print(json.dumps(reply), flush=True)
