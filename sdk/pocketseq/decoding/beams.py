@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -26,9 +27,9 @@ Found: TypeAlias = Callable[[Sequence[int]], FinishReason | None]
 """(tokens of an answer) → why it ends with the last of them, or None."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Beam:
-    """A beginning that is followed."""
+    """A beginning that is followed; never changed, and made too often to be frozen, which costs three times as much."""
 
     parent: int
     """Its row in the batch of the step before."""
@@ -99,10 +100,10 @@ class _Course:
         likely = [likeliest(line, self.alternatives) for line in raw] if self.alternatives else None
         seen: list[Spread] | None = [(entropy, gap) for entropy, gap in spread_of(raw).tolist()] if self.spread else None
         running: list[_Beam] = []
-        rank = 0
-        for place in self._candidates(search, flat):
-            beam, token = divmod(place, raw.shape[1])
-            if len(running) == count or not np.isfinite(flat[place]):
+        rank, width, places = 0, raw.shape[1], self._candidates(search, flat)
+        for place, total, logprob in zip(places.tolist(), flat[places], raw.ravel()[places].tolist(), strict=True):
+            beam, token = divmod(place, width)
+            if len(running) == count or not isfinite(total):
                 break
             old = search.running[beam]
             grammar = old.grammar
@@ -113,8 +114,8 @@ class _Course:
             new = _Beam(
                 parent=first + beam,
                 ids=(*old.ids, token),
-                logprobs=(*old.logprobs, float(raw[beam, token])),
-                total=flat[place],
+                logprobs=(*old.logprobs, logprob),
+                total=total,
                 grammar=grammar,
                 alternatives=() if likely is None else (*old.alternatives, likely[beam]),
                 spread=() if seen is None else (*old.spread, seen[beam]),
@@ -167,7 +168,7 @@ class _Course:
             lines.append(adjusted if beam.grammar is None else beam.grammar.adjust(adjusted))
         return np.stack(lines)
 
-    def _candidates(self, search: Search, flat: Floats) -> Sequence[int]:
+    def _candidates(self, search: Search, flat: Floats) -> Ids:
         """Places of the extensions that are looked at, the likeliest first."""
         # Twice as many as beams: were the better half all to end, as many would be left to go on.
         top = highest(flat, 2 * self.beams.count)
@@ -180,8 +181,7 @@ class _Course:
         if ways:
             places = np.union1d(top, ways)
             top = places[np.argsort(-flat[places], kind="stable")]
-        candidates: list[int] = top.tolist()
-        return candidates
+        return top
 
 
 def outcome(steps: Generator[Any, None, T]) -> T:
