@@ -54,5 +54,7 @@ class BenchSettings:
             raise InputError("expected a time above 0 and at least one start, row, round and repeat")
 
 
-QUICK: Final = BenchSettings(starts=3, cold_starts=1, least_rounds=5, passes=1, budget_s=36.0, repeats=3, cooldown_s=5.0)
+QUICK: Final = BenchSettings(
+    starts=3, cold_starts=1, turn_rows=8, least_rounds=10, passes=1, budget_s=36.0, repeats=3, cooldown_s=5.0
+)
 """A first look within a minute."""
