@@ -67,14 +67,17 @@ def save_checkpoint(model: PreTrainedModel, path: Path, *, card: CheckpointCard,
 def checkpoint_fingerprint(path: Path) -> str:
     """Digest of what decides a checkpoint's answers: weights, configuration, tokenizer and template."""
     card = CheckpointCard.read(path)
-    names = ["config.json", *TOKENIZER_FILES, *sorted(file.name for file in path.glob("*.safetensors"))]
+    weights = sorted(
+        file.relative_to(path).as_posix() for file in path.rglob("*.safetensors")
+    )  # an ensemble's members have some too
+    names = ["config.json", *TOKENIZER_FILES, "ensemble.json", *weights]
     hashes = {name: sha256(path / name) for name in names if (path / name).is_file()}
     return digest({"files": hashes, "template": card.template.to_json(), "max_new_tokens": card.max_new_tokens})
 
 
 def weights_size_bytes(path: Path) -> int:
-    """Size of a checkpoint's weights on disk."""
-    return sum(file.stat().st_size for file in path.glob("*.safetensors"))
+    """Size of a checkpoint's weights on disk, those of all members of an ensemble."""
+    return sum(file.stat().st_size for file in path.rglob("*.safetensors"))
 
 
 def library_versions() -> dict[str, str]:

@@ -17,6 +17,7 @@ from pocketseq.examples import Example
 from pocketseq.machine import processor
 from pocketseq_distill.checkpoints import checkpoint_fingerprint, save_checkpoint
 from pocketseq_distill.distributions import teacher_distributions
+from pocketseq_distill.ensemble import foundation
 from pocketseq_distill.generation import TeacherModel
 from pocketseq_distill.plan import TrainingPlan
 from pocketseq_distill.processes import first_before_others, is_first, joined, wait_for_all
@@ -24,7 +25,7 @@ from pocketseq_distill.reading import read_rows
 from pocketseq_distill.rounding import tune_for_int8
 from pocketseq_distill.students import StudentSettings, layer_map, student_of
 from pocketseq_distill.training import train
-from pocketseq_distill.validation import ExactMatch
+from pocketseq_distill.validation import ExactMatch, held_out
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ def distil(
 
     Raises:
         CheckpointError: no usable teacher.
+        DataError: every validation row is trained on.
         RecipeError: a student that the teacher does not allow for, or losses that do not go with it.
         TrainingError: no rows, or a loss that is not finite.
     """
@@ -76,9 +78,9 @@ def distil(
         reading = read_rows(teacher, teacher_path, data.train, own_tokenizer, student=student, plan=plan)
     rows = reading.tokenized.rows
     size = reading.tokenizer.size if student.vocab_size else None
-    model = student_of(teacher.model, replace(student, vocab_size=size), rows, seed=plan.seed)
+    model = student_of(foundation(teacher.model), replace(student, vocab_size=size), rows, seed=plan.seed)
     origin = checkpoint_fingerprint(teacher_path)
-    validation = data.validation[: plan.validation_rows]
+    validation = held_out(data.validation, data.train)[: plan.validation_rows]
     state_dir = output.with_name(f"{output.name}.training")
     shards = output.with_name(f"{output.name}.distributions")
     beforehand = bool(plan.divergence and plan.top_k)
@@ -90,7 +92,7 @@ def distil(
     matches = bool(plan.hidden or plan.attention)
     measure = ExactMatch(validation, reading.tokenizer, reading.card) if validation and plan.validate_every else None
     asked = teacher.model if matches or (plan.divergence and not beforehand) else None
-    layers = layer_map(teacher.model, student) if matches else None
+    layers = layer_map(foundation(teacher.model), student) if matches else None
     trained = train(model, rows, plan, state_dir=state_dir, teacher=asked, layers=layers, validation=measure, origin=origin)
     training: dict[str, Any] = {**trained.to_json(), **hardware()}
     if plan.int8_steps:

@@ -22,7 +22,7 @@ from torch import Tensor
 from tqdm import tqdm  # type: ignore[import-untyped]
 from transformers import PreTrainedModel
 
-from pocketseq.errors import RecipeError
+from pocketseq.errors import LabellingError, RecipeError
 from pocketseq_distill.batches import Collate
 from pocketseq_distill.losses import IGNORED
 from pocketseq_distill.rows import Distributions, TokenRows
@@ -126,9 +126,15 @@ def _content_digest(distributions: Distributions) -> str:
 def _write(path: Path, distributions: Distributions, claim: dict[str, str]) -> None:
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         tensors = {"ids": distributions.ids, "logprobs": distributions.logprobs}
         save_file(tensors, aside, metadata={**claim, "sha256": _content_digest(distributions)})
         aside.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise LabellingError(
+            f"{path}: expected a place that can be written, found: {error}; the shards before it are whole: make room, "
+            "and the same call goes on"
+        ) from error
     finally:
         aside.unlink(missing_ok=True)
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Any, Final, Literal, TypeAlias
 
+from pocketseq.errors import RecipeError
 from pocketseq.examples import Example
 from pocketseq.template import Template
 from pocketseq.tokenizer import TextTokenizer
 from pocketseq_distill.labels import Label, source_digest
 
-Removal: TypeAlias = Literal["unlabelled", "empty", "truncated", "wrong", "long", "repetitive", "inexpressible", "duplicate"]
-"""Why a row is gone: the teacher was not asked, answered nothing, did not come to an end, differs from the reference, went on for
-too long, said the same over and over, cannot be written in the template's output form, or the same input and answer was there
-before."""
+Removal: TypeAlias = Literal[
+    "unlabelled", "refused", "empty", "truncated", "wrong", "long", "repetitive", "unlikely", "inexpressible", "duplicate"
+]
+"""Why a row is gone: the teacher was not asked, declined, answered nothing, did not come to an end, differs from the reference,
+went on for too long, said the same over and over, gave an answer that hardly tells its input, cannot be written in the template's
+output form, or the same input and answer was there before."""
 
 _SAMPLES: Final = 5
 _LONGEST_RUN: Final = 4
@@ -34,6 +38,9 @@ class FilterSettings:
     """Characters of an answer for each of the primary field, above which the teacher has lost its way; None sets no bound."""
     repetitions: int | None = None
     """How often in a row an answer may say the same few words; None sets no bound. More often is what a model says that is lost."""
+    reverse_worst: float | None = None
+    """Share of the teacher's answers that go for having the highest cross-entropy of the input given the answer, by the labels'
+    reverse model; 0.05 is what Bergamot's pipeline drops. None keeps them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,19 +84,23 @@ def filter_rows(
         template: The output form.
         tokenizer: The student's tokenizer.
         settings: What to keep.
+
+    Raises:
+        RecipeError: a bound on what a reverse model says, and labels without it.
     """
     kept: list[Example] = []
     removed: Counter[Removal] = Counter()
     samples: defaultdict[Removal, list[dict[str, Any]]] = defaultdict(list)
     seen: set[tuple[str, str]] = set()
     references = labelled = agreed = 0
-    for example in examples:
-        label = labels.get(example.id)
+    examples = list(examples)
+    bound = _reverse_bound([label for example in examples if (label := labels.get(example.id))], settings)
+    for example, label in _answers(examples, labels):
         labelled += label is not None
         agreed += label is not None and label.text == example.target
         target, reason = _target(example, label, settings)
         if target is not None and label is not None and target == label.text != example.target:
-            reason = _fault(target, example.fields[template.primary], settings)
+            reason = _fault(label, example.fields[template.primary], settings, bound)
             target = None if reason else target
         if target is not None and template.encode_target(tokenizer, template.encode(tokenizer, example.fields), target) is None:
             target, reason = None, "inexpressible"
@@ -109,8 +120,42 @@ def filter_rows(
     return Filtered(kept, removed, samples, references, agreed / labelled if labelled else None)
 
 
-def _fault(answer: str, source: str, settings: FilterSettings) -> Removal | None:
-    """What is wrong with an answer that nothing but itself can tell."""
+def _answers(examples: Iterable[Example], labels: Mapping[str, Label]) -> Iterator[tuple[Example, Label | None]]:
+    """Every row with its answer; a further answer makes a row of its own."""
+    for example in examples:
+        label = labels.get(example.id)
+        yield example, label
+        if label is None:
+            continue
+        for number, other in enumerate(label.others, start=2):
+            yield (
+                replace(example, id=f"{example.id}#{number}"),
+                replace(label, text=other.text, logprob=other.logprob, finish_reason=other.finish_reason, reverse=other.reverse),
+            )
+
+
+def _reverse_bound(labels: Sequence[Label], settings: FilterSettings) -> float:
+    """The cross-entropy of the input that is the highest to be kept."""
+    if settings.reverse_worst is None:
+        return inf
+    if not 0 <= settings.reverse_worst < 1:
+        raise RecipeError(f"[filter]: expected reverse_worst from 0 to below 1, found {settings.reverse_worst}")
+    known = sorted(label.reverse for label in labels if label.reverse is not None)
+    if not known:
+        if not labels:
+            return inf
+        raise RecipeError(
+            "[filter]: expected labels with the cross-entropy of a reverse model for reverse_worst, found none; "
+            "name one as reverse in [label]"
+        )
+    return known[max(0, len(known) - int(settings.reverse_worst * len(known)) - 1)]
+
+
+def _fault(label: Label, source: str, settings: FilterSettings, bound: float) -> Removal | None:
+    """What is wrong with an answer that the reference need not tell."""
+    answer = label.text
+    if bound < inf and (label.reverse is None or label.reverse > bound):
+        return "unlikely"
     if settings.longest_ratio is not None and len(answer) > settings.longest_ratio * len(source):
         return "long"
     if settings.repetitions is not None and _repetitions(answer.split()) > settings.repetitions:
@@ -138,6 +183,8 @@ def _target(example: Example, label: Label | None, settings: FilterSettings) -> 
         return label.text, None
     if settings.wrong == "reference":
         return example.target, None
+    if label.finish_reason == "refused":
+        return None, "refused"
     if not label.text.strip():
         return None, "empty"
     if label.finish_reason == "length":

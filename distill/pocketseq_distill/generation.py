@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +10,16 @@ from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 from pocketseq.checkpoint import CheckpointCard
 from pocketseq.errors import CheckpointError, InputError
-from pocketseq.template import EncodedInput, Input
+from pocketseq.marks import mark_token
+from pocketseq.template import EncodedInput, Input, Template
 from pocketseq.tokenizer import TextTokenizer
 from pocketseq_distill.decoder import Decoder, Emission, OnToken, Prompt
 
 T = TypeVar("T")
 FinishReason: TypeAlias = Literal["stop", "length"]
 
+_SPECIAL: Final = re.compile(r"<[^<>\s]+>|\[[A-Z]+\]")
+"""What looks like a special token in a template's literals."""
 _OLDER_VOCABULARIES: Final = ("spiece.model", "sentencepiece.bpe.model", "source.spm", "vocab.json")
 
 
@@ -68,13 +72,15 @@ class TeacherModel:
             card: What ``distillation.json`` says of the checkpoint.
 
         Raises:
-            CheckpointError: the tokenizer knows ids that the model does not embed, or no start or end token is configured.
+            CheckpointError: the tokenizer knows ids that the model does not embed, lacks special tokens of the template, or no
+                start or end token is configured.
         """
         if tokenizer.size > model.config.vocab_size:
             raise CheckpointError(
                 f"expected a tokenizer of at most {model.config.vocab_size} ids, which is what the model embeds, "
                 f"found {tokenizer.size}; save the tokenizer that the model was trained with"
             )
+        _check_special_tokens(tokenizer, card.template)
         self.decoder = Decoder(model)
         self.model = model
         self.tokenizer = tokenizer
@@ -82,7 +88,7 @@ class TeacherModel:
 
     @classmethod
     def load(cls, path: str | Path, *, device: str | None = None) -> TeacherModel:
-        """Load a checkpoint directory; weights from safetensors only, and code from it is never executed.
+        """Load a checkpoint directory, or an ensemble of such; weights from safetensors only, and code is never executed.
 
         Args:
             path: A Hugging Face directory.
@@ -92,19 +98,17 @@ class TeacherModel:
             CheckpointError: the directory holds no usable encoder-decoder.
         """
         import torch
-        from transformers import AutoModelForSeq2SeqLM
 
-        from pocketseq_distill.console import quiet_transformers
+        from pocketseq_distill.ensemble import Ensemble, check_kinship, read_ensemble
 
         path = Path(path)
         card = CheckpointCard.read(path)
-        try:
-            with quiet_transformers():
-                model = AutoModelForSeq2SeqLM.from_pretrained(
-                    path, use_safetensors=True, trust_remote_code=False, local_files_only=True, dtype=torch.float32
-                )
-        except Exception as error:  # a broken checkpoint fails in as many ways as there are libraries below
-            raise CheckpointError(f"{path}: expected weights that transformers can load, found: {error}") from error
+        model = _read_model(path)
+        ensemble = read_ensemble(path)
+        if ensemble is not None:
+            for other in ensemble.others:
+                check_kinship(path, other)
+            model = Ensemble([model, *map(_read_model, ensemble.others)], average=ensemble.average)
         return cls(model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")), read_tokenizer(path), card)
 
     @property
@@ -139,8 +143,7 @@ class TeacherModel:
         Raises:
             InputError: an input that the template does not take, or beams together with a temperature.
         """
-        if beams > 1 and temperature > 0:
-            raise InputError(f"expected beams or a temperature, found both: beams={beams}, temperature={temperature}")
+        _check_one_way(beams, temperature)
         budget = self.card.max_new_tokens if max_new_tokens is None else max_new_tokens
         requests = [Request(self.encode(source), budget, temperature, seed + place) for place, source in enumerate(inputs)]
         if beams == 1:
@@ -155,7 +158,7 @@ class TeacherModel:
         max_new_tokens: int | None = None,
         beams: int = 1,
         temperature: float = 0.0,
-        seed: int = 0,
+        seeds: Sequence[int] | None = None,
         batch_size: int = 32,
     ) -> list[list[Answer]]:
         """Give several answers to each of many inputs: the best of a beam search, or so many samples.
@@ -166,7 +169,7 @@ class TeacherModel:
             max_new_tokens: See ``answer``.
             beams: See ``answer``.
             temperature: See ``answer``; above 0 each answer is drawn by a seed of its own.
-            seed: See ``answer``.
+            seeds: One for each input, so that what is drawn does not depend on what else is asked; 0 and on if not given.
             batch_size: See ``answer``.
 
         Returns:
@@ -175,17 +178,23 @@ class TeacherModel:
         Raises:
             InputError: as ``answer``, or more answers than beams without a temperature.
         """
+        budget = self.card.max_new_tokens if max_new_tokens is None else max_new_tokens
         if temperature > 0:
-            repeated = [source for source in inputs for _ in range(count)]
-            drawn = self.answer(
-                repeated, max_new_tokens=max_new_tokens, beams=beams, temperature=temperature, seed=seed, batch_size=batch_size
+            _check_one_way(beams, temperature)
+            drawn = _by_length(
+                [
+                    Request(encoded, budget, temperature, seed + number)
+                    for encoded, seed in zip(map(self.encode, inputs), seeds or range(len(inputs)), strict=True)
+                    for number in range(count)
+                ],
+                batch_size,
+                self.decode,
             )
             return [drawn[begin : begin + count] for begin in range(0, len(drawn), count)]
         if count > beams:
             raise InputError(f"expected at most as many answers as beams, found {count} answers and {beams} beams; or sample them")
         if beams == 1:
-            return [[answer] for answer in self.answer(inputs, max_new_tokens=max_new_tokens, batch_size=batch_size)]
-        budget = self.card.max_new_tokens if max_new_tokens is None else max_new_tokens
+            return [[answer] for answer in self.answer(inputs, max_new_tokens=budget, batch_size=batch_size)]
         requests = [Request(self.encode(source), budget) for source in inputs]
         return _by_length(requests, batch_size, lambda batch: self._search(batch, beams, best=count))
 
@@ -219,6 +228,25 @@ class TeacherModel:
         )
 
 
+def _check_special_tokens(tokenizer: TextTokenizer, template: Template) -> None:
+    """Refuse a vocabulary in which a special token of the template is ordinary text: the model would read its letters."""
+    literals = (template.start, template.end, *(field.prefix for field in template.fields))
+    names = [name for literal in literals for name in _SPECIAL.findall(literal)]
+    missing = sorted({name for name in names if tokenizer.special_id(name) is None})
+    if template.edits is not None and tokenizer.special_id(mark_token(0)) is None:
+        missing.append(mark_token(0))
+    if missing:
+        raise CheckpointError(
+            f"expected the special tokens {missing} of the input template in the vocabulary, found none of these names; "
+            "train the tokenizer with them, or write a card whose template does without"
+        )
+
+
+def _check_one_way(beams: int, temperature: float) -> None:
+    if beams > 1 and temperature > 0:
+        raise InputError(f"expected beams or a temperature, found both: beams={beams}, temperature={temperature}")
+
+
 def _by_length(requests: Sequence[Request], batch_size: int, ask: Callable[[Sequence[Request]], Sequence[T]]) -> list[T]:
     """Ask in batches of like length; what is found comes in the order of the requests."""
     order = sorted(range(len(requests)), key=lambda place: len(requests[place].encoded.ids))
@@ -227,6 +255,21 @@ def _by_length(requests: Sequence[Request], batch_size: int, ask: Callable[[Sequ
         places = order[start : start + batch_size]
         found.update(zip(places, ask([requests[place] for place in places]), strict=True))
     return [found[place] for place in range(len(requests))]
+
+
+def _read_model(path: Path) -> Any:
+    import torch
+    from transformers import AutoModelForSeq2SeqLM
+
+    from pocketseq_distill.console import quiet_transformers
+
+    try:
+        with quiet_transformers():
+            return AutoModelForSeq2SeqLM.from_pretrained(
+                path, use_safetensors=True, trust_remote_code=False, local_files_only=True, dtype=torch.float32
+            )
+    except Exception as error:  # a broken checkpoint fails in as many ways as there are libraries below
+        raise CheckpointError(f"{path}: expected weights that transformers can load, found: {error}") from error
 
 
 def read_tokenizer(path: Path) -> TextTokenizer:

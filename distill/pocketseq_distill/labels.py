@@ -1,215 +1,217 @@
-"""Labels: what the teacher answers to every row, appended to a file that survives a kill at any moment."""
+"""Labels: what a teacher answers to every row, appended to a file that survives a kill at any moment."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from math import inf
+from collections import Counter, defaultdict
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final
 
-import torch
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from pocketseq.errors import DataError
+from pocketseq.errors import BudgetSpentError, DataError, TeacherError
 from pocketseq.examples import Example
-from pocketseq.files import digest, write_json
-from pocketseq.metrics import chrf
-from pocketseq_distill.generation import Answer, TeacherModel
+from pocketseq_distill.labelling.label import Label, LabelSettings, OtherAnswer, source_digest
+from pocketseq_distill.labelling.labeller import Labeller, Missed, Outcome
+from pocketseq_distill.labelling.reverse import ReverseModel
+from pocketseq_distill.labelling.store import LabelFile
+from pocketseq_distill.labelling.teacher import Teacher
 
-_FORMAT: Final = 1
+__all__ = [
+    "Label",
+    "LabelSettings",
+    "Labelled",
+    "OtherAnswer",
+    "fitting_file",
+    "label_rows",
+    "read_labels",
+    "source_digest",
+    "unlabelled",
+]
 
-Choice: TypeAlias = Literal["likeliest", "nearest"]
-"""``likeliest`` keeps the candidate with the highest mean log-probability of its tokens, which needs no reference; ``nearest`` the
-one with the highest chrF to the reference (Kim and Rush 2016, "Sequence-Level Knowledge Distillation", section 3.3)."""
-_BATCHES_A_CHUNK: Final = 8
-_SEED: Final = 0
-"""Of the first sample; a sample's seed follows from its place in its chunk."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LabelSettings:
-    """How the teacher labels."""
-
-    rows: int | None = None
-    """Rows to label, from the first; None for all."""
-    beams: int = 1
-    """1 labels greedily, more by beam search."""
-    candidates: int = 1
-    """Answers that are asked for each row, of which one is kept: the best of the beams, or samples where there is a temperature."""
-    temperature: float = 0.0
-    """Above 0 the candidates are drawn at this temperature."""
-    choose: Choice = "likeliest"
-    """Which candidate is kept."""
-    batch_size: int = 64
-    """Rows that go through the teacher together; a kill costs at most eight times as many."""
-    max_new_tokens: int | None = None
-    """Longest answer in tokens; the teacher's own if not given."""
-    bf16: bool = True
-    """Compute in bfloat16: twice the rows in the same time on a CPU, and another answer only where two were as good as equal."""
+_BATCHES_A_PIECE: Final = 8
+_SAMPLES: Final = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Label:
-    """The teacher's answer to one row."""
+@dataclass(slots=True)
+class Labelled:
+    """What came of a labelling, counted, with samples to look at."""
 
-    id: str
-    """Id of the row."""
-    source: str
-    """Digest of the row's input, so that an answer can never sit beside another row's input."""
-    text: str
-    """The answer, read by the template."""
-    logprob: float
-    """Sum of the log-probabilities of the answer's tokens."""
-    finish_reason: str
-    """``stop``, or ``length`` where the budget cut the answer off."""
+    now: int = 0
+    """Rows that were labelled by this call."""
+    total: int = 0
+    """Rows that have labels now, of those that were wanted."""
+    damaged: int = 0
+    """Lines of an earlier call that were found damaged, and whose rows were asked again."""
+    odd: Counter[str] = field(default_factory=Counter)
+    """Rows of this call without a whole answer, by what is wrong: ``empty``, ``cut`` and ``refused`` are labels all the same, which
+    the filters leave out; the others (``labelling.teacher.Failure``) are asked again by the next call."""
+    samples: defaultdict[str, list[dict[str, str]]] = field(default_factory=lambda: defaultdict(list))
+    """A few of these rows: id, and what the teacher said."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Counts and samples as plain JSON values."""
+        return {
+            "now": self.now,
+            "total": self.total,
+            "damaged": self.damaged,
+            "odd": dict(self.odd),
+            "samples": dict(self.samples),
+        }
+
+    def __str__(self) -> str:
+        odd = ", ".join(f"{count} {name}" for name, count in self.odd.items())
+        damaged = f"; {self.damaged} damaged lines were asked again" if self.damaged else ""
+        return f"{self.now} rows labelled now, {self.total} in all{f' ({odd})' if odd else ''}{damaged}"
+
+    def count(self, outcome: Outcome) -> None:
+        """Count what came of a row."""
+        if isinstance(outcome, Missed):
+            name, why = str(outcome.failure), outcome.why
+        else:
+            self.now += 1
+            self.total += 1
+            if outcome.finish_reason == "refused":
+                name, why = "refused", ""
+            elif not outcome.text.strip():
+                name, why = "empty", outcome.text
+            elif outcome.finish_reason == "length":
+                name, why = "cut", outcome.text
+            else:
+                return
+        self.odd[name] += 1
+        if len(self.samples[name]) < _SAMPLES:
+            self.samples[name].append({"id": outcome.id, "why": why})
 
 
-def source_digest(example: Example) -> str:
-    """Digest of what the teacher is asked."""
-    return digest(dict(example.fields))
-
-
-def label_rows(examples: Sequence[Example], teacher: TeacherModel, path: Path, settings: LabelSettings, *, teacher_id: str) -> int:
-    """Append the teacher's answers to a file; rows that are in it already are not asked again.
+def label_rows(
+    examples: Sequence[Example], teacher: Teacher, path: Path, settings: LabelSettings, *, source_field: str = ""
+) -> Labelled:
+    """Append a teacher's answers to a file; rows that are in it already are not asked again.
 
     Args:
         examples: The rows.
         teacher: Answers them.
         path: A JSONL file; a sidecar beside it, ``*.meta.json``, tells whose labels these are.
         settings: How to label.
-        teacher_id: Fingerprint of the teacher.
+        source_field: Field that a reverse model gives back; the first one if not given.
 
     Returns:
-        How many rows were labelled now.
+        What came of it.
 
     Raises:
-        DataError: the file holds another teacher's labels, or an answer to another input under a row's id.
+        DataError: two inputs under one id, or a file that holds another teacher's labels or an answer to another input.
+        TeacherError: the teacher gave what is no answer.
+        LabellingError: the file cannot be written or is in use, or a worker died.
+        BudgetSpentError: an endpoint's budget is spent; what was labelled is kept.
+        EndpointError: an endpoint failed so often that it was left alone; what was labelled is kept.
     """
     wanted = examples[: settings.rows]
-    meta = {
-        "format": _FORMAT,
-        "teacher": teacher_id,
-        "beams": settings.beams,
-        "candidates": settings.candidates,
-        "temperature": settings.temperature,
-        "choose": settings.choose,
-        "max_new_tokens": settings.max_new_tokens,
-        "bf16": settings.bf16,
-    }
-    _claim(path, meta)
-    _drop_torn_line(path)
-    done = read_labels(path, wanted)
-    missing = [example for example in wanted if example.id not in done]
-    # The teacher sorts what it is given by length: eight batches at a time pad little, and a kill costs little.
-    with path.open("a", encoding="utf-8", newline="\n") as file, _bar(len(wanted), len(wanted) - len(missing)) as bar:
-        for begin in range(0, len(missing), settings.batch_size * _BATCHES_A_CHUNK):
-            chunk = missing[begin : begin + settings.batch_size * _BATCHES_A_CHUNK]
-            with torch.autocast(teacher.model.device.type, dtype=torch.bfloat16, enabled=settings.bf16):
-                found = teacher.candidates(
-                    [example.fields for example in chunk],
-                    settings.candidates,
-                    max_new_tokens=settings.max_new_tokens,
-                    beams=settings.beams,
-                    temperature=settings.temperature,
-                    seed=_SEED,
-                    batch_size=settings.batch_size,
-                )
-            for example, answers in zip(chunk, found, strict=True):
-                label = _label(example, choose_answer(answers, example.target, settings.choose))
-                file.write(json.dumps(asdict(label), ensure_ascii=False) + "\n")
-            file.flush()
-            bar.update(len(chunk))
-    return len(missing)
+    unlike = {example.id: example for example in wanted}
+    for example in wanted:
+        if source_digest(unlike[example.id]) != source_digest(example):
+            raise DataError(f"expected rows of one id to have one input, found two inputs under the id {example.id!r}")
+    labeller = Labeller(teacher, settings, _reverse(settings), source_field)
+    claim = settings.claim(teacher.id, labeller.reverse.id if labeller.reverse else None)
+    with LabelFile(path).claimed(claim) as file:
+        report = Labelled(damaged=file.mend())
+        done = file.read(wanted)
+        report.total = len(done)
+        missing = [example for example in unlike.values() if example.id not in done]
+        last = ""
+        with closing(_outcomes(missing, labeller)) as found, _bar(len(unlike), report.total) as bar:
+            for outcomes in found:
+                file.append([outcome for outcome in outcomes if isinstance(outcome, Label)])
+                for outcome in outcomes:
+                    report.count(outcome)
+                    last = outcome.why if isinstance(outcome, Missed) else last
+                bar.update(sum(isinstance(outcome, Label) for outcome in outcomes))
+    if report.odd["budget"]:
+        raise BudgetSpentError(f"{path}: the budget is spent ({last}): {report}; raise it, and the same call goes on from here")
+    return report
 
 
-def choose_answer(answers: Sequence[Answer], reference: str, choice: Choice) -> Answer:
-    """Choose one of several answers to a row; of equals the first.
-
-    Args:
-        answers: At least one.
-        reference: The row's own target.
-        choice: By what.
-    """
-    if choice == "nearest":
-        return max(answers, key=lambda answer: chrf([answer.text], [reference]))
-    return max(answers, key=lambda answer: fmean(answer.token_logprobs) if answer.token_logprobs else -inf)
-
-
-def read_labels(path: Path, examples: Sequence[Example]) -> dict[str, Label]:
+def read_labels(path: Path, examples: Sequence[Example], *, teacher_id: str | None = None) -> dict[str, Label]:
     """Read the labels of some rows.
 
     Args:
         path: What ``label_rows`` wrote.
         examples: The rows; labels of others are passed over.
+        teacher_id: Fingerprint of the teacher whose labels they must be; anybody's if not given.
 
     Returns:
         Labels by id of the row.
 
     Raises:
-        DataError: a malformed line, or an answer to another input than the row with its id has.
+        DataError: no file, a damaged line, an answer to another input than the row with its id has, or another teacher's labels.
     """
-    sources = {example.id: source_digest(example) for example in examples}
-    labels: dict[str, Label] = {}
-    for number, value in _lines(path):
-        try:
-            label = Label(**value)
-        except TypeError as error:
-            raise DataError(f"{path}:{number}: expected a label: {error}") from None
-        if label.id not in sources:
-            continue
-        if label.source != sources[label.id]:
-            raise DataError(
-                f"{path}:{number}: expected the answer to row {label.id!r} with the input {sources[label.id]}, "
-                f"found one to {label.source}; the data changed under the labels: remove the file and label again"
-            )
-        labels[label.id] = label
-    return labels
+    file = LabelFile(path)
+    if not path.is_file():
+        raise DataError(f"{path}: expected a file of labels, found none; label the rows first")
+    if teacher_id is not None and (file.meta or {}).get("teacher") != teacher_id:
+        raise DataError(
+            f"{path}: expected labels of the teacher {teacher_id}, whose distribution is learnt from too, found labels of "
+            f"{(file.meta or {}).get('teacher')}; label with this teacher, or learn from the labels alone (divergence = 0)"
+        )
+    return file.read(examples)
 
 
-def _lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    if not path.exists():
-        return
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            try:
-                yield number, json.loads(line)
-            except ValueError as error:
-                raise DataError(f"{path}:{number}: expected one JSON object a line: {error}") from None
-
-
-def _claim(path: Path, meta: Mapping[str, Any]) -> None:
-    """Write down whose labels these are, or check it."""
-    sidecar = path.with_suffix(".meta.json")
-    if not path.exists():
-        write_json(sidecar, meta)
-        return
+def unlabelled(examples: Sequence[Example], path: Path, settings: LabelSettings) -> list[Example]:
+    """The rows that a labelling would ask about."""
+    wanted = {example.id: example for example in examples[: settings.rows]}
     try:
-        found = json.loads(sidecar.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        found = None
-    if found != meta:
-        raise DataError(f"{path}: expected labels made with {meta}, found {found}; remove the file to label again")
+        done = LabelFile(path).read(list(wanted.values()))
+    except DataError:  # a damaged line is mended first of all, and all that is asked for is a number
+        done = {}
+    return [example for example in wanted.values() if example.id not in done]
 
 
-def _drop_torn_line(path: Path) -> None:
-    """Cut off what a kill left of a line."""
-    if path.exists():
-        with path.open("r+b") as file:
-            content = file.read()
-            file.truncate(content.rfind(b"\n") + 1)
+def fitting_file(path: Path, teacher: Teacher, settings: LabelSettings) -> None:
+    """Put labels of another teacher, or made in another way, aside under a name of their own, and those that fit back in place."""
+    reverse = _reverse(settings)
+    LabelFile(path).fit(settings.claim(teacher.id, reverse.id if reverse else None))
 
 
-def _label(example: Example, answer: Answer) -> Label:
-    return Label(
-        id=example.id,
-        source=source_digest(example),
-        text=answer.text,
-        logprob=round(sum(answer.token_logprobs), 4),
-        finish_reason=answer.finish_reason,
-    )
+def _reverse(settings: LabelSettings) -> ReverseModel | None:
+    if settings.reverse is None:
+        return None
+    from pocketseq_distill.teaching import find_teacher
+
+    return ReverseModel(find_teacher(settings.reverse))
+
+
+def _outcomes(missing: Sequence[Example], labeller: Labeller) -> Generator[list[Outcome], None, None]:
+    """Label rows one piece after the other, or side by side."""
+    settings = labeller.settings
+    # The teacher sorts what it is given by length: eight batches at a time pad little, and a kill costs little.
+    rows = settings.batch_size * _BATCHES_A_PIECE
+    if labeller.teacher.concurrency > 1 or settings.processes > 1 or settings.ray_workers:
+        if labeller.teacher.concurrency > 1:
+            from pocketseq_distill.labelling.threads import label_in_threads
+
+            if settings.processes > 1 or settings.ray_workers:
+                raise TeacherError(
+                    f"expected a teacher that computes here for processes = {settings.processes} and ray_workers = "
+                    f"{settings.ray_workers}, found one that is asked by threads; raise its concurrency instead"
+                )
+            yield from label_in_threads(missing, labeller, labeller.teacher.concurrency)
+            return
+        rows = max(1, min(rows, -(-len(missing) // (max(settings.processes, settings.ray_workers) * 2))))
+    pieces = [missing[begin : begin + rows] for begin in range(0, len(missing), rows)]
+    if not pieces:
+        return
+    if settings.ray_workers:
+        from pocketseq_distill.labelling.cluster import label_on_ray
+
+        yield from label_on_ray(pieces, labeller, settings.ray_workers)
+    elif settings.processes > 1:
+        from pocketseq_distill.labelling.workers import label_in_processes
+
+        yield from label_in_processes(pieces, labeller, settings.processes)
+    else:
+        yield from map(labeller, pieces)
 
 
 def _bar(total: int, done: int) -> Any:

@@ -14,7 +14,7 @@ from pocketseq.errors import RecipeError
 from pocketseq.examples import read_examples, write_examples
 from pocketseq.files import sha256, write_json
 from pocketseq.pipeline import Recipe, Stage
-from pocketseq.template import Template
+from pocketseq.template import Field, Template
 
 if TYPE_CHECKING:
     from pocketseq_distill.distil import Data
@@ -46,12 +46,14 @@ def _teacher_inputs(recipe: Recipe, run: Path) -> Any:
     """A teacher on disk may be replaced under its name."""
     del run
     name = recipe.table("teacher").get("checkpoint")
-    if not name:
+    members = recipe.table("teacher").get("ensemble", {}).get("members", ())
+    if not name and not members:
         return None
     from pocketseq_distill.checkpoints import checkpoint_fingerprint
     from pocketseq_distill.teaching import find_teacher
 
-    return checkpoint_fingerprint(find_teacher(name))
+    found = [checkpoint_fingerprint(find_teacher(each)) for each in (members or [str(name)])]
+    return found if members else found[0]
 
 
 def _teacher(recipe: Recipe, run: Path) -> None:
@@ -61,6 +63,12 @@ def _teacher(recipe: Recipe, run: Path) -> None:
     from pocketseq_distill.trimming import trim_checkpoint
 
     settings = recipe.settings("teacher", TeacherSettings)
+    if settings.ensemble:
+        from pocketseq_distill.ensemble import write_ensemble
+
+        members = [find_teacher(member) for member in settings.ensemble.members]
+        write_ensemble(members, run / "teacher", average=settings.ensemble.average)
+        return
     if settings.checkpoint and settings.trim:
         trimmed = trim_checkpoint(find_teacher(settings.checkpoint), run / "teacher", read_examples(run / "data/train.jsonl"))
         print(
@@ -84,17 +92,42 @@ def _teacher(recipe: Recipe, run: Path) -> None:
 
 
 def _label(recipe: Recipe, run: Path) -> None:
-    from pocketseq_distill.checkpoints import checkpoint_fingerprint
-    from pocketseq_distill.generation import TeacherModel
-    from pocketseq_distill.labels import LabelSettings, label_rows
+    from pocketseq_distill.labelling.endpoint import EndpointTeacher, announce
+    from pocketseq_distill.labelling.opening import open_teacher
+    from pocketseq_distill.labels import LabelSettings, fitting_file, label_rows, unlabelled
+    from pocketseq_distill.teaching import TeacherSettings
 
-    label_rows(
-        list(read_examples(run / "data/train.jsonl")),
-        TeacherModel.load(run / "teacher"),
-        run / "labels/train.jsonl",
-        recipe.settings("label", LabelSettings),
-        teacher_id=checkpoint_fingerprint(run / "teacher"),
-    )
+    rows, path = list(read_examples(run / "data/train.jsonl")), run / "labels/train.jsonl"
+    settings = recipe.settings("label", LabelSettings)
+    template = CheckpointCard.read(run / "teacher").template
+    teacher = open_teacher(
+        recipe.settings("teacher", TeacherSettings), template, checkpoint=run / "teacher", spent=run / "labels/train.spent.json"
+    ).teacher
+    fitting_file(path, teacher, settings)
+    if isinstance(teacher, EndpointTeacher):
+        announce(teacher.estimate(unlabelled(rows, path, settings), settings.asking), teacher.settings.budget)
+    report = label_rows(rows, teacher, path, settings, source_field=template.primary)
+    write_json(run / "labels/train.counts.json", report.to_json())
+    print(f"labels: {report}", file=sys.stderr)
+
+
+def _label_inputs(recipe: Recipe, run: Path) -> Any:
+    """What the tables only name may change under its name: a reverse model, a causal model, the source of a function."""
+    del run
+    reverse, teacher = recipe.table("label").get("reverse"), recipe.table("teacher")
+    if not (reverse or "causal" in teacher or "function" in teacher):
+        return None
+    from pocketseq_distill.checkpoints import checkpoint_fingerprint
+    from pocketseq_distill.labelling.opening import open_teacher
+    from pocketseq_distill.teaching import TeacherSettings, find_teacher
+
+    settings = recipe.settings("teacher", TeacherSettings)
+    return [
+        checkpoint_fingerprint(find_teacher(reverse)) if reverse else None,
+        open_teacher(settings, Template(fields=(Field("text", max_tokens=1),), primary="text")).teacher.id
+        if settings.causal or settings.function
+        else None,
+    ]
 
 
 def _filter(recipe: Recipe, run: Path) -> None:
@@ -118,7 +151,13 @@ def _train(recipe: Recipe, run: Path) -> None:
     from pocketseq_distill.distil import distil
     from pocketseq_distill.plan import TrainingPlan
     from pocketseq_distill.students import StudentSettings
+    from pocketseq_distill.teaching import TeacherSettings
 
+    if recipe.settings("teacher", TeacherSettings).through_text and recipe.settings("train", TrainingPlan).divergence:
+        raise RecipeError(
+            f"recipe {recipe.name!r}: expected divergence = 0 in [train] with a teacher through text, whose distributions are not "
+            f"known, found {recipe.table('train').get('divergence')}; learn from its answers alone"
+        )
     distil(
         run / "teacher",
         _data(run, "filtered"),
@@ -186,7 +225,15 @@ TEACHER = Stage(
     extra="distill",
 )
 LABEL = Stage(
-    name="label", after=("corpus", "teacher"), run=_label, sections=("label",), outputs=("labels",), needs=_NEEDS, extra="distill"
+    name="label",
+    after=("corpus", "teacher"),
+    run=_label,
+    sections=("label",),
+    inputs=_label_inputs,
+    outputs=("labels",),
+    kept=("labels",),  # each file of labels tells whose they are, and some were paid for
+    needs=_NEEDS,
+    extra="distill",
 )
 FILTER = Stage(
     name="filter",

@@ -11,16 +11,19 @@ import torch
 from transformers import PreTrainedModel
 
 from pocketseq.checkpoint import CheckpointCard
-from pocketseq.errors import CheckpointError
+from pocketseq.errors import CheckpointError, RecipeError
 from pocketseq_distill.checkpoints import checkpoint_fingerprint, save_checkpoint
 from pocketseq_distill.corpus.vocabulary import END_ID, PAD_ID, TOKENIZER_ROWS, Units, save_tokenizer, train_tokenizer
 from pocketseq_distill.distil import Data, hardware
+from pocketseq_distill.ensemble import Average
 from pocketseq_distill.generation import TeacherModel, read_tokenizer
+from pocketseq_distill.labelling.causal import CausalSettings
+from pocketseq_distill.labelling.endpoint import EndpointSettings
 from pocketseq_distill.plan import TrainingPlan
 from pocketseq_distill.rows import tokenize
 from pocketseq_distill.shapes import Shape, new_t5
 from pocketseq_distill.training import train
-from pocketseq_distill.validation import ExactMatch
+from pocketseq_distill.validation import ExactMatch, held_out
 
 SHIPPED: Final = Path(__file__).parent / "teachers"
 """Folder of the teachers that a source checkout carries; a wheel is built without them."""
@@ -50,6 +53,36 @@ class TeacherSettings:
     decoder_layers: int = 2
     dropout: float = 0.0
     """Share of activations dropped in training; none where no row is seen twice."""
+    ensemble: EnsembleSettings | None = None
+    """Several checkpoints that answer as one, in place of ``checkpoint``."""
+    causal: CausalSettings | None = None
+    """A causal language model that answers through text; what the rest of this table names is then what students are cut from."""
+    endpoint: EndpointSettings | None = None
+    """The same behind an OpenAI-compatible API."""
+    function: str | None = None
+    """The same of a Python function, as ``package.module:function``; it is imported and run."""
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("causal", "endpoint", "function") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise RecipeError(f"[teacher]: expected one teacher through text, found {given}; leave all but one out")
+        if self.ensemble is not None and (self.checkpoint or self.start or self.trim):
+            raise RecipeError("[teacher]: expected ensemble alone, found checkpoint, start or trim beside it; leave them out")
+
+    @property
+    def through_text(self) -> bool:
+        """Whether the answers come from a teacher with no distribution over the student's tokens."""
+        return self.causal is not None or self.endpoint is not None or self.function is not None
+
+
+@dataclass(frozen=True, slots=True)
+class EnsembleSettings:
+    """Which checkpoints answer as one."""
+
+    members: tuple[str, ...]
+    """Two or more, each named as a teacher is, of one vocabulary; students are cut from the first."""
+    average: Average = "probabilities"
+    """Of what the average is taken."""
 
 
 def find_teacher(name: str) -> Path:
@@ -128,7 +161,7 @@ def train_teacher(
         save_tokenizer(train_tokenizer(texts, vocab_size=settings.vocab_size, template=card.template, units=settings.units), folder)
     tokenizer = read_tokenizer(folder)
     tokenized = tokenize(data.train, card.template, tokenizer, end_id=END_ID, max_target_tokens=card.max_new_tokens)
-    validation = data.validation[: plan.validation_rows] if plan.validate_every else []
+    validation = held_out(data.validation, data.train)[: plan.validation_rows] if plan.validate_every else []
     torch.manual_seed(plan.seed)
     first = TeacherModel.load(start) if start else None
     model = first.model if first else new_teacher(settings)

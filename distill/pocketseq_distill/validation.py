@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 import torch
 from transformers import PreTrainedModel
 
 from pocketseq.checkpoint import CheckpointCard
+from pocketseq.errors import DataError
 from pocketseq.examples import Example
 from pocketseq.metrics import chrf, exact_match
 from pocketseq.tokenizer import TextTokenizer
 from pocketseq_distill.generation import TeacherModel
+from pocketseq_distill.labels import source_digest
+
+
+def held_out(validation: Sequence[Example], train: Sequence[Example]) -> list[Example]:
+    """The rows of a validation whose input is not trained on; how many are, is told on standard error.
+
+    Raises:
+        DataError: all of them are, so that nothing is left to validate on.
+    """
+    seen = {source_digest(example) for example in train}
+    kept = [example for example in validation if source_digest(example) not in seen]
+    inside = len(validation) - len(kept)
+    if validation and not kept:
+        raise DataError(
+            f"expected validation rows that are not trained on, found the inputs of all {inside} among the training rows; "
+            "hold rows out, or validate on others"
+        )
+    if inside:
+        print(f"left out of validation: {inside} of {len(validation)} rows, whose inputs are trained on", file=sys.stderr)
+    return kept
 
 
 class ExactMatch:

@@ -12,6 +12,9 @@ PocketSeqError
 ├── CheckpointError       a directory is not a checkpoint that this project can use
 ├── RecipeError           a recipe is malformed or names something unknown
 ├── TrainingError         a training cannot go on: nothing to train on, or a loss that is not finite
+├── LabellingError        labels cannot be made or written: a worker died, the disk is full, the file is in use
+│   ├── TeacherError          a teacher gave what is no answer, or cannot do what was asked of it
+│   └── BudgetSpentError      the budget of an endpoint is spent; the labels so far are kept
 ├── RuntimeUnavailableError   the library that a variant needs is not installed or cannot run it
 ├── MissingExtraError     an optional dependency is absent; ends in the pip line that mends it
 ├── QueueFullError        a batch queue has as many requests waiting as it may
@@ -26,6 +29,7 @@ PocketSeqError
     ├── EndpointRateLimitError    429
     ├── EndpointServerError       5xx
     ├── EndpointResponseError     an answer that is not in the expected form
+    │   └── EndpointRefusalError      the model declined to answer
     └── EndpointWithheldError     nothing was sent: the budget is spent, the endpoint rests after failures, or the policy forbids it
 
 A message says what was expected, what was found and what to do about it.
@@ -85,6 +89,18 @@ class RecipeError(PocketSeqError):
 
 class TrainingError(PocketSeqError):
     """A training cannot go on: nothing to train on, or a loss that is not finite."""
+
+
+class LabellingError(PocketSeqError):
+    """Labels cannot be made or written."""
+
+
+class TeacherError(LabellingError):
+    """A teacher gave what is no answer, or cannot do what was asked of it."""
+
+
+class BudgetSpentError(LabellingError):
+    """The budget of an endpoint is spent; the labels so far are kept, and a larger budget goes on from them."""
 
 
 class RuntimeUnavailableError(PocketSeqError):
@@ -202,6 +218,10 @@ class EndpointServerError(EndpointError):
 
 class EndpointResponseError(EndpointError):
     """The endpoint's answer is not in the expected form."""
+
+
+class EndpointRefusalError(EndpointResponseError):
+    """The model declined to answer, in so many words or by a filter of its provider."""
 
 
 class EndpointWithheldError(EndpointError):

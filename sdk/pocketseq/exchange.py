@@ -16,6 +16,7 @@ from pocketseq.errors import (
     EndpointAuthError,
     EndpointError,
     EndpointRateLimitError,
+    EndpointRefusalError,
     EndpointResponseError,
     EndpointServerError,
     EndpointTimeoutError,
@@ -76,6 +77,7 @@ def completion_of(answer: Any, exchange: Exchange) -> Completion:
     """Take a chat completion apart; the package does not check what a server sends.
 
     Raises:
+        EndpointRefusalError: it holds a refusal in place of a text.
         EndpointResponseError: it holds no text.
     """
     try:
@@ -83,6 +85,8 @@ def completion_of(answer: Any, exchange: Exchange) -> Completion:
         text = choice.message.content
     except (AttributeError, LookupError, TypeError):
         choice = text = None
+    if text is None and isinstance(refusal := getattr(getattr(choice, "message", None), "refusal", None), str):
+        raise EndpointRefusalError(f"expected an answer, found a refusal: {refusal[:200]}")
     if not isinstance(text, str):
         found = f"a text of {len(answer)} characters" if isinstance(answer, str) else "JSON of another shape"
         raise EndpointResponseError(f"expected a chat completion with text in choices[0].message.content, found {found}")

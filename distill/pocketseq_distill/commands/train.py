@@ -78,13 +78,22 @@ def _recipe(args: Namespace) -> Recipe:
 
 def _labelled(rows: list[Example], labels: Path, recipe: Recipe, teacher: Path) -> list[Example]:
     from pocketseq.checkpoint import CheckpointCard
+    from pocketseq_distill.checkpoints import checkpoint_fingerprint
     from pocketseq_distill.filters import FilterSettings, filter_rows
     from pocketseq_distill.generation import read_tokenizer
     from pocketseq_distill.labels import read_labels
+    from pocketseq_distill.plan import TrainingPlan
 
+    # Labels and distributions of two teachers would pull into two directions.
+    learns_both = bool(recipe.settings("train", TrainingPlan).divergence)
+    teacher_id = checkpoint_fingerprint(teacher) if learns_both else None
     template: Template = CheckpointCard.read(teacher).template
     filtered = filter_rows(
-        rows, read_labels(labels, rows), template, read_tokenizer(teacher), recipe.settings("filter", FilterSettings)
+        rows,
+        read_labels(labels, rows, teacher_id=teacher_id),
+        template,
+        read_tokenizer(teacher),
+        recipe.settings("filter", FilterSettings),
     )
     removed = ", ".join(f"{count} {reason}" for reason, count in filtered.removed.items()) or "none"
     print(f"{len(filtered.rows)} of {len(rows)} rows to learn from; removed: {removed}")

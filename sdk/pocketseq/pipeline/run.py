@@ -114,7 +114,7 @@ def _fingerprint(stage: Stage, recipe: Recipe, directory: Path, earlier: Mapping
 
 
 def _clear(stage: Stage, directory: Path) -> None:
-    for output in stage.outputs:
+    for output in set(stage.outputs) - set(stage.kept):
         path = directory / output
         if path.is_dir():
             shutil.rmtree(path)

@@ -45,6 +45,8 @@ class Stage:
     outputs: tuple[str, ...] = ()
     """Files and folders in the run directory that it owns: they must be there for it to be skipped, and they go before it
     starts over for other inputs, so that nothing left over from them is taken for its own."""
+    kept: tuple[str, ...] = ()
+    """Those of the outputs that are bound to what they were made from, by themselves, and so need not go."""
     applies: Callable[[Recipe], bool] = always
     """Whether a recipe asks for it; the stages after one that it does not ask for do without its files."""
     needs: tuple[str, ...] = ()

@@ -1,0 +1,239 @@
+"""Ensembles: several encoder-decoders of one vocabulary that answer as one, by the average of what they say at every step.
+
+An ensemble is a checkpoint directory like any other: the first member's files, the other members below it, and ``ensemble.json``.
+Whatever reads a teacher, from labelling to serving, reads an ensemble.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from transformers import GenerationMixin, PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
+
+from pocketseq.checkpoint import CheckpointCard
+from pocketseq.errors import CheckpointError
+from pocketseq.files import write_json
+from pocketseq_distill.generation import read_tokenizer
+
+Average: TypeAlias = Literal["probabilities", "log_probabilities"]
+"""Of what the average is taken: ``probabilities`` lets each member add what it alone sees; ``log_probabilities``, normalised again,
+lets each member veto."""
+
+ENSEMBLE: Final = "ensemble.json"
+_FORMAT: Final = 1
+
+
+class Caches:
+    """The members' caches as one, with what decoding asks of a cache."""
+
+    def __init__(self, members: Sequence[Any]) -> None:
+        """Hold one cache for each member."""
+        self.members = list(members)
+
+    def batch_select_indices(self, index: Tensor) -> None:
+        """Keep some rows."""
+        for member in self.members:
+            member.batch_select_indices(index)
+
+    def reorder_cache(self, index: Tensor) -> None:
+        """Put rows into another order, as beams do."""
+        for member in self.members:
+            member.reorder_cache(index)
+
+    def get_seq_length(self, layer: int = 0) -> int:
+        """Tokens held."""
+        return int(self.members[0].get_seq_length(layer))
+
+
+class _Encoders(nn.Module):
+    """The members' encoders side by side."""
+
+    def __init__(self, members: Sequence[PreTrainedModel]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList([member.get_encoder() for member in members])
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, **_: Any) -> BaseModelOutput:
+        """Encode ``input_ids`` int64 [batch, source] → states float [batch, source, sum of the members' widths]."""
+        states = [encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state for encoder in self.members]
+        return BaseModelOutput(last_hidden_state=torch.cat(states, dim=-1))
+
+
+class Ensemble(PreTrainedModel, GenerationMixin):
+    """Several models that give one distribution; whatever asks one encoder-decoder can ask an ensemble."""
+
+    main_input_name = "input_ids"
+    _supports_sdpa = True
+
+    def __init__(self, members: Sequence[PreTrainedModel], *, average: Average = "probabilities") -> None:
+        """Put models together.
+
+        Args:
+            members: Encoder-decoders of one vocabulary, loaded.
+            average: How they are averaged.
+        """
+        super().__init__(copy.deepcopy(members[0].config))
+        self.members = nn.ModuleList(members)
+        self.generation_config = copy.deepcopy(members[0].generation_config)
+        self._average = average
+        self._encoders = [_Encoders(members)]  # in a list, lest their weights are counted twice
+        self._widths = [int(member.get_input_embeddings().embedding_dim) for member in members]
+
+    def get_encoder(self, modality: str | None = None) -> nn.Module:
+        """All encoders; their states stand side by side in the last dimension."""
+        del modality
+        return self._encoders[0]
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The first member's."""
+        embeddings: nn.Module = foundation(self).get_input_embeddings()
+        return embeddings
+
+    def prepare_decoder_input_ids_from_labels(self, labels: Tensor) -> Tensor:
+        """The family's own shift to the right, labels int64 [batch, step]."""
+        shifted: Tensor = foundation(self).prepare_decoder_input_ids_from_labels(labels)
+        return shifted
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        decoder_input_ids: Tensor | None = None,
+        *,
+        encoder_outputs: BaseModelOutput | None = None,
+        past_key_values: Caches | None = None,
+        use_cache: bool | None = None,
+        **_: Any,
+    ) -> Seq2SeqLMOutput:
+        """Ask every member.
+
+        Returns:
+            ``logits`` float32 [batch, step, vocab]: logarithms of the average, normalised; ``past_key_values`` of all members.
+        """
+        if encoder_outputs is None:
+            encoder_outputs = self.get_encoder()(input_ids=input_ids, attention_mask=attention_mask)
+        states = encoder_outputs.last_hidden_state.split(self._widths, dim=-1)
+        caches = past_key_values.members if isinstance(past_key_values, Caches) else [None] * len(self.members)
+        outputs = [
+            member(
+                encoder_outputs=BaseModelOutput(last_hidden_state=state),
+                attention_mask=attention_mask,
+                decoder_input_ids=decoder_input_ids,
+                past_key_values=cache,
+                use_cache=use_cache,
+            )
+            for member, state, cache in zip(self.members, states, caches, strict=True)
+        ]
+        logprobs = torch.stack([output.logits.float().log_softmax(-1) for output in outputs])
+        if self._average == "probabilities":
+            logits = logprobs.logsumexp(0) - math.log(len(outputs))
+        else:
+            logits = logprobs.mean(0).log_softmax(-1)
+        return Seq2SeqLMOutput(
+            logits=logits, past_key_values=Caches([output.past_key_values for output in outputs]) if use_cache else None
+        )
+
+
+def foundation(model: PreTrainedModel) -> PreTrainedModel:
+    """The one model that a student is cut from: an ensemble's first member, or the model itself."""
+    return model.members[0] if isinstance(model, Ensemble) else model
+
+
+def write_ensemble(members: Sequence[str | Path], output: Path, *, average: Average = "probabilities") -> CheckpointCard:
+    """Write checkpoints as one ensemble; it is complete or absent.
+
+    Args:
+        members: Checkpoint directories, at least two; students are cut from the first.
+        output: The directory to be.
+        average: How they are averaged.
+
+    Returns:
+        The first member's card.
+
+    Raises:
+        CheckpointError: fewer than two, or a member whose vocabulary, special tokens or template is not the first one's.
+    """
+    paths = [Path(member) for member in members]
+    if len(paths) < 2:
+        raise CheckpointError(f"expected two or more checkpoints for an ensemble, found {len(paths)}")
+    card = CheckpointCard.read(paths[0])
+    for path in paths[1:]:
+        check_kinship(paths[0], path)
+    aside = output.with_name(f".{output.name}.part")
+    shutil.rmtree(aside, ignore_errors=True)
+    ignored = shutil.ignore_patterns("*.bin", "*.py", "*.msgpack", "*.h5", ".*", ENSEMBLE, "members")
+    try:
+        shutil.copytree(paths[0], aside, ignore=ignored)
+        names = [f"members/{number}" for number in range(1, len(paths))]
+        for name, path in zip(names, paths[1:], strict=True):
+            shutil.copytree(path, aside / name, ignore=ignored)
+        write_json(aside / ENSEMBLE, {"format": _FORMAT, "average": average, "members": names})
+        shutil.rmtree(output, ignore_errors=True)
+        aside.replace(output)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return card
+
+
+@dataclass(frozen=True, slots=True)
+class EnsembleMembers:
+    """What ``ensemble.json`` tells."""
+
+    average: Average
+    """How the members are averaged."""
+    others: tuple[Path, ...]
+    """Checkpoints of the members beside the first, which is the directory itself."""
+
+
+def read_ensemble(path: Path) -> EnsembleMembers | None:
+    """What a directory tells of its members; None where it is no ensemble.
+
+    Raises:
+        CheckpointError: a damaged ``ensemble.json``.
+    """
+    try:
+        value = json.loads((path / ENSEMBLE).read_text(encoding="utf-8"))
+        if value["format"] != _FORMAT or value["average"] not in ("probabilities", "log_probabilities"):
+            raise ValueError(f"format {value['format']!r} and average {value['average']!r}")
+        return EnsembleMembers(value["average"], tuple(path / name for name in value["members"]))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path / ENSEMBLE}: expected the members of an ensemble, found: {error}; write it again") from None
+
+
+def check_kinship(first: Path, other: Path) -> None:
+    """Refuse a member that does not speak the first one's language.
+
+    Raises:
+        CheckpointError: naming both, and what they differ in.
+    """
+    (ours, card), (theirs, their_card) = ((read_tokenizer(path), CheckpointCard.read(path)) for path in (first, other))
+    if ours.size != theirs.size or (named := list(ours.pieces(range(ours.size)))) != list(theirs.pieces(range(ours.size))):
+        words = f"expected the vocabulary of {first} ({ours.size} tokens), found one of {theirs.size}"
+        if ours.size == theirs.size:
+            place, (one, two) = next(
+                (place, pair)
+                for place, pair in enumerate(zip(named, theirs.pieces(range(ours.size)), strict=True))
+                if pair[0] != pair[1]
+            )
+            words = f"expected the vocabulary of {first}, found another: token {place} is {one!r} there and {two!r} here"
+        raise CheckpointError(f"{other}: {words}; an ensemble needs members that were trained with one tokenizer")
+    configs = [json.loads((path / "config.json").read_text(encoding="utf-8")) for path in (first, other)]
+    for name in ("vocab_size", "decoder_start_token_id", "eos_token_id", "pad_token_id"):
+        if configs[0].get(name) != configs[1].get(name):
+            raise CheckpointError(
+                f"{other}: expected {name} {configs[0].get(name)} as in {first}, found {configs[1].get(name)}; "
+                "an ensemble needs members of one vocabulary"
+            )
+    if card.template != their_card.template:
+        raise CheckpointError(f"{other}: expected the input template of {first}, found another; an ensemble reads an input once")

@@ -1,0 +1,76 @@
+"""Encoder-decoders as teachers: a checkpoint directory, or several of them as one ensemble."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from statistics import fmean
+
+from pocketseq.checkpoint import CheckpointCard
+from pocketseq_distill.checkpoints import checkpoint_fingerprint
+from pocketseq_distill.generation import Answer, TeacherModel
+from pocketseq_distill.labelling.teacher import Asking, Candidate, Question, Reply
+
+
+class CheckpointTeacher:
+    """A checkpoint on disk; its weights are read when it is first asked."""
+
+    concurrency = 1
+
+    def __init__(self, path: str | Path, *, device: str | None = None) -> None:
+        """Name a checkpoint.
+
+        Args:
+            path: A Hugging Face directory, or an ensemble of such (see ``ensemble``).
+            device: Where it runs; if not given, the accelerator where there is one.
+
+        Raises:
+            CheckpointError: the directory holds no usable encoder-decoder.
+        """
+        self.path = Path(path)
+        self.card = CheckpointCard.read(self.path)
+        self._device = device
+
+    def __reduce__(self) -> tuple[type[CheckpointTeacher], tuple[Path]]:
+        """Another process, maybe on another machine, finds a device of its own."""
+        return type(self), (self.path,)
+
+    @cached_property
+    def id(self) -> str:
+        """Fingerprint of weights, configuration, tokenizer and template."""
+        return checkpoint_fingerprint(self.path)
+
+    @cached_property
+    def model(self) -> TeacherModel:
+        """The model, loaded."""
+        return TeacherModel.load(self.path, device=self._device)
+
+    def ask(self, questions: Sequence[Question], how: Asking) -> list[Reply]:
+        """Answer by beam search or by sampling; see ``Teacher.ask``.
+
+        Raises:
+            InputError: more answers than beams without a temperature, or beams together with one.
+        """
+        import torch
+
+        with torch.autocast(self.model.model.device.type, dtype=torch.bfloat16, enabled=how.bf16):
+            found = self.model.candidates(
+                [question.fields for question in questions],
+                how.candidates,
+                max_new_tokens=how.max_new_tokens,
+                beams=how.beams,
+                temperature=how.temperature,
+                seeds=[question.seed for question in questions],
+                batch_size=how.batch_size,
+            )
+        return [Reply(tuple(map(_candidate, answers))) for answers in found]
+
+
+def _candidate(answer: Answer) -> Candidate:
+    return Candidate(
+        text=answer.text,
+        logprob=sum(answer.token_logprobs),
+        mean_logprob=fmean(answer.token_logprobs) if answer.token_logprobs else None,
+        finish_reason=answer.finish_reason,
+    )

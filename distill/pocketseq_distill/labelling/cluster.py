@@ -1,0 +1,77 @@
+"""Several machines that share the rows, on Ray Data; the caller alone writes, so that no row is labelled twice."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from pocketseq.errors import LabellingError, MissingExtraError
+from pocketseq.examples import Example
+from pocketseq_distill.labelling.label import Label
+from pocketseq_distill.labelling.labeller import Labeller, Missed, Outcome
+
+
+class _RayWorker:
+    """One worker of the cluster: loads the teacher once, then labels batches."""
+
+    def __init__(self, labeller: Labeller) -> None:
+        self._labeller = labeller
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
+        """Rows as JSON in, outcomes as JSON out: what Arrow keeps as it is."""
+        outcomes = self._labeller([Example(**json.loads(row)) for row in batch["row"]])
+        return {"outcome": [json.dumps(_plain(outcome)) for outcome in outcomes]}
+
+
+def label_on_ray(pieces: Sequence[Sequence[Example]], labeller: Labeller, workers: int) -> Iterator[list[Outcome]]:
+    """Label the rows on the Ray cluster that ``RAY_ADDRESS`` names, or on one that is started on this machine.
+
+    Args:
+        pieces: The rows, cut up; the largest piece tells how many go through a teacher at a time.
+        labeller: Pickled into every worker, which loads its own teacher from the same path.
+        workers: Workers that label side by side.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+        LabellingError: a worker failed; Ray's own words are in the message.
+    """
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise MissingExtraError("cluster", error.name or "ray") from error
+    started = not ray.is_initialized()
+    if started:
+        ray.init(logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False  # the caller's own bar counts rows
+    batch_rows = max(map(len, pieces))
+    rows = ray.data.from_items([{"row": json.dumps(asdict(example))} for piece in pieces for example in piece])
+    found = rows.repartition(len(pieces)).map_batches(
+        _RayWorker,
+        fn_constructor_args=(labeller,),
+        batch_size=batch_rows,
+        compute=ray.data.ActorPoolStrategy(size=workers),
+    )
+    try:
+        for batch in found.iter_batches(batch_size=None, prefetch_batches=0):
+            yield [_outcome(json.loads(text)) for text in batch["outcome"]]
+    except ray.exceptions.RayError as error:
+        raise LabellingError(
+            f"expected every Ray worker to label, found: {str(error).strip().splitlines()[-1]}; what was labelled is kept, "
+            "and the same call goes on"
+        ) from error
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def _plain(outcome: Outcome) -> dict[str, Any]:
+    return {"label": outcome.to_json()} if isinstance(outcome, Label) else {"missed": asdict(outcome)}
+
+
+def _outcome(value: dict[str, Any]) -> Outcome:
+    return Label.from_json(value["label"]) if "label" in value else Missed(**value["missed"])

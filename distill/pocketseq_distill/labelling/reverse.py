@@ -1,0 +1,85 @@
+"""Reverse models: how well an answer tells what was asked, by a model that was trained from answers to inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from math import inf
+from pathlib import Path
+from typing import Final
+
+from pocketseq.checkpoint import CheckpointCard
+from pocketseq_distill.checkpoints import checkpoint_fingerprint
+from pocketseq_distill.generation import TeacherModel
+
+_BATCH_ROWS: Final = 64
+
+
+class ReverseModel:
+    """A checkpoint that goes from answers to inputs; its weights are read when it is first asked."""
+
+    def __init__(self, path: str | Path) -> None:
+        """Name a checkpoint.
+
+        Raises:
+            CheckpointError: the directory holds no usable encoder-decoder.
+        """
+        self.path = Path(path)
+        self.card = CheckpointCard.read(self.path)
+
+    def __reduce__(self) -> tuple[type[ReverseModel], tuple[Path]]:
+        return type(self), (self.path,)
+
+    @cached_property
+    def id(self) -> str:
+        """Fingerprint of the checkpoint."""
+        return checkpoint_fingerprint(self.path)
+
+    @cached_property
+    def model(self) -> TeacherModel:
+        """The model, loaded."""
+        return TeacherModel.load(self.path)
+
+    def cross_entropies(self, sources: Sequence[str], answers: Sequence[str]) -> list[float]:
+        """Score answers by the inputs that they answer.
+
+        Args:
+            sources: What was asked, one text for each answer.
+            answers: What was answered.
+
+        Returns:
+            Mean over the source's tokens, end token included, of −log p(token | tokens before it, answer), in nats; infinite for
+            an answer of nothing, and for a source that the reverse model's template cannot express.
+        """
+        pairs = [(place, *pair) for place, pair in enumerate(zip(sources, answers, strict=True)) if pair[1].strip()]
+        found = [inf] * len(answers)
+        pairs.sort(key=lambda pair: len(pair[1]) + len(pair[2]))
+        for begin in range(0, len(pairs), _BATCH_ROWS):
+            part = pairs[begin : begin + _BATCH_ROWS]
+            for (place, _, _), value in zip(part, self._ask([(source, answer) for _, source, answer in part]), strict=True):
+                found[place] = value
+        return found
+
+    def _ask(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        import torch
+        from torch.nn import functional
+
+        from pocketseq_distill.batches import Collate
+        from pocketseq_distill.losses import IGNORED
+        from pocketseq_distill.rows import TokenRows
+
+        model, end_id = self.model.model, int(self.model.model.config.eos_token_id)
+        encoded = [self.model.encode(answer) for _, answer in pairs]
+        targets = [
+            self.card.template.encode_target(self.model.tokenizer, one, source)
+            for one, (source, _) in zip(encoded, pairs, strict=True)
+        ]
+        rows = TokenRows.of([one.ids for one in encoded], [[*(target or []), end_id] for target in targets])
+        collate = Collate(pad_id=model.config.pad_token_id, shift=model.prepare_decoder_input_ids_from_labels)
+        batch = {name: tensor.to(model.device) for name, tensor in collate([rows[row] for row in range(len(rows))]).items()}
+        labels = batch.pop("labels")
+        with torch.inference_mode():
+            logits = model(**batch, use_cache=False).logits.float()
+        losses = functional.cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="none").sum(1)
+        means = (losses / (labels != IGNORED).sum(1)).tolist()
+        return [inf if target is None else float(mean) for target, mean in zip(targets, means, strict=True)]

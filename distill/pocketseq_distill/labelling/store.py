@@ -1,0 +1,181 @@
+"""The file of labels: appended to, bound to its teacher, checked line by line, and mended where a line is damaged."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, Self
+
+from pocketseq.errors import DataError, LabellingError
+from pocketseq.examples import Example
+from pocketseq.files import digest, write_json, writing
+from pocketseq_distill.labelling.label import Label, source_digest
+
+_FORMAT: Final = 1
+
+
+class LabelFile:
+    """A JSONL file of labels and its sidecar, ``*.meta.json``, which tells whose they are.
+
+    Every line carries a digest of what it says, so that a damaged one is found and its row asked again, alone. Only one process at
+    a time may append; on Windows nothing holds a second one off.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Name a file, which need not exist."""
+        self.path = path
+        self._sidecar = path.with_suffix(".meta.json")
+
+    @contextmanager
+    def claimed(self, claim: Mapping[str, Any]) -> Iterator[Self]:
+        """Open it for labels of one teacher and one way of asking, for this process alone.
+
+        Raises:
+            DataError: it holds labels of another teacher, or made in another way.
+            LabellingError: another process appends to it, or it cannot be written.
+        """
+        wanted = {"format": _FORMAT, **claim}
+        try:
+            if not self.path.exists():
+                write_json(self._sidecar, wanted)
+                self.path.touch()
+        except OSError as error:
+            raise self._unwritable(error) from error
+        with self._alone():
+            found = self.meta
+            if found != wanted:
+                raise DataError(f"{self.path}: expected labels made with {wanted}, found {found}; remove the file to label again")
+            yield self
+
+    @property
+    def meta(self) -> dict[str, Any] | None:
+        """Whose labels these are; None where nothing readable tells."""
+        try:
+            value = json.loads(self._sidecar.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return value if isinstance(value, dict) else None
+
+    def mend(self) -> int:
+        """Take damaged lines out, and what a kill left of the last one; the rows are then asked again.
+
+        Returns:
+            How many whole lines were damaged.
+        """
+        content = self.path.read_bytes()
+        *lines, torn = content.split(b"\n")
+        good = [line for line in lines if isinstance(_label(line), Label)]
+        if torn and len(good) == len(lines):
+            with self.path.open("r+b") as file:
+                file.truncate(len(content) - len(torn))
+        elif len(good) < len(lines):
+            try:
+                with writing(self.path) as text:
+                    text.write("".join(f"{line.decode()}\n" for line in good))
+            except OSError as error:
+                raise self._unwritable(error) from error
+        return len(lines) - len(good)
+
+    def append(self, labels: Sequence[Label]) -> None:
+        """Write labels behind those that are there.
+
+        Raises:
+            LabellingError: the disk is full or fails; what was written of these labels is taken back.
+        """
+        before = self.path.stat().st_size
+        try:
+            with self.path.open("ab", buffering=0) as file:
+                file.write("".join(_line(label) for label in labels).encode())
+        except OSError as error:
+            with self.path.open("r+b") as file:
+                file.truncate(before)
+            raise self._unwritable(error) from error
+
+    def read(self, examples: Sequence[Example]) -> dict[str, Label]:
+        """Read the labels of some rows, by id; labels of other rows are passed over.
+
+        Raises:
+            DataError: a damaged line, or an answer to another input than the row with its id has.
+        """
+        sources = {example.id: source_digest(example) for example in examples}
+        labels: dict[str, Label] = {}
+        if not self.path.exists():
+            return labels
+        with self.path.open("rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                label = _label(line)
+                if isinstance(label, str):
+                    raise DataError(f"{self.path}:{number}: {label}; label again: only what is damaged is asked anew")
+                if label.id not in sources:
+                    continue
+                if label.source != sources[label.id]:
+                    raise DataError(
+                        f"{self.path}:{number}: expected the answer to row {label.id!r} with the input {sources[label.id]}, "
+                        f"found one to {label.source}; the data changed under the labels: remove the file and label again"
+                    )
+                labels[label.id] = label
+        return labels
+
+    def fit(self, claim: Mapping[str, Any]) -> None:
+        """Put labels with another claim aside under a name that tells it, lest what was paid for is lost; fetch those with this."""
+        wanted = {"format": _FORMAT, **claim}
+        if self.path.exists() and self.meta != wanted:
+            self._rename_to(self._elsewhere(self.meta))
+        if not self.path.exists() and self._elsewhere(wanted).path.exists():
+            self._elsewhere(wanted)._rename_to(self)
+
+    def _elsewhere(self, meta: Mapping[str, Any] | None) -> LabelFile:
+        return LabelFile(self.path.with_name(f"{self.path.stem}.{digest(meta)}{self.path.suffix}"))
+
+    def _rename_to(self, other: LabelFile) -> None:
+        if self._sidecar.exists():
+            self._sidecar.replace(other._sidecar)
+        self.path.replace(other.path)
+
+    def _unwritable(self, error: OSError) -> LabellingError:
+        return LabellingError(
+            f"{self.path}: expected a place that can be written, found: {error}; "
+            "the labels so far are whole: make room, and the same call goes on"
+        )
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        if sys.platform == "win32":
+            yield
+            return
+        import fcntl
+
+        with self._sidecar.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise LabellingError(
+                    f"{self.path}: expected a file that nobody else labels into, found another process at work; wait for it, "
+                    "or let one process have several workers"
+                ) from None
+            yield
+
+
+def _line(label: Label) -> str:
+    value = label.to_json()
+    return json.dumps({**value, "check": digest(value)}, ensure_ascii=False) + "\n"
+
+
+def _label(line: bytes) -> Label | str:
+    """Read a line, or say what is wrong with it."""
+    try:
+        value = json.loads(line)
+    except ValueError as error:
+        return f"expected one JSON object a line: {error}"
+    if not isinstance(value, dict):
+        return f"expected a JSON object, found {type(value).__name__}"
+    check = value.pop("check", None)  # absent in labels of older versions
+    if check is not None and check != digest(value):
+        return f"expected a label with the digest {check}, found {digest(value)}: the line is damaged"
+    try:
+        return Label.from_json(value)
+    except TypeError as error:
+        return f"expected a label: {error}"
