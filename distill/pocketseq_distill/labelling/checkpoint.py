@@ -8,7 +8,6 @@ from pathlib import Path
 from statistics import fmean
 
 from pocketseq.checkpoint import CheckpointCard
-from pocketseq_distill.checkpoints import checkpoint_fingerprint
 from pocketseq_distill.generation import Answer, TeacherModel
 from pocketseq_distill.labelling.teacher import Asking, Candidate, Question, Reply
 
@@ -39,6 +38,8 @@ class CheckpointTeacher:
     @cached_property
     def id(self) -> str:
         """Fingerprint of weights, configuration, tokenizer and template."""
+        from pocketseq_distill.checkpoints import checkpoint_fingerprint
+
         return checkpoint_fingerprint(self.path)
 
     @cached_property

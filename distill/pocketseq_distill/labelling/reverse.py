@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Final
 
 from pocketseq.checkpoint import CheckpointCard
-from pocketseq_distill.checkpoints import checkpoint_fingerprint
 from pocketseq_distill.generation import TeacherModel
 
 _BATCH_ROWS: Final = 64
@@ -33,6 +32,8 @@ class ReverseModel:
     @cached_property
     def id(self) -> str:
         """Fingerprint of the checkpoint."""
+        from pocketseq_distill.checkpoints import checkpoint_fingerprint
+
         return checkpoint_fingerprint(self.path)
 
     @cached_property

@@ -86,9 +86,11 @@ class LabelFile:
             LabellingError: the disk is full or fails; what was written of these labels is taken back.
         """
         before = self.path.stat().st_size
+        rest = "".join(_line(label) for label in labels).encode()
         try:
             with self.path.open("ab", buffering=0) as file:
-                file.write("".join(_line(label) for label in labels).encode())
+                while rest:  # a disk that fills up takes a part before it fails
+                    rest = rest[file.write(rest) :]
         except OSError as error:
             with self.path.open("r+b") as file:
                 file.truncate(before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -40,6 +41,13 @@ def label_in_processes(pieces: Sequence[Sequence[Example]], labeller: Labeller, 
         LabellingError: a process died.
         PocketSeqError: what the labeller raised in a process.
     """
+    try:
+        packed = pickle.dumps(labeller)
+    except Exception as error:  # whatever the objects in its way raise
+        raise TeacherError(
+            f"expected a teacher that other processes can load too, found: {error}; give it by its name or path, "
+            "or label in one process"
+        ) from error
     context = get_context("spawn")
     count = min(processes, len(pieces))
     threads = max(1, (os.cpu_count() or 1) // max(1, count))
@@ -49,14 +57,8 @@ def label_in_processes(pieces: Sequence[Sequence[Example]], labeller: Labeller, 
     try:
         for _ in range(count):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(theirs, labeller, threads), daemon=True)
-            try:
-                process.start()
-            except Exception as error:  # pickle raises whatever the objects in its way raise
-                raise TeacherError(
-                    f"expected a teacher that other processes can load too, found: {error}; "
-                    "give it by its name or path, or label in one process"
-                ) from error
+            process = context.Process(target=_work, args=(theirs, packed, threads), daemon=True)
+            process.start()
             theirs.close()  # so that the pipe ends when the process does
             workers.append(_Worker(process, ours))
         busy = list(workers)
@@ -70,6 +72,7 @@ def label_in_processes(pieces: Sequence[Sequence[Example]], labeller: Labeller, 
                 except (EOFError, OSError):
                     busy.remove(worker)
                     died = worker
+                    worker.process.join()
                     continue
                 if isinstance(found, PocketSeqError):
                     raise found
@@ -101,12 +104,11 @@ def _ending(process: BaseProcess) -> str:
     return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
 
-def _work(pipe: Connection, labeller: Labeller, threads: int) -> None:
+def _work(pipe: Connection, packed: bytes, threads: int) -> None:
     """Label whatever comes through the pipe until it closes; the caller alone answers Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    import torch
-
-    torch.set_num_threads(threads)
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # heard by a torch that is imported from here on
+    labeller: Labeller | None = None
     while True:
         try:
             piece = pipe.recv()
@@ -114,9 +116,13 @@ def _work(pipe: Connection, labeller: Labeller, threads: int) -> None:
             return
         found: list[Outcome] | PocketSeqError
         try:
+            labeller = labeller or pickle.loads(packed)  # noqa: S301 - the caller's own
             found = labeller(piece)
         except (DataError, InputError, TeacherError, CheckpointError) as error:
             found = type(error)(str(error))  # without its cause, which may not travel
         except Exception as error:  # goes to the caller, who cannot see this process
             found = TeacherError(f"expected answers from the teacher, found {type(error).__name__}: {error}")
-        pipe.send(found)
+        try:
+            pipe.send(found)
+        except OSError:
+            return

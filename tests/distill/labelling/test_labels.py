@@ -1,0 +1,265 @@
+"""Labels are appended, resumed and bound to the input that they answer."""
+
+from __future__ import annotations
+
+import json
+import resource
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.distill.models import repair_examples
+
+from pocketseq.errors import DataError, InputError, LabellingError, RecipeError, TeacherError
+from pocketseq_distill.generation import TeacherModel
+from pocketseq_distill.labelling.checkpoint import CheckpointTeacher
+from pocketseq_distill.labelling.function import FunctionTeacher
+from pocketseq_distill.labelling.store import LabelFile
+from pocketseq_distill.labelling.teacher import Asking, Candidate, Question, Reply
+from pocketseq_distill.labels import LabelSettings, fitting_file, label_rows, read_labels, unlabelled
+
+EXAMPLES = repair_examples(10)
+SETTINGS = LabelSettings(batch_size=1, bf16=False)
+
+
+class Power(CheckpointTeacher):
+    """A real teacher that counts what it is asked, and may lose power while it answers."""
+
+    asked: int = 0
+    dies_after: int | None = None
+
+    def ask(self, questions: Sequence[Question], how: Asking) -> list[Reply]:
+        if self.dies_after is not None and self.asked >= self.dies_after:
+            raise KeyboardInterrupt
+        self.asked += len(questions)
+        return super().ask(questions, how)
+
+
+@pytest.fixture
+def teacher(teacher_path: Path) -> Power:
+    return Power(teacher_path)
+
+
+def shout(rows: Sequence[Mapping[str, str]]) -> list[str | list[str | Candidate] | None]:
+    """A teacher of three kinds of answers: several, one, and none."""
+    return [[f"{row['line']}!", f"{row['line']}?", f"{row['line']}!"] for row in rows]
+
+
+def test_labels_are_what_the_teacher_answers(teacher: Power, teacher_path: Path, tmp_path: Path) -> None:
+    """In the order of the rows, with the log-probability of the whole answer."""
+    path = tmp_path / "labels.jsonl"
+    assert label_rows(EXAMPLES, teacher, path, SETTINGS).now == 10
+    labels = read_labels(path, EXAMPLES)
+    answers = TeacherModel.load(teacher_path).answer([example.fields for example in EXAMPLES])
+    assert list(labels) == [example.id for example in EXAMPLES]
+    for label, answer in zip(labels.values(), answers, strict=True):
+        assert (label.text, label.finish_reason) == (answer.text, answer.finish_reason)
+        assert label.logprob == pytest.approx(sum(answer.token_logprobs), abs=1e-3)
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"id": "0-8", "sour'])
+def test_an_interrupted_labelling_goes_on(teacher: Power, tmp_path: Path, torn: bytes) -> None:
+    """Rows in the file are not asked again, and what a kill left of a line is cut off."""
+    path = tmp_path / "labels.jsonl"
+    teacher.dies_after = 8
+    with pytest.raises(KeyboardInterrupt):
+        label_rows(EXAMPLES, teacher, path, SETTINGS)
+    with path.open("ab") as file:
+        file.write(torn)
+    teacher.dies_after = None
+    report = label_rows(EXAMPLES, teacher, path, SETTINGS)
+    assert (report.now, report.total, report.damaged) == (2, 10, 0)
+    assert teacher.asked == 10
+    whole = tmp_path / "whole.jsonl"
+    label_rows(EXAMPLES, teacher, whole, SETTINGS)
+    assert path.read_bytes() == whole.read_bytes()
+
+
+def test_a_limit_labels_the_first_rows(teacher: Power, tmp_path: Path) -> None:
+    """More rows later go on behind them; a row that comes twice is labelled once."""
+    path = tmp_path / "labels.jsonl"
+    assert label_rows(EXAMPLES, teacher, path, replace(SETTINGS, rows=4)).now == 4
+    assert [example.id for example in unlabelled([*EXAMPLES, EXAMPLES[5]], path, SETTINGS)] == [row.id for row in EXAMPLES[4:]]
+    assert label_rows([*EXAMPLES, EXAMPLES[5]], teacher, path, SETTINGS).now == 6
+
+
+def test_labels_of_another_teacher_are_refused(teacher: Power, tmp_path: Path) -> None:
+    """They are not mixed; the message says whose they are."""
+    path = tmp_path / "labels.jsonl"
+    label_rows(EXAMPLES, teacher, path, SETTINGS)
+    with pytest.raises(DataError, match=rf"expected labels made with .*, found .*'{teacher.id}'.*remove the file"):
+        label_rows(EXAMPLES, FunctionTeacher(shout), path, SETTINGS)
+    with pytest.raises(DataError, match=r"expected labels made with .*'beams': 2.*, found .*'beams': 1"):
+        label_rows(EXAMPLES, teacher, path, replace(SETTINGS, beams=2))
+    assert len(read_labels(path, EXAMPLES, teacher_id=teacher.id)) == 10
+    with pytest.raises(DataError, match=r"expected labels of the teacher another, .* learn from the labels alone"):
+        read_labels(path, EXAMPLES, teacher_id="another")
+
+
+def test_labels_that_do_not_fit_are_set_aside_and_come_back(teacher: Power, tmp_path: Path) -> None:
+    """Nothing that a run once had labelled is asked again, whatever its recipe said in between."""
+    path, beams = tmp_path / "labels.jsonl", replace(SETTINGS, beams=2)
+    label_rows(EXAMPLES, teacher, path, SETTINGS)
+    before = path.read_bytes()
+    fitting_file(path, teacher, beams)
+    assert label_rows(EXAMPLES, teacher, path, beams).now == 10
+    fitting_file(path, teacher, SETTINGS)
+    assert path.read_bytes() == before
+    fitting_file(path, teacher, beams)
+    assert label_rows(EXAMPLES, teacher, path, beams).now == 0
+
+
+def test_an_answer_never_sits_beside_another_input(teacher: Power, tmp_path: Path) -> None:
+    """A row that changed under its id is found by the hash of its input, with file and line; so are two rows of one id."""
+    path = tmp_path / "labels.jsonl"
+    label_rows(EXAMPLES, teacher, path, SETTINGS)
+    other = replace(EXAMPLES[1], fields={"line": "another", "after": ""})
+    with pytest.raises(DataError, match=r"labels\.jsonl:2: expected the answer to row '0-1' with the input"):
+        read_labels(path, [EXAMPLES[0], other, *EXAMPLES[2:]])
+    with pytest.raises(DataError, match="found two inputs under the id '0-1'"):
+        label_rows([*EXAMPLES, other], teacher, path, SETTINGS)
+
+
+def test_a_damaged_line_is_found_and_its_row_asked_again_alone(teacher: Power, tmp_path: Path) -> None:
+    """By the digest of the line, though it is JSON still; whoever only reads is told where it is."""
+    path = tmp_path / "labels.jsonl"
+    label_rows(EXAMPLES, teacher, path, SETTINGS)
+    whole = path.read_bytes().splitlines(keepends=True)
+    flipped = whole[3].replace(b'"text": "', b'"text": "x', 1)
+    path.write_bytes(b"".join([*whole[:3], flipped, *whole[4:6], b"\x00\xff\n", *whole[7:]]))
+    with pytest.raises(DataError, match=r"labels\.jsonl:4: expected a label with the digest .* damaged; label again"):
+        read_labels(path, EXAMPLES)
+    report = label_rows(EXAMPLES, teacher, path, SETTINGS)
+    assert (report.now, report.total, report.damaged) == (2, 10, 2)
+    assert "2 damaged lines were asked again" in str(report)
+    assert teacher.asked == 12
+    assert sorted(path.read_bytes().splitlines(keepends=True)) == sorted(whole)
+
+
+def test_a_malformed_line_is_named(tmp_path: Path) -> None:
+    """File and line; no file at all is said too."""
+    path = tmp_path / "labels.jsonl"
+    with pytest.raises(DataError, match=r"labels\.jsonl: expected a file of labels, found none; label the rows first"):
+        read_labels(path, EXAMPLES)
+    path.write_text(json.dumps({"id": "0-0"}) + "\n")
+    with pytest.raises(DataError, match=r"labels\.jsonl:1: expected a label"):
+        read_labels(path, EXAMPLES)
+
+
+def test_labels_of_the_first_version_are_still_read(teacher: Power, tmp_path: Path) -> None:
+    """Their lines carry no digest of their own."""
+    path = tmp_path / "labels.jsonl"
+    label_rows(EXAMPLES, teacher, path, SETTINGS)
+    labels = read_labels(path, EXAMPLES)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert set(lines[0]) == {"id", "source", "text", "logprob", "finish_reason", "check"}
+    path.write_text("".join(json.dumps({name: line[name] for name in line if name != "check"}) + "\n" for line in lines))
+    assert read_labels(path, EXAMPLES) == labels
+    assert label_rows(EXAMPLES, teacher, path, SETTINGS).now == 0
+
+
+@contextmanager
+def room_for(size_bytes: int) -> Iterator[None]:
+    """Files of this process can grow no larger, as on a disk that is full; the limit is the system's own."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_disk_that_is_full_leaves_whole_lines(teacher: Power, tmp_path: Path) -> None:
+    """A write that fails half-way is taken back and named; with room again the same call goes on."""
+    path = tmp_path / "labels.jsonl"
+    label_rows(EXAMPLES[:3], teacher, path, SETTINGS)
+    kept = path.read_bytes()
+    words = r"labels\.jsonl: expected a place that can be written, found: .*File too large; the labels so far are whole"
+    with room_for(len(kept) + 50), pytest.raises(LabellingError, match=words):
+        label_rows(EXAMPLES, teacher, path, SETTINGS)
+    assert path.read_bytes() == kept
+    assert label_rows(EXAMPLES, teacher, path, SETTINGS).total == 10
+    assert path.read_bytes().startswith(kept)
+
+
+def test_two_processes_never_append_to_one_file(teacher: Power, tmp_path: Path) -> None:
+    """The second is told, before it asks the teacher."""
+    path = tmp_path / "labels.jsonl"
+    label_rows(EXAMPLES[:1], teacher, path, SETTINGS)
+    with (
+        LabelFile(path).claimed(SETTINGS.claim(teacher.id, None)),
+        pytest.raises(LabellingError, match="found another process at work"),
+    ):
+        label_rows(EXAMPLES, teacher, path, SETTINGS)
+    assert teacher.asked == 1
+
+
+def test_candidates_of_beams_and_of_samples_are_asked_for(teacher: Power, tmp_path: Path) -> None:
+    """Of three beams' best the nearest may be another than the first; a row's samples are its own, whatever is asked beside it."""
+    best = teacher.model.candidates([EXAMPLES[0].fields], 3, beams=3)[0]
+    assert len({found.tokens for found in best}) == 3
+    first = teacher.model.answer([EXAMPLES[0].fields], beams=3)[0]
+    assert best[0].tokens == first.tokens
+    settings = replace(SETTINGS, candidates=4, temperature=1.0, choose="nearest")
+    label_rows(EXAMPLES, teacher, tmp_path / "all.jsonl", settings)
+    label_rows(EXAMPLES[6:], teacher, tmp_path / "some.jsonl", settings)
+    some, every = (read_labels(tmp_path / f"{name}.jsonl", EXAMPLES) for name in ("some", "all"))
+    assert {name: every[name] for name in some} == some
+
+
+def test_many_answers_to_a_row_can_be_kept(tmp_path: Path) -> None:
+    """The best first, each unlike those before it."""
+    path = tmp_path / "labels.jsonl"
+    label_rows(EXAMPLES, FunctionTeacher(shout), path, replace(SETTINGS, candidates=3, keep=3, choose="nearest"))
+    label = read_labels(path, EXAMPLES)["0-0"]
+    texts = [label.text, *(other.text for other in label.others)]
+    assert sorted(texts) == [f"{EXAMPLES[0].fields['line']}!", f"{EXAMPLES[0].fields['line']}?"]
+
+
+def test_more_candidates_than_beams_are_refused(teacher: Power, tmp_path: Path) -> None:
+    """A search has no more answers than it follows."""
+    with pytest.raises(InputError, match="found 4 answers and 2 beams; or sample them"):
+        label_rows(EXAMPLES, teacher, tmp_path / "labels.jsonl", replace(SETTINGS, candidates=4, beams=2))
+
+
+def test_answers_that_are_none_are_counted_with_samples(tmp_path: Path) -> None:
+    """Empty, unfinished and refused ones are labels, so that they are not asked again, and visible."""
+    given = ["", "  ", None, Candidate(text="half", finish_reason="length"), *["right"] * 6]
+    path = tmp_path / "labels.jsonl"
+    teacher = FunctionTeacher(lambda rows: given)
+    report = label_rows(EXAMPLES, teacher, path, replace(SETTINGS, batch_size=10))
+    assert report.odd == {"empty": 2, "refused": 1, "cut": 1}
+    assert str(report) == "10 rows labelled now, 10 in all (2 empty, 1 refused, 1 cut)"
+    assert report.to_json()["samples"]["cut"] == [{"id": "0-3", "why": "half"}]
+    assert label_rows(EXAMPLES, teacher, path, SETTINGS).now == 0
+
+
+def test_a_teacher_that_skips_a_question_is_found(tmp_path: Path) -> None:
+    """Whoever writes a teacher of their own hears of it before a label is misplaced."""
+
+    class Short:
+        id = "short"
+        concurrency = 1
+
+        def ask(self, questions: Sequence[Question], how: Asking) -> list[Reply]:
+            return [Reply((Candidate(text="x"),))] * (len(questions) - 1)
+
+    with pytest.raises(TeacherError, match="expected 8 replies, one for each question, found 7"):
+        label_rows(EXAMPLES, Short(), tmp_path / "labels.jsonl", SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"beams": 0}, "expected beams of 1 or more, found 0"),
+        ({"keep": 2}, "expected to keep at most the 1 candidates, found keep = 2"),
+        ({"choose": "reverse"}, "expected a reverse model"),
+        ({"processes": 2, "ray_workers": 2}, "expected processes or ray_workers, found both"),
+    ],
+)
+def test_settings_that_contradict_themselves_are_refused(wrong: dict[str, object], words: str) -> None:
+    """In words, before a model is loaded."""
+    with pytest.raises(RecipeError, match=words):
+        replace(SETTINGS, **wrong)
