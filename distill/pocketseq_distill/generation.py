@@ -279,7 +279,10 @@ def read_tokenizer(path: Path) -> TextTokenizer:
         CheckpointError: there is no tokenizer, or none with a fast form.
     """
     if (path / "tokenizer.json").is_file():
-        return TextTokenizer.from_file(path / "tokenizer.json")
+        try:
+            return TextTokenizer.from_file(path / "tokenizer.json")
+        except Exception as error:  # the library has no class of its own for a file that it cannot read
+            raise CheckpointError(f"{path}: expected a tokenizer.json that can be read, found: {error}; fetch it again") from error
     if not any((path / name).is_file() for name in _OLDER_VOCABULARIES):  # transformers would make up an empty tokenizer
         raise CheckpointError(f"{path}: expected tokenizer.json or one of {list(_OLDER_VOCABULARIES)}, found none")
     from transformers import AutoTokenizer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -45,12 +46,19 @@ def label_on_ray(pieces: Sequence[Sequence[Example]], labeller: Labeller, worker
         raise MissingExtraError("cluster", error.name or "ray") from error
     started = not ray.is_initialized()
     if started:
-        ray.init(logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
+        # On a machine of its own a cluster needs a processor beside those that the workers take, or nothing hands them rows.
+        alone = (
+            {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": max(workers + 1, os.cpu_count() or 1), "include_dashboard": False}
+        )
+        ray.init(logging_level=logging.ERROR, log_to_driver=False, **alone)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False  # the caller's own bar counts rows
     batch_rows = max(map(len, pieces))
-    rows = ray.data.from_items([{"row": json.dumps(asdict(example))} for piece in pieces for example in piece])
-    found = rows.repartition(len(pieces)).map_batches(
+    rows = ray.data.from_items(
+        [{"row": json.dumps(asdict(example))} for piece in pieces for example in piece], override_num_blocks=len(pieces)
+    )
+    found = rows.map_batches(
         _RayWorker,
         fn_constructor_args=(labeller,),
         batch_size=batch_rows,

@@ -1,0 +1,79 @@
+"""Python functions as teachers, and what is said of those that give something else than answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pytest
+
+from pocketseq.errors import TeacherError
+from pocketseq_distill.labelling.function import FunctionTeacher, check_given
+from pocketseq_distill.labelling.teacher import Asking, Candidate, Question
+
+QUESTIONS = [Question({"line": text}) for text in ("a", "b", "c")]
+NAME = "tests.distill.labelling.answers:upper"
+
+
+def several(rows: Sequence[Mapping[str, str]]) -> list[str | Candidate | list[str] | None]:
+    assert len(rows) <= 2
+    return [["x", "y"], None][: len(rows)]
+
+
+def test_a_function_is_asked_in_batches() -> None:
+    """Of a string one answer comes, of a list several, and of None a refusal."""
+    replies = FunctionTeacher(several).ask(QUESTIONS, Asking(batch_size=2))
+    assert [[one.text for one in reply.candidates] for reply in replies] == [["x", "y"], [], ["x", "y"]]
+    assert [reply.failure for reply in replies] == [None, "refused", None]
+
+
+def test_a_function_can_be_named() -> None:
+    """As package.module:function; its name and its source are its fingerprint."""
+    teacher = FunctionTeacher(NAME)
+    rows = [Question({"line": "abc", "after": ""})]
+    assert teacher.ask(rows, Asking())[0].candidates[0].text == "ABC"
+    assert teacher.id == FunctionTeacher(NAME).id
+    assert teacher.id != FunctionTeacher(NAME.replace("upper", "slow")).id
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("upper", "expected a function as 'package.module:function', found 'upper'"),
+        ("nowhere.at.all:f", "expected a function at 'nowhere.at.all:f', found none: No module named 'nowhere'"),
+        ("tests.distill.labelling.answers:lower", "has no attribute 'lower'"),
+        ("tests.distill.labelling.answers:LOG", "expected a function at .*LOG', found str"),
+    ],
+)
+def test_a_name_that_leads_nowhere_is_said(name: str, words: str) -> None:
+    """At once, before rows are read."""
+    with pytest.raises(TeacherError, match=words):
+        FunctionTeacher(name)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("answer", "expected a list of 2 answers, one for each row, found str: 'answer'"),
+        ({"a": "b"}, "expected a list of 2 answers, one for each row, found dict"),
+        (None, "expected a list of 2 answers, one for each row, found NoneType"),
+        (["one"], "expected 2 answers, one for each row, found 1; give None where there is none"),
+        (["one", "two", "three"], "expected 2 answers, one for each row, found 3"),
+        (["one", 2], "answer 1: expected a string, a list of strings, or None, found int: 2"),
+        (["one", []], r"answer 1: expected a string, a list of strings, or None, found list: \[\]"),
+        ([b"one", "two"], "answer 0: expected a string, a list of strings, or None, found bytes"),
+        (["one", ["two", 3]], "answer 1: expected a string, a list of strings, or None, found list"),
+    ],
+)
+def test_what_is_no_answer_is_named(given: object, words: str) -> None:
+    """By its place; the check stands alone, for whoever writes such a function."""
+    with pytest.raises(TeacherError, match=f"mine: {words}"):
+        check_given(given, 2, name="mine")
+    with pytest.raises(TeacherError, match=words):
+        FunctionTeacher(lambda rows: given).ask(QUESTIONS[:2], Asking())
+
+
+def test_an_error_of_the_function_keeps_its_words() -> None:
+    """And its traceback as the cause."""
+    with pytest.raises(TeacherError, match=r"expected answers to 3 rows, found KeyError: 'lin'") as found:
+        FunctionTeacher(lambda rows: [row["lin"] for row in rows]).ask(QUESTIONS, Asking())
+    assert isinstance(found.value.__cause__, KeyError)
