@@ -121,7 +121,7 @@ def label_rows(
         report.total = len(done)
         missing = [example for example in unlike.values() if example.id not in done]
         last = ""
-        with closing(_outcomes(missing, labeller)) as found, _bar(len(unlike), report.total) as bar:
+        with closing(teacher), closing(_outcomes(missing, labeller)) as found, _bar(len(unlike), report.total) as bar:
             for outcomes in found:
                 file.append([outcome for outcome in outcomes if isinstance(outcome, Label)])
                 for outcome in outcomes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -141,7 +142,8 @@ def _try(opened: Opened, rows: list[Example], settings: LabelSettings) -> int:
     """Show a few answers as a person wants to see them before the rest is asked."""
     from pocketseq_distill.labelling.labeller import Labeller, Missed
 
-    outcomes = Labeller(opened.teacher, replace(settings, reverse=None, choose="nearest"))(rows)
+    with closing(opened.teacher):
+        outcomes = Labeller(opened.teacher, replace(settings, reverse=None, choose="nearest"))(rows)
     for row, outcome in zip(rows, outcomes, strict=True):
         print(f"{row.id}\n  input      {row.fields[opened.template.primary]!r}\n  reference  {row.target!r}")
         if isinstance(outcome, Missed):

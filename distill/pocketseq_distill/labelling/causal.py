@@ -84,6 +84,9 @@ class CausalTeacher:
             found.update(zip(places, replies, strict=True))
         return [found[place] for place in range(len(prompts))]
 
+    def close(self) -> None:
+        """Nothing is held open."""
+
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
         """Model and tokenizer."""

@@ -67,6 +67,9 @@ class CheckpointTeacher:
             )
         return [Reply(tuple(map(_candidate, answers))) for answers in found]
 
+    def close(self) -> None:
+        """Nothing is held open."""
+
 
 def _candidate(answer: Answer) -> Candidate:
     return Candidate(

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from pocketseq.errors import LabellingError, MissingExtraError
+from pocketseq.errors import LabellingError, MissingExtraError, TeacherError
 from pocketseq.examples import Example
 from pocketseq_distill.labelling.label import Label
 from pocketseq_distill.labelling.labeller import Labeller, Missed, Outcome
@@ -23,7 +23,10 @@ class _RayWorker:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         """Rows as JSON in, outcomes as JSON out: what Arrow keeps as it is."""
-        outcomes = self._labeller([Example(**json.loads(row)) for row in batch["row"]])
+        try:
+            outcomes = self._labeller([Example(**json.loads(row)) for row in batch["row"]])
+        except Exception as error:  # to Ray an error is a task to try again; to the caller it is the end
+            return {"outcome": [json.dumps({"failed": f"{type(error).__name__}: {error}"})]}
         return {"outcome": [json.dumps(_plain(outcome)) for outcome in outcomes]}
 
 
@@ -37,7 +40,8 @@ def label_on_ray(pieces: Sequence[Sequence[Example]], labeller: Labeller, worker
 
     Raises:
         MissingExtraError: Ray is not installed.
-        LabellingError: a worker failed; Ray's own words are in the message.
+        TeacherError: the labeller failed in a worker.
+        LabellingError: Ray failed; its own words are in the message.
     """
     try:
         import ray
@@ -47,10 +51,8 @@ def label_on_ray(pieces: Sequence[Sequence[Example]], labeller: Labeller, worker
     started = not ray.is_initialized()
     if started:
         # On a machine of its own a cluster needs a processor beside those that the workers take, or nothing hands them rows.
-        alone = (
-            {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": max(workers + 1, os.cpu_count() or 1), "include_dashboard": False}
-        )
-        ray.init(logging_level=logging.ERROR, log_to_driver=False, **alone)
+        processors = None if os.environ.get("RAY_ADDRESS") else max(workers + 1, os.cpu_count() or 1)
+        ray.init(num_cpus=processors, logging_level=logging.ERROR, log_to_driver=False)
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False  # the caller's own bar counts rows
@@ -66,7 +68,11 @@ def label_on_ray(pieces: Sequence[Sequence[Example]], labeller: Labeller, worker
     )
     try:
         for batch in found.iter_batches(batch_size=None, prefetch_batches=0):
-            yield [_outcome(json.loads(text)) for text in batch["outcome"]]
+            values = [json.loads(text) for text in batch["outcome"]]
+            failures = [value["failed"] for value in values if "failed" in value]
+            yield [_outcome(value) for value in values if "failed" not in value]
+            if failures:
+                raise TeacherError(f"expected answers from the teacher on every Ray worker, found {failures[0]}")
     except ray.exceptions.RayError as error:
         raise LabellingError(
             f"expected every Ray worker to label, found: {str(error).strip().splitlines()[-1]}; what was labelled is kept, "

@@ -158,7 +158,9 @@ class EndpointTeacher:
 
     def close(self) -> None:
         """End requests under way and close the connections."""
-        for endpoint in self._endpoints.values():
+        with self._lock:
+            endpoints, self._endpoints = self._endpoints, {}
+        for endpoint in endpoints.values():
             endpoint.close()
 
     def _prompt(self, fields: Mapping[str, str]) -> str:
@@ -226,9 +228,7 @@ class EndpointTeacher:
         try:
             completion = self._endpoint(how.temperature).complete(prompt, instruction=self._instruction, max_tokens=limit)
             if completion.prompt_tokens is not None and completion.completion_tokens is not None:
-                used = self.spending.expected(
-                    prompt_tokens=completion.prompt_tokens, completion_tokens=completion.completion_tokens
-                )
+                used = self.spending.used(prompt_tokens=completion.prompt_tokens, completion_tokens=completion.completion_tokens)
         except EndpointError as error:
             if not error.request_bytes and error.status is None:  # nothing left this machine
                 used = type(expected)()

@@ -67,6 +67,9 @@ class FunctionTeacher:
             found += check_given(given, len(rows), name=self._name)
         return found
 
+    def close(self) -> None:
+        """Nothing is held open."""
+
 
 def check_given(given: object, count: int, *, name: str = "the function") -> list[Reply]:
     """Check what a function gave for some rows.

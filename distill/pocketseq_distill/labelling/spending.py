@@ -43,6 +43,9 @@ class Spent:
     tokens: int = 0
     cost: float = 0.0
 
+    def __str__(self) -> str:
+        return f"{self.requests:,} requests, {self.tokens:,} tokens, cost {self.cost:.4g}"
+
 
 class Spending:
     """Counts against a budget, in a file beside the labels, so that a call that goes on goes on counting; safe for threads."""
@@ -67,6 +70,7 @@ class Spending:
         self._lock = threading.Lock()
         self.spent = _read(file) if file is not None and file.exists() else Spent()
         """So far, requests under way counted as they are expected."""
+        self._largest = Spent()
 
     def reserve(self, expected: Spent) -> str | None:
         """Count a request before it is made: None, or the limit that has no room for it."""
@@ -83,9 +87,15 @@ class Spending:
         with self._lock:
             self._add(expected, -1)
             self._add(used, 1)
+            self._largest = Spent(1, max(self._largest.tokens, used.tokens), max(self._largest.cost, used.cost))
 
     def expected(self, *, prompt_tokens: int, completion_tokens: int) -> Spent:
-        """What one request uses."""
+        """What one request is likely to use: as much as is estimated, or as the largest one has used so far."""
+        estimated = self.used(prompt_tokens=prompt_tokens, completion_tokens=completion_tokens)
+        return Spent(1, max(estimated.tokens, self._largest.tokens), max(estimated.cost, self._largest.cost))
+
+    def used(self, *, prompt_tokens: int, completion_tokens: int) -> Spent:
+        """What one request has used."""
         return Spent(
             1, prompt_tokens + completion_tokens, self.cost(prompt_tokens=prompt_tokens, completion_tokens=completion_tokens)
         )

@@ -46,7 +46,9 @@ class LabelFile:
             raise self._unwritable(error) from error
         with self._alone():
             found = self.meta
-            if found != wanted:
+            if found != wanted and not self.path.stat().st_size:  # nothing was labelled yet: nobody's
+                self._sidecar.write_text(json.dumps(wanted), encoding="utf-8")
+            elif found != wanted:
                 raise DataError(f"{self.path}: expected labels made with {wanted}, found {found}; remove the file to label again")
             yield self
 

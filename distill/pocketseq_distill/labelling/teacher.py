@@ -92,3 +92,7 @@ class Teacher(Protocol):
             PocketSeqError: it cannot answer at all, or not in the way that was asked for.
         """
         ...
+
+    def close(self) -> None:
+        """End what is under way and let go of what is held open; asked again, it opens it again."""
+        ...

@@ -246,6 +246,9 @@ def test_a_teacher_that_skips_a_question_is_found(tmp_path: Path) -> None:
         def ask(self, questions: Sequence[Question], how: Asking) -> list[Reply]:
             return [Reply((Candidate(text="x"),))] * (len(questions) - 1)
 
+        def close(self) -> None:
+            pass
+
     with pytest.raises(TeacherError, match="expected 8 replies, one for each question, found 7"):
         label_rows(EXAMPLES, Short(), tmp_path / "labels.jsonl", SETTINGS)
 

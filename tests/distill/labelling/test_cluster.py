@@ -1,0 +1,54 @@
+"""Rows shared by the workers of a Ray cluster, here one that is started on this machine."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.distill.models import repair_examples
+
+from pocketseq.errors import MissingExtraError, TeacherError
+from pocketseq_distill.labelling.function import FunctionTeacher
+from pocketseq_distill.labels import LabelSettings, label_rows, read_labels
+
+NAME = "tests.distill.labelling.answers"
+EXAMPLES = repair_examples(30)
+SETTINGS = LabelSettings(batch_size=3, ray_workers=2)
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def ray_here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A cluster of this machine, whose workers find the teacher's module; ended afterwards."""
+    import ray
+
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning")
+@pytest.mark.usefixtures("ray_here")
+def test_ray_workers_share_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each row is asked once, an earlier call's rows are not asked again, and the labels are those of one process."""
+    path = tmp_path / "ray.jsonl"
+    teacher = FunctionTeacher(f"{NAME}:upper")
+    label_rows(EXAMPLES[:6], teacher, path, LabelSettings(batch_size=3))
+    assert label_rows(EXAMPLES, teacher, path, SETTINGS).now == 24
+    assert len(path.read_text().splitlines()) == 30
+    label_rows(EXAMPLES, teacher, tmp_path / "one.jsonl", LabelSettings())
+    assert read_labels(path, EXAMPLES) == read_labels(tmp_path / "one.jsonl", EXAMPLES)
+    with pytest.raises(TeacherError, match="on every Ray worker, found TeacherError: .*broken.*by the teacher"):
+        label_rows(EXAMPLES, FunctionTeacher(f"{NAME}:broken"), tmp_path / "broken.jsonl", SETTINGS)
+
+
+def test_a_missing_ray_ends_in_its_pip_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before a teacher is loaded."""
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingExtraError, match=r'pip install "pocketseq\[cluster\]"'):
+        label_rows(EXAMPLES, FunctionTeacher(f"{NAME}:upper"), tmp_path / "labels.jsonl", SETTINGS)
