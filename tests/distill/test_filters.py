@@ -12,7 +12,7 @@ from pocketseq.examples import Example
 from pocketseq.tokenizer import TextTokenizer
 from pocketseq_distill.filters import Filtered, FilterSettings, filter_rows
 from pocketseq_distill.generation import read_tokenizer
-from pocketseq_distill.labels import Label, source_digest
+from pocketseq_distill.labels import Label, OtherAnswer, source_digest
 
 from .models import TEMPLATE, repair_examples
 
@@ -70,6 +70,22 @@ def test_an_answer_that_the_template_cannot_express_is_removed(tokenizer: TextTo
     row = replace(RIGHT, fields={"line": line, "after": ""}, target="other" + line)
     filtered = filter_rows([row], {row.id: label(row, row.target)}, TEMPLATE, tokenizer, FilterSettings())
     assert filtered.removed == {"inexpressible": 1}
+
+
+def test_further_answers_are_rows_of_their_own(tokenizer: TextTokenizer) -> None:
+    """Each is judged by itself; what was said before is learnt once."""
+    others = tuple(OtherAnswer(text=text, logprob=-1.0, finish_reason="stop") for text in ("for value", " ", RIGHT.target))
+    labels = {RIGHT.id: replace(label(RIGHT, RIGHT.target), others=others)}
+    filtered = filter_rows([RIGHT], labels, TEMPLATE, tokenizer, FilterSettings())
+    assert [(row.id, row.target) for row in filtered.rows] == [(RIGHT.id, RIGHT.target), (f"{RIGHT.id}#2", "for value")]
+    assert filtered.removed == {"empty": 1, "duplicate": 1}
+
+
+def test_a_refusal_is_counted_as_one(tokenizer: TextTokenizer) -> None:
+    """Apart from answers of nothing."""
+    labels = {RIGHT.id: replace(label(RIGHT, ""), finish_reason="refused"), WRONG.id: label(WRONG, "")}
+    assert filter_rows([RIGHT, WRONG], labels, TEMPLATE, tokenizer, FilterSettings()).removed == {"refused": 1, "empty": 1}
+    assert not filter_rows([RIGHT], labels, TEMPLATE, tokenizer, FilterSettings(wrong="reference")).removed
 
 
 def test_the_same_input_with_the_same_answer_is_learnt_once(tokenizer: TextTokenizer) -> None:

@@ -153,7 +153,7 @@ def test_a_budget_stops_the_labelling_and_a_larger_one_goes_on(served: Served, t
 def test_tokens_and_money_are_counted_as_the_endpoint_counts_them(
     script: Callable[..., Scripted], tmp_path: Path, budget: LabelBudget
 ) -> None:
-    """100 tokens read and 50 written at 1 and 10 a million: 0.0006 each. What is under way counts as expected, so none goes over."""
+    """100 tokens read and 50 written at 1 and 10 a million are 0.0006. What is under way counts as expected: none goes over."""
     server = script(lambda body, number: said("x", prompt=100, written=50))
     teacher = server.teacher(spent=tmp_path / "spent.json", price=PRICE, budget=budget, max_tokens=60, concurrency=2)
     with pytest.raises(BudgetSpentError):

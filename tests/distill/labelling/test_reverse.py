@@ -1,0 +1,97 @@
+"""Reverse models judge answers by the inputs that they tell."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from tests.distill.models import make_checkpoint, repair_examples
+from tests.distill.weights import loud
+
+from pocketseq.errors import RecipeError
+from pocketseq.template import Field, Template
+from pocketseq_distill.checkpoints import save_checkpoint
+from pocketseq_distill.filters import FilterSettings, filter_rows
+from pocketseq_distill.generation import TeacherModel, read_tokenizer
+from pocketseq_distill.labelling.function import FunctionTeacher
+from pocketseq_distill.labelling.reverse import ReverseModel
+from pocketseq_distill.labels import LabelSettings, label_rows, read_labels
+
+EXAMPLES = repair_examples(20)
+LINES = [example.fields["line"] for example in EXAMPLES]
+TEMPLATE = Template(fields=(Field("text", max_tokens=30),), primary="text")
+
+
+@pytest.fixture(scope="module")
+def reverse(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of unlike opinions about unlike inputs."""
+    path = make_checkpoint(tmp_path_factory.mktemp("reverse") / "model", template=TEMPLATE)
+    model = TeacherModel.load(path)
+    save_checkpoint(loud(model.model), path.with_name("loud"), card=model.card, tokenizer=path)
+    return path.with_name("loud")
+
+
+def by_hand(path: Path, source: str, answer: str) -> float:
+    """Mean −log p of the source's tokens and the end token, one after the other."""
+    model = TeacherModel.load(path)
+    ids, prefix, total = model.encode(answer).ids, [0], 0.0
+    wanted = [*model.tokenizer.text_ids(source), 1]
+    for token in wanted:
+        with torch.no_grad():
+            logits = model.model(input_ids=torch.tensor([ids]), decoder_input_ids=torch.tensor([prefix])).logits[0, -1]
+        total -= float(logits.log_softmax(-1)[token])
+        prefix.append(token)
+    return total / len(wanted)
+
+
+def test_the_cross_entropy_is_that_of_the_source(reverse: Path) -> None:
+    """In batches of unlike lengths as token by token; an answer of nothing tells nothing."""
+    sources, answers = [*LINES[:3], "for"], ["print", "value of the index", "x", " "]
+    found = ReverseModel(reverse).cross_entropies(sources, answers)
+    for source, answer, value in zip(sources[:3], answers, found, strict=False):
+        assert value == pytest.approx(by_hand(reverse, source, answer), abs=1e-4)
+    assert found[3] == math.inf
+
+
+def two(rows: Sequence[Mapping[str, str]]) -> list[list[str]]:
+    return [["print total", f"{row['line']} name"] for row in rows]
+
+
+def test_where_there_is_no_reference_the_reverse_model_chooses(reverse: Path, tmp_path: Path) -> None:
+    """A teacher without log-probabilities leaves the choice to it alone; labels tell what it said."""
+    settings = LabelSettings(candidates=2, choose="reverse", reverse=str(reverse))
+    label_rows(EXAMPLES, FunctionTeacher(two), tmp_path / "labels.jsonl", settings, source_field="line")
+    labels, model = read_labels(tmp_path / "labels.jsonl", EXAMPLES), ReverseModel(reverse)
+    chosen = set()
+    for example, line in zip(EXAMPLES, LINES, strict=True):
+        answers = ["print total", f"{line} name"]
+        apart = model.cross_entropies([line, line], answers)
+        best = min(range(2), key=lambda place: apart[place])
+        chosen.add(best)
+        assert labels[example.id].text == answers[best]
+        assert labels[example.id].reverse == pytest.approx(apart[best], abs=1e-3)
+    assert chosen == {0, 1}
+
+
+def test_the_worst_answers_by_the_reverse_model_are_removed(reverse: Path, tmp_path: Path) -> None:
+    """A tenth of twenty are the two with the highest cross-entropy, counted and with samples; labels without are refused."""
+    path, tokenizer = tmp_path / "labels.jsonl", read_tokenizer(reverse)
+    teacher = FunctionTeacher(lambda rows: [f"{row['line']} {number}" for number, row in enumerate(rows)])
+    label_rows(EXAMPLES, teacher, path, LabelSettings(reverse=str(reverse)), source_field="line")
+    labels = read_labels(path, EXAMPLES)
+    rows = [example for example in EXAMPLES if labels[example.id].reverse is not None]
+    plain = Template(fields=(Field("line", max_tokens=30), Field("after", max_tokens=8)), primary="line")
+    found = filter_rows(rows, labels, plain, tokenizer, FilterSettings(reverse_worst=0.1))
+    worst = sorted(rows, key=lambda row: labels[row.id].reverse or 0.0)[-2:]
+    assert {row.id for row in rows} - {row.id for row in found.rows} == {row.id for row in worst}
+    assert found.removed == {"unlikely": 2}
+    assert len(found.samples["unlikely"]) == 2
+    assert not filter_rows(rows, labels, plain, tokenizer, FilterSettings(reverse_worst=0.0)).removed
+    with pytest.raises(RecipeError, match="expected reverse_worst from 0 to below 1, found 1"):
+        filter_rows(rows, labels, plain, tokenizer, FilterSettings(reverse_worst=1.0))
+    label_rows(EXAMPLES, teacher, tmp_path / "without.jsonl", LabelSettings())
+    with pytest.raises(RecipeError, match=r"expected labels with .* a reverse model .* name one as reverse in \[label\]"):
+        filter_rows(rows, read_labels(tmp_path / "without.jsonl", EXAMPLES), plain, tokenizer, FilterSettings(reverse_worst=0.1))
