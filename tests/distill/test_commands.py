@@ -57,6 +57,30 @@ def test_label_train_and_evaluate(teacher_path: Path, rows: Path, tmp_path: Path
     assert written == printed
 
 
+def test_distributions_and_labels_come_from_one_teacher(
+    teacher_path: Path, rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Labels of a function teach alone, but not beside the distributions of another teacher."""
+    labels, recipe = tmp_path / "labels.jsonl", tmp_path / "tiny.toml"
+    assert main(["label", "tests.distill.labelling.answers:upper", str(rows), "-o", str(labels)]) == 0
+    assert "24 rows labelled now" in capsys.readouterr().out
+    recipe.write_text(RECIPE)
+    train = ["train", str(teacher_path), str(rows), "-o", str(tmp_path / "student"), "--labels", str(labels), "--steps", "2"]
+    assert main([*train, "--recipe", str(recipe)]) == 2
+    assert "expected labels of the teacher" in capsys.readouterr().err
+    recipe.write_text(RECIPE.replace("divergence = 1.0", "divergence = 0.0"))
+    assert main([*train, "--recipe", str(recipe)]) == 0
+
+
+def test_the_help_of_labelling_teaches_the_kinds_of_teachers(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each with what one types."""
+    with pytest.raises(SystemExit):
+        main(["label", "--help"])
+    shown = capsys.readouterr().out
+    for words in ("package.module:function", "[teacher.endpoint]", "[teacher.causal]", "[teacher.ensemble]", "--dry-run", "--try"):
+        assert words in shown
+
+
 def test_ordinary_pairs_fill_the_primary_field(teacher_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A table or two text files, with the columns named; the table of results is for people."""
     (tmp_path / "pairs.csv").write_text("wrong,right\nfor valu,for value\n")

@@ -12,7 +12,7 @@ import torch
 from transformers import PreTrainedModel
 
 import pocketseq_distill.distributions as module
-from pocketseq.errors import RecipeError
+from pocketseq.errors import LabellingError, RecipeError
 from pocketseq_distill.batches import Collate
 from pocketseq_distill.distributions import teacher_distributions
 from pocketseq_distill.losses import IGNORED
@@ -20,6 +20,7 @@ from pocketseq_distill.plan import TrainingPlan
 from pocketseq_distill.rows import Distributions, TokenRows
 from pocketseq_distill.students import make_student
 
+from .disk import room_for
 from .models import VOCAB, MakeModel, copy_rows, make_t5
 from .test_trainer import PLAN, gradients
 
@@ -96,6 +97,21 @@ def test_a_damaged_shard_is_found_by_its_hash_and_made_anew_alone(tmp_path: Path
     short.write_bytes(short.read_bytes()[:-10])
     np.testing.assert_array_equal(ask(tmp_path, teacher).logprobs, first.logprobs)
     assert teacher.rows == 20 + 8 + 4
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_a_full_disk_leaves_whole_shards(tmp_path: Path) -> None:
+    """Those before it are not asked again when there is room."""
+    teacher = Counted(make_t5())
+    ask(tmp_path, teacher, rows=ROWS)
+    sizes = [(tmp_path / f"0000{number}.safetensors").stat().st_size for number in range(3)]
+    (tmp_path / "00001.safetensors").unlink()
+    with room_for(sizes[1] - 100), pytest.raises(LabellingError, match=r"00001\.safetensors: expected a place that can be written"):
+        ask(tmp_path, teacher)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["00000.safetensors", "00002.safetensors"]
+    asked = teacher.rows
+    ask(tmp_path, teacher)
+    assert teacher.rows == asked + 8
 
 
 @pytest.mark.usefixtures("small_shards")

@@ -202,6 +202,20 @@ def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
         TeacherModel.load(path)
 
 
+def test_a_vocabulary_without_the_special_tokens_is_refused(tmp_path: Path) -> None:
+    """Those of the template's literals, whose letters the model would read, and the marks of edits."""
+    path = make_checkpoint(tmp_path / "teacher")
+    tokenizer = json.loads((path / "tokenizer.json").read_text())
+    lost = {"<after>", "<m0>"}
+    tokenizer["added_tokens"] = [token for token in tokenizer["added_tokens"] if token["content"] not in lost]
+    (path / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(CheckpointError, match=r"expected the special tokens \['<after>', '<m0>'\] of the input template"):
+        TeacherModel.load(path)
+    (path / "tokenizer.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"expected a tokenizer\.json that can be read, found"):
+        TeacherModel.load(path)
+
+
 def test_code_from_a_checkpoint_is_not_executed(tmp_path: Path) -> None:
     """A checkpoint that brings its own model code is refused, and the code does not run."""
     path = make_checkpoint(tmp_path / "teacher")

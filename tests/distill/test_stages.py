@@ -14,7 +14,10 @@ from pocketseq.examples import read_examples, write_examples
 from pocketseq.files import write_json
 from pocketseq.pipeline import Recipe
 from pocketseq_distill import stages
+from pocketseq_distill.checkpoints import checkpoint_fingerprint
+from pocketseq_distill.ensemble import Ensemble
 from pocketseq_distill.generation import TeacherModel
+from pocketseq_distill.labelling.function import FunctionTeacher
 
 from .models import repair_examples
 
@@ -66,6 +69,54 @@ def test_a_stage_refuses_a_key_that_it_does_not_know(run: Path) -> None:
     recipe = Recipe(name="tiny", task="repair", description="", text="", tables={"label": {"beam": 4}})
     with pytest.raises(RecipeError, match=r"recipe 'tiny': \[label\].*'beam'"):
         stages.LABEL.run(recipe, run)
+
+
+def test_a_run_labels_with_a_function_and_keeps_what_it_had(run: Path) -> None:
+    """Labels of another teacher are put aside, and come back with it; counts and samples lie beside them."""
+    function = "tests.distill.labelling.answers:upper"
+    through_text = replace(RECIPE, tables={**RECIPE.tables, "teacher": {"function": function}})
+    stages.LABEL.run(RECIPE, run)
+    before = (run / "labels/train.jsonl").read_bytes()
+    stages.LABEL.run(through_text, run)
+    labels = [json.loads(line) for line in (run / "labels/train.jsonl").read_text().splitlines()]
+    assert len(labels) == 16
+    assert all(label["text"].isupper() for label in labels)
+    assert json.loads((run / "labels/train.counts.json").read_text())["total"] == 16
+    stages.LABEL.run(RECIPE, run)
+    assert (run / "labels/train.jsonl").read_bytes() == before
+    assert stages.LABEL.inputs(RECIPE, run) is None
+    assert stages.LABEL.inputs(through_text, run) == [None, FunctionTeacher(function).id]
+    stages.FILTER.run(through_text, run)
+    with pytest.raises(RecipeError, match=r"expected divergence = 0 in \[train\] with a teacher through text"):
+        stages.TRAIN.run(through_text, run)
+
+
+def test_a_run_joins_an_ensemble(run: Path, teacher_path: Path) -> None:
+    """What the other stages find as the teacher is all of its members."""
+    shutil.rmtree(run / "teacher")
+    members = {"ensemble": {"members": [str(teacher_path), str(teacher_path)], "average": "log_probabilities"}}
+    recipe = replace(RECIPE, tables={**RECIPE.tables, "teacher": members})
+    stages.TEACHER.run(recipe, run)
+    assert isinstance(TeacherModel.load(run / "teacher").model, Ensemble)
+    for stage in (stages.LABEL, stages.FILTER, stages.TRAIN, stages.EVALUATE):
+        stage.run(recipe, run)
+    assert stages.TEACHER.inputs(recipe, run) == [checkpoint_fingerprint(teacher_path)] * 2
+    sizes = [json.loads((run / f"evaluation/{name}.json").read_text())["size_bytes"] for name in ("teacher", "student")]
+    assert sizes[0] > 2 * sizes[1]
+
+
+@pytest.mark.parametrize(
+    ("teacher", "words"),
+    [
+        ({"function": "a:b", "causal": {"checkpoint": "x", "prompt": "{line}"}}, "expected one teacher through text, found"),
+        ({"ensemble": {"members": ["a", "b"]}, "trim": True}, "expected ensemble alone, found checkpoint, start or trim"),
+        ({"endpoint": {"url": "https://host/v1"}}, "'model'"),
+    ],
+)
+def test_a_teacher_that_contradicts_itself_is_refused(run: Path, teacher: dict[str, object], words: str) -> None:
+    """Before anything is labelled."""
+    with pytest.raises(RecipeError, match=words):
+        stages.LABEL.run(replace(RECIPE, tables={"teacher": teacher}), run)
 
 
 def test_a_run_trims_its_teacher_to_its_corpus(run: Path, teacher_path: Path) -> None:

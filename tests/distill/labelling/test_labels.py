@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import resource
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.distill.disk import room_for
 from tests.distill.models import repair_examples
 
 from pocketseq.errors import DataError, InputError, LabellingError, RecipeError, TeacherError
@@ -158,17 +157,6 @@ def test_labels_of_the_first_version_are_still_read(teacher: Power, tmp_path: Pa
     path.write_text("".join(json.dumps({name: line[name] for name in line if name != "check"}) + "\n" for line in lines))
     assert read_labels(path, EXAMPLES) == labels
     assert label_rows(EXAMPLES, teacher, path, SETTINGS).now == 0
-
-
-@contextmanager
-def room_for(size_bytes: int) -> Iterator[None]:
-    """Files of this process can grow no larger, as on a disk that is full; the limit is the system's own."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_disk_that_is_full_leaves_whole_lines(teacher: Power, tmp_path: Path) -> None:
