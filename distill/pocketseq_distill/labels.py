@@ -187,17 +187,18 @@ def _outcomes(missing: Sequence[Example], labeller: Labeller) -> Generator[list[
     settings = labeller.settings
     # The teacher sorts what it is given by length: eight batches at a time pad little, and a kill costs little.
     rows = settings.batch_size * _BATCHES_A_PIECE
-    if labeller.teacher.concurrency > 1 or settings.processes > 1 or settings.ray_workers:
-        if labeller.teacher.concurrency > 1:
-            from pocketseq_distill.labelling.threads import label_in_threads
+    shared = settings.processes > 1 or settings.ray_workers > 0
+    if labeller.teacher.concurrency:
+        from pocketseq_distill.labelling.threads import label_in_threads
 
-            if settings.processes > 1 or settings.ray_workers:
-                raise TeacherError(
-                    f"expected a teacher that computes here for processes = {settings.processes} and ray_workers = "
-                    f"{settings.ray_workers}, found one that is asked by threads; raise its concurrency instead"
-                )
-            yield from label_in_threads(missing, labeller, labeller.teacher.concurrency)
-            return
+        if shared:
+            raise TeacherError(
+                f"expected a teacher that computes here for processes = {settings.processes} and ray_workers = "
+                f"{settings.ray_workers}, found one that is asked by threads; raise its concurrency instead"
+            )
+        yield from label_in_threads(missing, labeller, labeller.teacher.concurrency)
+        return
+    if shared:
         rows = max(1, min(rows, -(-len(missing) // (max(settings.processes, settings.ray_workers) * 2))))
     pieces = [missing[begin : begin + rows] for begin in range(0, len(missing), rows)]
     if not pieces:

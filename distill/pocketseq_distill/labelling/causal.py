@@ -36,7 +36,7 @@ class CausalSettings:
 class CausalTeacher:
     """A causal language model on disk; its weights are read when it is first asked."""
 
-    concurrency = 1
+    concurrency = 0
 
     def __init__(self, settings: CausalSettings) -> None:
         """Name a model.

@@ -15,7 +15,7 @@ from pocketseq_distill.labelling.teacher import Asking, Candidate, Question, Rep
 class CheckpointTeacher:
     """A checkpoint on disk; its weights are read when it is first asked."""
 
-    concurrency = 1
+    concurrency = 0
 
     def __init__(self, path: str | Path, *, device: str | None = None) -> None:
         """Name a checkpoint.

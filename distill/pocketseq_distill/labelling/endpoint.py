@@ -115,8 +115,8 @@ class EndpointTeacher:
 
     @property
     def concurrency(self) -> int:
-        """Requests under way at a time; never 1, lest answers that were paid for wait to be written."""
-        return max(2, self.settings.concurrency)
+        """Requests under way at a time; each answer is written as it comes, for it was paid for."""
+        return self.settings.concurrency
 
     def ask(self, questions: Sequence[Question], how: Asking) -> list[Reply]:
         """Ask, one request for each answer; see ``Teacher.ask``.

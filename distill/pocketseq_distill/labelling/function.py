@@ -21,7 +21,7 @@ Function: TypeAlias = Callable[[Sequence[Mapping[str, str]]], Sequence[Given]]
 class FunctionTeacher:
     """A Python function of the user's. It runs with all that this process may do, and only because the user names it."""
 
-    concurrency = 1
+    concurrency = 0
 
     def __init__(self, function: Function | str) -> None:
         """Name a function.

@@ -75,7 +75,9 @@ class Teacher(Protocol):
 
     @property
     def concurrency(self) -> int:
-        """Calls of ``ask`` that it takes at a time from threads; 1 for what computes in this process."""
+        """Calls of ``ask``, of one question each, that it takes at a time from threads; 0 for what computes in this process, and
+        likes many questions at once.
+        """
         ...
 
     def ask(self, questions: Sequence[Question], how: Asking) -> list[Reply]:

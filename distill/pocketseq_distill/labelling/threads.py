@@ -25,7 +25,12 @@ def label_in_threads(examples: Sequence[Example], labeller: Labeller, threads: i
             if not under_way:
                 return
             done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
+            failure: BaseException | None = None
             for future in done:
-                yield future.result()
+                if (raised := future.exception()) is None:
+                    yield future.result()
+                failure = failure or raised
+            if failure is not None:
+                raise failure
     finally:
         pool.shutdown(wait=False, cancel_futures=True)

@@ -32,7 +32,7 @@ def ray_here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore")  # of Ray's own threads, which a warning that is an error would end
 @pytest.mark.usefixtures("ray_here")
 def test_ray_workers_share_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each row is asked once, an earlier call's rows are not asked again, and the labels are those of one process."""

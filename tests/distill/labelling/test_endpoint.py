@@ -200,6 +200,9 @@ def test_so_many_requests_are_under_way_at_a_time(script: Callable[..., Scripted
     label_rows(EXAMPLES, server.teacher(concurrency=4), tmp_path / "labels.jsonl", SETTINGS)
     assert server.most == 4
     assert len(server.bodies) == 12
+    alone = script(lambda body, number: said("x"))
+    label_rows(EXAMPLES, alone.teacher(concurrency=1), tmp_path / "alone.jsonl", SETTINGS)
+    assert alone.most == 1
 
 
 def test_what_passes_is_tried_again(script: Callable[..., Scripted], tmp_path: Path) -> None:

@@ -229,7 +229,7 @@ def test_a_teacher_that_skips_a_question_is_found(tmp_path: Path) -> None:
 
     class Short:
         id = "short"
-        concurrency = 1
+        concurrency = 0
 
         def ask(self, questions: Sequence[Question], how: Asking) -> list[Reply]:
             return [Reply((Candidate(text="x"),))] * (len(questions) - 1)
