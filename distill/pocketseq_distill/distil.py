@@ -17,7 +17,6 @@ from pocketseq.examples import Example
 from pocketseq.machine import processor
 from pocketseq_distill.checkpoints import checkpoint_fingerprint, save_checkpoint
 from pocketseq_distill.distributions import teacher_distributions
-from pocketseq_distill.ensemble import foundation
 from pocketseq_distill.generation import TeacherModel
 from pocketseq_distill.plan import TrainingPlan
 from pocketseq_distill.processes import first_before_others, is_first, joined, wait_for_all
@@ -78,7 +77,7 @@ def distil(
         reading = read_rows(teacher, teacher_path, data.train, own_tokenizer, student=student, plan=plan)
     rows = reading.tokenized.rows
     size = reading.tokenizer.size if student.vocab_size else None
-    model = student_of(foundation(teacher.model), replace(student, vocab_size=size), rows, seed=plan.seed)
+    model = student_of(teacher.model, replace(student, vocab_size=size), rows, seed=plan.seed)
     origin = checkpoint_fingerprint(teacher_path)
     validation = held_out(data.validation, data.train)[: plan.validation_rows]
     state_dir = output.with_name(f"{output.name}.training")
@@ -92,7 +91,7 @@ def distil(
     matches = bool(plan.hidden or plan.attention)
     measure = ExactMatch(validation, reading.tokenizer, reading.card) if validation and plan.validate_every else None
     asked = teacher.model if matches or (plan.divergence and not beforehand) else None
-    layers = layer_map(foundation(teacher.model), student) if matches else None
+    layers = layer_map(teacher.model, student) if matches else None
     trained = train(model, rows, plan, state_dir=state_dir, teacher=asked, layers=layers, validation=measure, origin=origin)
     training: dict[str, Any] = {**trained.to_json(), **hardware()}
     if plan.int8_steps:

@@ -21,7 +21,7 @@ from transformers import GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 
 from pocketseq.checkpoint import CheckpointCard
-from pocketseq.errors import CheckpointError
+from pocketseq.errors import CheckpointError, RecipeError
 from pocketseq.files import write_json
 from pocketseq_distill.generation import read_tokenizer
 
@@ -112,13 +112,20 @@ class Ensemble(PreTrainedModel, GenerationMixin):
         encoder_outputs: BaseModelOutput | None = None,
         past_key_values: Caches | None = None,
         use_cache: bool | None = None,
-        **_: Any,
+        **options: Any,
     ) -> Seq2SeqLMOutput:
         """Ask every member.
 
         Returns:
             ``logits`` float32 [batch, step, vocab]: logarithms of the average, normalised; ``past_key_values`` of all members.
+
+        Raises:
+            RecipeError: hidden states or attention are wanted, of which an ensemble has none of its own.
         """
+        if options.get("output_hidden_states") or options.get("output_attentions"):
+            raise RecipeError(
+                "expected one teacher to match hidden states or attention with, found an ensemble; set hidden and attention to 0"
+            )
         if encoder_outputs is None:
             encoder_outputs = self.get_encoder()(input_ids=input_ids, attention_mask=attention_mask)
         states = encoder_outputs.last_hidden_state.split(self._widths, dim=-1)

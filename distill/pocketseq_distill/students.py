@@ -13,6 +13,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from pocketseq.errors import CheckpointError, RecipeError
 from pocketseq_distill.corpus.vocabulary import END_ID, PAD_ID
+from pocketseq_distill.ensemble import foundation
 from pocketseq_distill.matching import LayerMap, spread, stand_ins
 from pocketseq_distill.pooling import pool_weights
 from pocketseq_distill.pruning import prune_hidden, prune_width
@@ -121,6 +122,7 @@ def student_of(teacher: PreTrainedModel, settings: StudentSettings, rows: TokenR
         RecipeError: layers or dimensions that the teacher does not have, a student larger than its teacher, a vocabulary of its own
             without a shape of its own, or a start that does not go with the shape.
     """
+    teacher = foundation(teacher)
     start = settings.start or ("random" if settings.preset else "copied")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -145,6 +147,7 @@ def layer_map(teacher: PreTrainedModel, settings: StudentSettings) -> LayerMap:
         teacher: The teacher that the student is made from.
         settings: The student's.
     """
+    teacher = foundation(teacher)
     totals = [
         teacher.config.num_hidden_layers,
         getattr(teacher.config, "num_decoder_layers", None) or teacher.config.decoder_layers,

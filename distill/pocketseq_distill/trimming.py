@@ -23,6 +23,7 @@ from pocketseq.errors import CheckpointError
 from pocketseq.examples import Example
 from pocketseq.files import write_json
 from pocketseq_distill.checkpoints import checkpoint_fingerprint, save_checkpoint
+from pocketseq_distill.ensemble import read_ensemble
 from pocketseq_distill.generation import TeacherModel
 
 _VOCABULARY_TENSORS: Final = ("shared.weight", "embed_tokens.weight", "lm_head.weight", "final_logits_bias")
@@ -58,6 +59,8 @@ def trim_checkpoint(checkpoint: Path, output: Path, examples: Iterable[Example])
         CheckpointError: no usable checkpoint, a tokenizer that is neither BPE nor unigram, or a vocabulary that encoder and decoder
             do not share.
     """
+    if read_ensemble(checkpoint) is not None:
+        raise CheckpointError(f"{checkpoint}: expected one checkpoint to trim, found an ensemble; trim its members and join them")
     teacher = TeacherModel.load(checkpoint)
     document = _read_tokenizer(checkpoint)
     keep = _closed(document, _used(teacher, examples))

@@ -13,7 +13,7 @@ import torch
 from tests.distill.models import copy_rows, make_marian, make_t5, repair_examples
 from tests.distill.weights import loud
 
-from pocketseq.errors import CheckpointError
+from pocketseq.errors import CheckpointError, RecipeError
 from pocketseq.template import Template
 from pocketseq_distill.checkpoints import checkpoint_fingerprint, save_checkpoint, weights_size_bytes
 from pocketseq_distill.corpus.vocabulary import save_tokenizer, train_tokenizer
@@ -25,6 +25,7 @@ from pocketseq_distill.labelling.checkpoint import CheckpointTeacher
 from pocketseq_distill.labels import LabelSettings, label_rows, read_labels
 from pocketseq_distill.plan import TrainingPlan
 from pocketseq_distill.students import StudentSettings
+from pocketseq_distill.trimming import trim_checkpoint
 
 EXAMPLES = repair_examples(6)
 INPUTS = [example.fields for example in EXAMPLES]
@@ -179,6 +180,15 @@ def test_one_model_is_no_ensemble(members: list[Path], joined: Path, tmp_path: P
     (tmp_path / "joined/ensemble.json").write_text("{")
     with pytest.raises(CheckpointError, match=r"ensemble\.json: expected the members of an ensemble, found"):
         TeacherModel.load(tmp_path / "joined")
+
+
+def test_what_an_ensemble_has_not_is_refused(joined: Path, tmp_path: Path) -> None:
+    """Hidden states of its own, and one vocabulary table to cut."""
+    plan = TrainingPlan(steps=1, batch_size=4, hidden=1.0)
+    with pytest.raises(RecipeError, match="expected one teacher to match hidden states or attention with, found an ensemble"):
+        distil(joined, Data(EXAMPLES, [], "x"), tmp_path / "student", student=StudentSettings(encoder_layers=1), plan=plan)
+    with pytest.raises(CheckpointError, match="expected one checkpoint to trim, found an ensemble"):
+        trim_checkpoint(joined, tmp_path / "trimmed", EXAMPLES)
 
 
 def test_families_mix() -> None:
