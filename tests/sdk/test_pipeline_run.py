@@ -133,6 +133,20 @@ def test_left_overs_of_other_inputs_are_removed(tmp_path: Path) -> None:
     assert (tmp_path / "bake.txt").read_text(encoding="utf-8") == "bake"
 
 
+def test_what_is_bound_by_itself_is_kept(tmp_path: Path) -> None:
+    """A stage that can tell what fits, such as answers that were paid for, finds what it left for other inputs."""
+
+    class Larder(Kitchen):
+        def stages(self) -> list[Stage]:
+            return [replace(stage, kept=stage.outputs) if stage.name == "bake" else stage for stage in super().stages()]
+
+    kitchen = Larder()
+    kitchen.run(tmp_path)
+    kitchen.run(tmp_path, bake={"minutes": 5})
+    assert (tmp_path / "bake.txt").read_text(encoding="utf-8") == "bakebake"
+    assert (tmp_path / "serve.txt").read_text(encoding="utf-8") == "serve"
+
+
 def test_what_builds_on_a_stage_that_ran_again_is_stale_even_after_a_kill(tmp_path: Path) -> None:
     """A run that is killed after making a missing file again does not forget that its followers have to follow."""
     kitchen = Kitchen()
