@@ -68,6 +68,24 @@ class _Encoders(nn.Module):
         return BaseModelOutput(last_hidden_state=torch.cat(states, dim=-1))
 
 
+class _Spoken(nn.Module):
+    """Where an output layer would stand: what has been averaged is over the vocabulary already, and passes through."""
+
+    def __init__(self, vocab_size: int) -> None:
+        super().__init__()
+        self._vocab_size = vocab_size
+        self.register_buffer("zero", torch.zeros(1, 1), persistent=False)
+
+    @property
+    def weight(self) -> Tensor:
+        """float32 [vocab, vocab] of zeros that take no memory: whoever looks for a layer's size finds it."""
+        return self.get_buffer("zero").expand(self._vocab_size, self._vocab_size)
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """Logits as they are."""
+        return logits
+
+
 class Ensemble(PreTrainedModel, GenerationMixin):
     """Several models that give one distribution; whatever asks one encoder-decoder can ask an ensemble."""
 
@@ -86,6 +104,7 @@ class Ensemble(PreTrainedModel, GenerationMixin):
         self.generation_config = copy.deepcopy(members[0].generation_config)
         self._average = average
         self._encoders = [_Encoders(members)]  # in a list, lest their weights are counted twice
+        self._spoken = _Spoken(int(members[0].config.vocab_size))
         self._widths = [int(member.get_input_embeddings().embedding_dim) for member in members]
 
     def get_encoder(self, modality: str | None = None) -> nn.Module:
@@ -97,6 +116,10 @@ class Ensemble(PreTrainedModel, GenerationMixin):
         """The first member's."""
         embeddings: nn.Module = foundation(self).get_input_embeddings()
         return embeddings
+
+    def get_output_embeddings(self) -> nn.Module:
+        """What the averaged logits pass through last, so that they can be taken a few positions at a time (see ``heads``)."""
+        return self._spoken
 
     def prepare_decoder_input_ids_from_labels(self, labels: Tensor) -> Tensor:
         """The family's own shift to the right, labels int64 [batch, step]."""
@@ -146,7 +169,8 @@ class Ensemble(PreTrainedModel, GenerationMixin):
         else:
             logits = logprobs.mean(0).log_softmax(-1)
         return Seq2SeqLMOutput(
-            logits=logits, past_key_values=Caches([output.past_key_values for output in outputs]) if use_cache else None
+            logits=self._spoken(logits),
+            past_key_values=Caches([output.past_key_values for output in outputs]) if use_cache else None,
         )
 
 
