@@ -19,11 +19,11 @@ from pocketseq.records import plain
 from pocketseq_distill.console import quiet_transformers
 from pocketseq_distill.distil import Data
 from pocketseq_distill.generation import TeacherModel
-from pocketseq_distill.plan import TrainingPlan
-from pocketseq_distill.rounding import rounded
 from pocketseq_distill.rows import tokenize
-from pocketseq_distill.students import StudentSettings, layer_map, student_of
-from pocketseq_distill.training import train
+from pocketseq_distill.students.student import StudentSettings, layer_map, student_of
+from pocketseq_distill.training.course import train
+from pocketseq_distill.training.plan import TrainingPlan
+from pocketseq_distill.training.rounding import rounded
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,15 +16,15 @@ from pocketseq.errors import TrainingError
 from pocketseq.examples import Example
 from pocketseq.machine import processor
 from pocketseq_distill.checkpoints import checkpoint_fingerprint, save_checkpoint
-from pocketseq_distill.distributions import teacher_distributions
 from pocketseq_distill.generation import TeacherModel
-from pocketseq_distill.plan import TrainingPlan
-from pocketseq_distill.processes import first_before_others, is_first, joined, wait_for_all
+from pocketseq_distill.labelling.distributions import teacher_distributions
 from pocketseq_distill.reading import read_rows
-from pocketseq_distill.rounding import tune_for_int8
-from pocketseq_distill.students import StudentSettings, layer_map, student_of
-from pocketseq_distill.training import train
-from pocketseq_distill.validation import ExactMatch, held_out
+from pocketseq_distill.students.student import StudentSettings, layer_map, student_of
+from pocketseq_distill.training.course import train
+from pocketseq_distill.training.plan import TrainingPlan
+from pocketseq_distill.training.processes import first_before_others, is_first, joined, wait_for_all
+from pocketseq_distill.training.rounding import tune_for_int8
+from pocketseq_distill.training.validation import ExactMatch, held_out
 
 
 @dataclass(frozen=True, slots=True)

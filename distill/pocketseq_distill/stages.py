@@ -58,9 +58,9 @@ def _teacher_inputs(recipe: Recipe, run: Path) -> Any:
 
 def _teacher(recipe: Recipe, run: Path) -> None:
     from pocketseq_distill.corpus import TASKS
-    from pocketseq_distill.plan import TrainingPlan
+    from pocketseq_distill.students.trimming import trim_checkpoint
     from pocketseq_distill.teaching import TeacherSettings, copy_teacher, find_teacher, train_teacher
-    from pocketseq_distill.trimming import trim_checkpoint
+    from pocketseq_distill.training.plan import TrainingPlan
 
     settings = recipe.settings("teacher", TeacherSettings)
     if settings.ensemble:
@@ -93,8 +93,8 @@ def _teacher(recipe: Recipe, run: Path) -> None:
 
 def _label(recipe: Recipe, run: Path) -> None:
     from pocketseq_distill.labelling.endpoint import EndpointTeacher, announce
+    from pocketseq_distill.labelling.labels import LabelSettings, fitting_file, label_rows, unlabelled
     from pocketseq_distill.labelling.opening import open_teacher
-    from pocketseq_distill.labels import LabelSettings, fitting_file, label_rows, unlabelled
     from pocketseq_distill.teaching import TeacherSettings
 
     rows, path = list(read_examples(run / "data/train.jsonl")), run / "labels/train.jsonl"
@@ -131,9 +131,9 @@ def _label_inputs(recipe: Recipe, run: Path) -> Any:
 
 
 def _filter(recipe: Recipe, run: Path) -> None:
-    from pocketseq_distill.filters import FilterSettings, filter_rows
     from pocketseq_distill.generation import read_tokenizer
-    from pocketseq_distill.labels import read_labels
+    from pocketseq_distill.labelling.filters import FilterSettings, filter_rows
+    from pocketseq_distill.labelling.labels import read_labels
 
     examples = list(read_examples(run / "data/train.jsonl"))
     filtered = filter_rows(
@@ -149,9 +149,9 @@ def _filter(recipe: Recipe, run: Path) -> None:
 
 def _train(recipe: Recipe, run: Path) -> None:
     from pocketseq_distill.distil import distil
-    from pocketseq_distill.plan import TrainingPlan
-    from pocketseq_distill.students import StudentSettings
+    from pocketseq_distill.students.student import StudentSettings
     from pocketseq_distill.teaching import TeacherSettings
+    from pocketseq_distill.training.plan import TrainingPlan
 
     if recipe.settings("teacher", TeacherSettings).through_text and recipe.settings("train", TrainingPlan).divergence:
         raise RecipeError(
@@ -171,8 +171,8 @@ def _train(recipe: Recipe, run: Path) -> None:
 def _plain(recipe: Recipe, run: Path) -> None:
     """The student's shape, trained from nothing on the references without a word of the teacher: what distilling is held to."""
     from pocketseq_distill.distil import distil
-    from pocketseq_distill.plan import TrainingPlan
-    from pocketseq_distill.students import StudentSettings
+    from pocketseq_distill.students.student import StudentSettings
+    from pocketseq_distill.training.plan import TrainingPlan
 
     plan = recipe.settings("plain_train", TrainingPlan)
     if plan.divergence:

@@ -19,11 +19,11 @@ from pocketseq_distill.ensemble import Average
 from pocketseq_distill.generation import TeacherModel, read_tokenizer
 from pocketseq_distill.labelling.causal import CausalSettings
 from pocketseq_distill.labelling.endpoint import EndpointSettings
-from pocketseq_distill.plan import TrainingPlan
 from pocketseq_distill.rows import tokenize
-from pocketseq_distill.shapes import Shape, new_t5
-from pocketseq_distill.training import train
-from pocketseq_distill.validation import ExactMatch, held_out
+from pocketseq_distill.students.shapes import Shape, new_t5
+from pocketseq_distill.training.course import train
+from pocketseq_distill.training.plan import TrainingPlan
+from pocketseq_distill.training.validation import ExactMatch, held_out
 
 SHIPPED: Final = Path(__file__).parent / "teachers"
 """Folder of the teachers that a source checkout carries; a wheel is built without them."""

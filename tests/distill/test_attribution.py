@@ -18,9 +18,9 @@ from pocketseq.examples import read_examples, write_examples
 from pocketseq_distill.attribution import Cause, Finding, Gap, GapSettings, attribute_gap
 from pocketseq_distill.attribution.findings import share, table
 from pocketseq_distill.distil import Data, distil
-from pocketseq_distill.plan import TrainingPlan
-from pocketseq_distill.students import StudentSettings
+from pocketseq_distill.students.student import StudentSettings
 from pocketseq_distill.teaching import TeacherSettings, train_teacher
+from pocketseq_distill.training.plan import TrainingPlan
 
 from .models import TEMPLATE, repair_examples
 

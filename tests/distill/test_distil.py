@@ -12,9 +12,9 @@ from pocketseq.errors import RecipeError, TrainingError
 from pocketseq_distill.checkpoints import checkpoint_fingerprint
 from pocketseq_distill.distil import Data, distil
 from pocketseq_distill.generation import TeacherModel
-from pocketseq_distill.plan import TrainingPlan
-from pocketseq_distill.shapes import PRESETS, Shape
-from pocketseq_distill.students import StudentSettings
+from pocketseq_distill.students.shapes import PRESETS, Shape
+from pocketseq_distill.students.student import StudentSettings
+from pocketseq_distill.training.plan import TrainingPlan
 
 from .models import repair_examples
 

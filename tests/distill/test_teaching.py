@@ -15,8 +15,8 @@ from pocketseq.errors import CheckpointError
 from pocketseq.examples import read_examples
 from pocketseq_distill.corpus import TASKS, LibrarySettings, build_library_corpus
 from pocketseq_distill.distil import Data
-from pocketseq_distill.plan import TrainingPlan
 from pocketseq_distill.teaching import TeacherSettings, copy_teacher, find_teacher, train_teacher
+from pocketseq_distill.training.plan import TrainingPlan
 
 TASK = TASKS["python-fix"]
 CARD = CheckpointCard(task=TASK.name, template=TASK.template, max_new_tokens=TASK.max_new_tokens)

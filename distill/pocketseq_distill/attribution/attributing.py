@@ -23,9 +23,9 @@ from pocketseq.records import read_record
 from pocketseq_distill.attribution.findings import Finding, Gap, share
 from pocketseq_distill.console import quiet_transformers
 from pocketseq_distill.generation import TeacherModel
-from pocketseq_distill.plan import TrainingPlan
 from pocketseq_distill.rows import TokenRows, tokenize
-from pocketseq_distill.training import train
+from pocketseq_distill.training.course import train
+from pocketseq_distill.training.plan import TrainingPlan
 
 Right = NDArray[np.bool_]
 

@@ -15,8 +15,8 @@ from pocketseq_distill.commands.data import add_data_arguments, read_data
 if TYPE_CHECKING:
     from pocketseq.examples import Example
     from pocketseq.pipeline import Recipe
+    from pocketseq_distill.labelling.labels import LabelSettings
     from pocketseq_distill.labelling.opening import Opened
-    from pocketseq_distill.labels import LabelSettings
     from pocketseq_distill.teaching import TeacherSettings
 
 _TEACHERS = """\
@@ -69,7 +69,7 @@ def configure(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """Label what is not labelled yet."""
     from pocketseq_distill.labelling.endpoint import EndpointTeacher, announce
-    from pocketseq_distill.labels import LabelSettings, label_rows, unlabelled
+    from pocketseq_distill.labelling.labels import LabelSettings, label_rows, unlabelled
 
     recipe = _recipe(args)
     given = {name: getattr(args, name) for name in ("rows", "beams", "batch_size", "processes", "ray_workers")}

@@ -43,10 +43,10 @@ def run(args: Namespace) -> int:
     from pocketseq.examples import read_examples
     from pocketseq.files import digest
     from pocketseq_distill.distil import Data, distil
-    from pocketseq_distill.plan import TrainingPlan
-    from pocketseq_distill.processes import is_first
-    from pocketseq_distill.students import StudentSettings
+    from pocketseq_distill.students.student import StudentSettings
     from pocketseq_distill.teaching import find_teacher
+    from pocketseq_distill.training.plan import TrainingPlan
+    from pocketseq_distill.training.processes import is_first
 
     recipe = _recipe(args)
     teacher = find_teacher(args.teacher)
@@ -87,10 +87,10 @@ def _recipe(args: Namespace) -> Recipe:
 def _labelled(rows: list[Example], labels: Path, recipe: Recipe, teacher: Path) -> list[Example]:
     from pocketseq.checkpoint import CheckpointCard
     from pocketseq_distill.checkpoints import checkpoint_fingerprint
-    from pocketseq_distill.filters import FilterSettings, filter_rows
     from pocketseq_distill.generation import read_tokenizer
-    from pocketseq_distill.labels import read_labels
-    from pocketseq_distill.plan import TrainingPlan
+    from pocketseq_distill.labelling.filters import FilterSettings, filter_rows
+    from pocketseq_distill.labelling.labels import read_labels
+    from pocketseq_distill.training.plan import TrainingPlan
 
     # Labels and distributions of two teachers would pull into two directions.
     learns_both = bool(recipe.settings("train", TrainingPlan).divergence)

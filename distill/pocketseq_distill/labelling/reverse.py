@@ -65,9 +65,9 @@ class ReverseModel:
         import torch
         from torch.nn import functional
 
-        from pocketseq_distill.batches import Collate
-        from pocketseq_distill.losses import IGNORED
+        from pocketseq_distill.losses.terms import IGNORED
         from pocketseq_distill.rows import TokenRows
+        from pocketseq_distill.training.batches import Collate
 
         model, end_id = self.model.model, int(self.model.model.config.eos_token_id)
         encoded = [self.model.encode(answer) for _, answer in pairs]

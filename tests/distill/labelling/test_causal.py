@@ -14,9 +14,9 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from pocketseq.errors import CheckpointError, RecipeError, TeacherError
 from pocketseq_distill.labelling.causal import CausalSettings, CausalTeacher
+from pocketseq_distill.labelling.labels import LabelSettings, label_rows, read_labels
 from pocketseq_distill.labelling.prompts import write_prompt
 from pocketseq_distill.labelling.teacher import Asking, Question
-from pocketseq_distill.labels import LabelSettings, label_rows, read_labels
 
 EXAMPLES = repair_examples(5)
 QUESTIONS = [Question(example.fields, seed=number) for number, example in enumerate(EXAMPLES)]

@@ -11,7 +11,7 @@ from tests.distill.models import repair_examples
 
 from pocketseq.errors import MissingExtraError, TeacherError
 from pocketseq_distill.labelling.function import FunctionTeacher
-from pocketseq_distill.labels import LabelSettings, label_rows, read_labels
+from pocketseq_distill.labelling.labels import LabelSettings, label_rows, read_labels
 
 NAME = "tests.distill.labelling.answers"
 EXAMPLES = repair_examples(30)

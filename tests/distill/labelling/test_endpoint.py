@@ -29,9 +29,9 @@ from pocketseq.errors import (
 from pocketseq.examples import write_examples
 from pocketseq_distill.generation import TeacherModel
 from pocketseq_distill.labelling.endpoint import EndpointSettings, EndpointTeacher
+from pocketseq_distill.labelling.labels import LabelSettings, label_rows, read_labels
 from pocketseq_distill.labelling.spending import LabelBudget, Spending, estimate
 from pocketseq_distill.labelling.teacher import Asking
-from pocketseq_distill.labels import LabelSettings, label_rows, read_labels
 
 EXAMPLES = repair_examples(12)
 SETTINGS = LabelSettings()

@@ -18,14 +18,14 @@ from pocketseq.template import Template
 from pocketseq_distill.checkpoints import checkpoint_fingerprint, save_checkpoint, weights_size_bytes
 from pocketseq_distill.corpus.vocabulary import save_tokenizer, train_tokenizer
 from pocketseq_distill.distil import Data, distil
-from pocketseq_distill.distributions import teacher_distributions
 from pocketseq_distill.ensemble import Average, Ensemble, foundation, write_ensemble
 from pocketseq_distill.generation import TeacherModel
 from pocketseq_distill.labelling.checkpoint import CheckpointTeacher
-from pocketseq_distill.labels import LabelSettings, label_rows, read_labels
-from pocketseq_distill.plan import TrainingPlan
-from pocketseq_distill.students import StudentSettings
-from pocketseq_distill.trimming import trim_checkpoint
+from pocketseq_distill.labelling.distributions import teacher_distributions
+from pocketseq_distill.labelling.labels import LabelSettings, label_rows, read_labels
+from pocketseq_distill.students.student import StudentSettings
+from pocketseq_distill.students.trimming import trim_checkpoint
+from pocketseq_distill.training.plan import TrainingPlan
 
 EXAMPLES = repair_examples(6)
 INPUTS = [example.fields for example in EXAMPLES]

@@ -15,9 +15,9 @@ from pocketseq.errors import DataError, InputError, LabellingError, RecipeError,
 from pocketseq_distill.generation import TeacherModel
 from pocketseq_distill.labelling.checkpoint import CheckpointTeacher
 from pocketseq_distill.labelling.function import FunctionTeacher
+from pocketseq_distill.labelling.labels import LabelSettings, fitting_file, label_rows, read_labels, unlabelled
 from pocketseq_distill.labelling.store import LabelFile
 from pocketseq_distill.labelling.teacher import Asking, Candidate, Question, Reply
-from pocketseq_distill.labels import LabelSettings, fitting_file, label_rows, read_labels, unlabelled
 
 EXAMPLES = repair_examples(10)
 SETTINGS = LabelSettings(batch_size=1, bf16=False)

@@ -17,8 +17,8 @@ from pocketseq.errors import LabellingError, TeacherError
 from pocketseq.examples import write_examples
 from pocketseq_distill.labelling.checkpoint import CheckpointTeacher
 from pocketseq_distill.labelling.function import FunctionTeacher
+from pocketseq_distill.labelling.labels import LabelSettings, label_rows, read_labels
 from pocketseq_distill.labelling.teacher import Asking, Question
-from pocketseq_distill.labels import LabelSettings, label_rows, read_labels
 
 NAME = "tests.distill.labelling.answers"
 LOG = "POCKETSEQ_TEST_LOG"
@@ -82,7 +82,7 @@ from pathlib import Path
 from pocketseq.examples import read_examples
 from pocketseq_distill.labelling.function import FunctionTeacher
 from pocketseq_distill.labelling.teacher import Asking, Question
-from pocketseq_distill.labels import LabelSettings, label_rows
+from pocketseq_distill.labelling.labels import LabelSettings, label_rows
 signal.signal(signal.SIGINT, signal.default_int_handler)
 rows, path = map(Path, sys.argv[1:])
 try:

@@ -1,0 +1,152 @@
+"""Distributions: what a teacher says at every labelled position, cut to its likeliest tokens, computed once and kept in shards.
+
+A training then costs the student's own passes, however often it goes through its rows and however large the teacher is. A kill
+costs one shard at most; a shard that is missing, damaged, of other rows or of another teacher is found by its hashes and made
+anew, alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+from torch import Tensor
+from tqdm import tqdm  # type: ignore[import-untyped]
+from transformers import PreTrainedModel
+
+from pocketseq.errors import LabellingError, RecipeError
+from pocketseq_distill.losses.terms import IGNORED
+from pocketseq_distill.rows import Distributions, TokenRows
+from pocketseq_distill.training.batches import Collate
+
+_SHARD_ROWS: Final = 4096
+_BATCH_ROWS: Final = 64
+_FORMAT: Final = "1"
+
+
+def teacher_distributions(
+    rows: TokenRows, teacher: Callable[[], PreTrainedModel], folder: Path, *, teacher_id: str, top_k: int, bf16: bool = True
+) -> Distributions:
+    """Ask a teacher for its distributions over the rows' labels, or read what an earlier call wrote.
+
+    Args:
+        rows: Sources and labels.
+        teacher: Gives the model; only called where a shard is missing.
+        folder: Where the shards are.
+        teacher_id: Fingerprint of the teacher.
+        top_k: Tokens kept at every position; what is left of the probability is one bucket (see ``losses.TopTokens``).
+        bf16: Compute in bfloat16.
+
+    Raises:
+        RecipeError: no token would be kept, or more than there are.
+    """
+    if top_k < 1:
+        raise RecipeError(f"training plan: expected top_k of 1 or more, found {top_k}")
+    folder.mkdir(parents=True, exist_ok=True)
+    shards = [range(begin, min(begin + _SHARD_ROWS, len(rows))) for begin in range(0, len(rows), _SHARD_ROWS)]
+    read: list[Distributions] = []
+    model: PreTrainedModel | None = None
+    for number, shard in enumerate(tqdm(shards, desc="distributions", unit="shard", dynamic_ncols=True, mininterval=1.0)):
+        path = folder / f"{number:05d}.safetensors"
+        claim = {"format": _FORMAT, "teacher": teacher_id, "top_k": str(top_k), "rows": _rows_digest(rows, shard)}
+        found = _read(path, claim)
+        if found is None:
+            model = model or teacher().eval()
+            found = _ask(model, rows, shard, top_k, bf16=bf16)
+            _write(path, found, claim)
+        read.append(found)
+    return Distributions(np.concatenate([one.ids for one in read]), np.concatenate([one.logprobs for one in read]))
+
+
+def _ask(model: PreTrainedModel, rows: TokenRows, shard: range, top_k: int, *, bf16: bool) -> Distributions:
+    """Run the teacher over a shard's labels, rows of like length together."""
+    vocab_size = model.config.vocab_size
+    if top_k > vocab_size:
+        raise RecipeError(f"training plan: expected top_k of at most {vocab_size}, the teacher's vocabulary, found {top_k}")
+    lengths = rows.lengths
+    order = sorted(shard, key=lambda row: -lengths[row])
+    first = int(rows.label_offsets[shard.start])
+    total = int(rows.label_offsets[shard.stop]) - first
+    ids = np.empty((total, top_k), dtype=np.uint16 if vocab_size <= 1 << 16 else np.int32)
+    logprobs = np.empty((total, top_k), dtype=np.float16)
+    for ranked in _ranked(model, rows, order, top_k, bf16=bf16):
+        places = np.concatenate([np.arange(rows.label_offsets[row], rows.label_offsets[row + 1]) for row in ranked.rows]) - first
+        ids[places], logprobs[places] = ranked.ids.numpy(), ranked.logprobs.numpy()
+    return Distributions(ids, logprobs)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ranked:
+    """The likeliest tokens at the labelled positions of some rows, one row after the other."""
+
+    rows: list[int]
+    ids: Tensor
+    """int64 [positions, k]."""
+    logprobs: Tensor
+    """float32 [positions, k]."""
+
+
+def _ranked(model: PreTrainedModel, rows: TokenRows, order: list[int], top_k: int, *, bf16: bool) -> Iterator[_Ranked]:
+    """Run the teacher batch by batch."""
+    collate = Collate(pad_id=model.config.pad_token_id, shift=model.prepare_decoder_input_ids_from_labels)
+    for begin in range(0, len(order), _BATCH_ROWS):
+        chosen = order[begin : begin + _BATCH_ROWS]
+        batch: dict[str, Tensor] = {
+            name: tensor.to(model.device) for name, tensor in collate([rows[row] for row in chosen]).items()
+        }
+        labels = batch.pop("labels")
+        with torch.inference_mode(), torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=bf16):
+            logits = model(**batch, use_cache=False).logits
+        logprobs, ids = logits[labels != IGNORED].float().log_softmax(-1).topk(top_k)
+        yield _Ranked(chosen, ids.cpu(), logprobs.cpu())
+
+
+def _rows_digest(rows: TokenRows, shard: range) -> str:
+    """Digest of every token of a shard's rows, so that a distribution can never stand beside another label."""
+    digest = hashlib.sha256()
+    for ids, offsets in ((rows.source_ids, rows.source_offsets), (rows.label_ids, rows.label_offsets)):
+        part = offsets[shard.start : shard.stop + 1]
+        digest.update((part - part[0]).tobytes())
+        digest.update(ids[part[0] : part[-1]].tobytes())
+    return digest.hexdigest()
+
+
+def _content_digest(distributions: Distributions) -> str:
+    return hashlib.sha256(distributions.ids.tobytes() + distributions.logprobs.tobytes()).hexdigest()
+
+
+def _write(path: Path, distributions: Distributions, claim: dict[str, str]) -> None:
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tensors = {"ids": distributions.ids, "logprobs": distributions.logprobs}
+        save_file(tensors, aside, metadata={**claim, "sha256": _content_digest(distributions)})
+        aside.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise LabellingError(
+            f"{path}: expected a place that can be written, found: {error}; the shards before it are whole: make room, "
+            "and the same call goes on"
+        ) from error
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _read(path: Path, claim: dict[str, str]) -> Distributions | None:
+    """A shard that is whole and what it claims to be, or None."""
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata()
+            found = Distributions(file.get_tensor("ids"), file.get_tensor("logprobs"))
+    except (SafetensorError, OSError, KeyError):
+        return None
+    return found if metadata == {**claim, "sha256": _content_digest(found)} else None

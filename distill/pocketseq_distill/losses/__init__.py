@@ -1,0 +1,1 @@
+"""Losses: what a student is drawn to, batch by batch, and what each of them costs in memory."""

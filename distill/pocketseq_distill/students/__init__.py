@@ -1,0 +1,1 @@
+"""Students: models smaller than their teacher, cut out of it or built anew."""

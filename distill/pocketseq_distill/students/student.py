@@ -1,0 +1,274 @@
+"""Students: fewer layers copied from the teacher, as wide as it is or narrower, or a shape of their own."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+import torch
+from torch import nn
+from transformers import PretrainedConfig, PreTrainedModel
+
+from pocketseq.errors import CheckpointError, RecipeError
+from pocketseq_distill.corpus.vocabulary import END_ID, PAD_ID
+from pocketseq_distill.ensemble import foundation
+from pocketseq_distill.losses.matching import LayerMap, spread, stand_ins
+from pocketseq_distill.rows import TokenRows
+from pocketseq_distill.students.pooling import pool_weights
+from pocketseq_distill.students.pruning import prune_hidden, prune_width
+from pocketseq_distill.students.shapes import PRESETS, Preset, look_at_neighbours, new_t5
+
+Selection: TypeAlias = Literal["spaced", "alternating"]
+"""``spaced`` takes the first, the last and evenly between (Shleifer and Rush 2020, "Pre-trained Summarization Distillation");
+``alternating`` takes every n-th from the first."""
+
+Start: TypeAlias = Literal["copied", "pooled", "random"]
+"""What the weights begin as: ``copied`` takes the teacher's own, ``pooled`` averages them to the student's shape (see ``pooling``),
+``random`` takes nothing over."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudentSettings:
+    """Which of the teacher's layers a student has, or which shape of its own."""
+
+    preset: Preset | None = None
+    """A T5 of a shape that has a name (see ``shapes.PRESETS``); of the other fields only ``vocab_size`` and ``start``
+    then count."""
+    start: Start | None = None
+    """What its weights begin as; None for random ones with a preset and copied ones otherwise."""
+    vocab_size: int | None = None
+    """Tokens of a vocabulary of its own, learnt from its rows, for a preset; None keeps the teacher's. With its own it learns from
+    the teacher's answers and from ``spans``, since distributions over other tokens cannot be compared."""
+    encoder_layers: int | None = None
+    """Layers of its encoder; None for all of the teacher's."""
+    decoder_layers: int = 1
+    """Layers of its decoder; a shallow one makes every token cheap."""
+    selection: Selection = "spaced"
+    """How the layers are chosen."""
+    encoder_indices: tuple[int, ...] | None = None
+    """The encoder layers themselves, instead of their number."""
+    decoder_indices: tuple[int, ...] | None = None
+    """The decoder layers themselves, instead of their number."""
+    d_ff: int | None = None
+    """Hidden units of its feed-forward layers, those that carry most (see ``pruning``); None for all of the teacher's."""
+    d_model: int | None = None
+    """Its width, chosen likewise; None for the teacher's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Where a model family keeps its layers, and what its configuration calls their number."""
+
+    layers: str
+    """Name of the layer list inside encoder and decoder."""
+    encoder_count: str
+    """Configuration key of the encoder's layers."""
+    decoder_count: str
+    """Configuration key of the decoder's layers."""
+    total_count: str | None = None
+    """Configuration key that repeats the encoder's layers."""
+
+
+_BART: Final = Family("layers", "encoder_layers", "decoder_layers", "num_hidden_layers")
+FAMILIES: Final[dict[str, Family]] = {
+    "t5": Family("block", "num_layers", "num_decoder_layers"),
+    "mt5": Family("block", "num_layers", "num_decoder_layers"),
+    "bart": _BART,
+    "mbart": _BART,
+    "marian": _BART,
+    "pegasus": _BART,
+    "m2m_100": _BART,
+}
+"""Families whose layers can be chosen, by ``model_type``."""
+
+
+def select_layers(total: int, keep: int, selection: Selection) -> tuple[int, ...]:
+    """Choose which of a teacher's layers a student keeps.
+
+    Args:
+        total: Layers of the teacher.
+        keep: Layers of the student.
+        selection: How to choose.
+
+    Returns:
+        Indices in order; a single spaced layer is the first.
+
+    Raises:
+        RecipeError: the student would have no layers, or more than the teacher.
+    """
+    if not 1 <= keep <= total:
+        raise RecipeError(f"expected 1 to {total} layers, as many as the teacher has, found {keep}")
+    if selection == "alternating":
+        stride = total // keep
+        return tuple(range(0, stride * keep, stride))
+    if keep == 1:
+        return (0,)
+    return tuple(round(index * (total - 1) / (keep - 1)) for index in range(keep))
+
+
+def student_of(teacher: PreTrainedModel, settings: StudentSettings, rows: TokenRows, *, seed: int = 0) -> PreTrainedModel:
+    """Make the student that the settings ask for.
+
+    Args:
+        teacher: An encoder-decoder of a family in ``FAMILIES``, or of any for a preset; it stays as it is.
+        settings: Which layers to take, and how wide, or which shape.
+        rows: What a narrower student's dimensions are judged on.
+        seed: Seed of what is random.
+
+    Raises:
+        CheckpointError: a family whose layers or width cannot be chosen.
+        RecipeError: layers or dimensions that the teacher does not have, a student larger than its teacher, a vocabulary of its own
+            without a shape of its own, or a start that does not go with the shape.
+    """
+    teacher = foundation(teacher)
+    start = settings.start or ("random" if settings.preset else "copied")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        student = _preset(teacher, settings, start) if settings.preset else _selected(teacher, settings, rows)
+        if start == "random" and not settings.preset:
+            student = _renewed(student)
+    if start == "pooled":
+        pool_weights(student, teacher)
+    sizes = [sum(parameter.numel() for parameter in model.parameters()) for model in (student, teacher)]
+    if sizes[0] > sizes[1]:
+        raise RecipeError(
+            f"expected a student no larger than its teacher of {sizes[1]:,} parameters, found {sizes[0]:,}; "
+            "take a smaller preset, fewer layers or a smaller vocab_size"
+        )
+    return student
+
+
+def layer_map(teacher: PreTrainedModel, settings: StudentSettings) -> LayerMap:
+    """Which of the teacher's layers each of the student's stands in for (see ``matching``).
+
+    Args:
+        teacher: The teacher that the student is made from.
+        settings: The student's.
+    """
+    teacher = foundation(teacher)
+    totals = [
+        teacher.config.num_hidden_layers,
+        getattr(teacher.config, "num_decoder_layers", None) or teacher.config.decoder_layers,
+    ]
+    if settings.preset:
+        shape = PRESETS[settings.preset]
+        return LayerMap(spread(shape.encoder_layers, totals[0]), spread(shape.decoder_layers, totals[1]))
+    encoder, decoder = _indices(teacher, settings)
+    return LayerMap(stand_ins(encoder, totals[0]), stand_ins(decoder, totals[1]))
+
+
+def _preset(teacher: PreTrainedModel, settings: StudentSettings, start: Start) -> PreTrainedModel:
+    assert settings.preset is not None
+    if start == "copied":
+        raise RecipeError('[student]: expected start "pooled" or "random" with a preset, found "copied": its layers are its own')
+    if settings.vocab_size is not None:
+        ids = {"vocab_size": settings.vocab_size, "pad_id": PAD_ID, "end_id": END_ID}
+    else:
+        config = teacher.config
+        ids = {"vocab_size": config.vocab_size, "pad_id": config.pad_token_id, "end_id": config.eos_token_id}
+        ids["start_id"] = config.decoder_start_token_id
+    return new_t5(PRESETS[settings.preset], **ids)
+
+
+def _selected(teacher: PreTrainedModel, settings: StudentSettings, rows: TokenRows) -> PreTrainedModel:
+    if settings.vocab_size is not None:
+        raise RecipeError("[student]: vocab_size is for a student with a preset; to cut a teacher's vocabulary use [teacher] trim")
+    encoder, decoder = _indices(teacher, settings)
+    student = make_student(teacher, encoder_layers=encoder, decoder_layers=decoder)
+    # Dimensions are judged in the student: what a layer that is gone needed need not be kept.
+    if settings.d_ff is not None:
+        student = prune_hidden(student, settings.d_ff, rows)
+    if settings.d_model is not None:
+        student = prune_width(student, settings.d_model, rows)
+    return student
+
+
+def _renewed(model: PreTrainedModel) -> PreTrainedModel:
+    """The same shape, with the weights that its family begins with."""
+    renewed: PreTrainedModel = type(model)(copy.deepcopy(model.config))
+    renewed.generation_config = copy.deepcopy(model.generation_config)
+    if model.config.model_type == "t5":
+        look_at_neighbours(renewed)  # as a teacher that is trained from nothing begins
+    return renewed
+
+
+def _indices(teacher: PreTrainedModel, settings: StudentSettings) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The encoder and decoder layers that a student takes."""
+    family = _family(teacher)
+    encoder_total, decoder_total = (len(getattr(_stack(teacher, name), family.layers)) for name in ("encoder", "decoder"))
+    keep = encoder_total if settings.encoder_layers is None else settings.encoder_layers
+    return (
+        settings.encoder_indices or select_layers(encoder_total, keep, settings.selection),
+        settings.decoder_indices or select_layers(decoder_total, settings.decoder_layers, settings.selection),
+    )
+
+
+def make_student(teacher: PreTrainedModel, *, encoder_layers: Sequence[int], decoder_layers: Sequence[int]) -> PreTrainedModel:
+    """Build a student out of some of a teacher's layers, with copies of its weights; the teacher stays as it is.
+
+    T5 keeps its table of relative positions in the first layer of each stack: it goes with whichever layer comes first.
+
+    Args:
+        teacher: An encoder-decoder of a family in ``FAMILIES``.
+        encoder_layers: Indices of the teacher's encoder layers, in the order in which the student has them.
+        decoder_layers: The same for the decoder.
+
+    Raises:
+        CheckpointError: a family whose layers cannot be chosen.
+        RecipeError: no layers, or indices that the teacher does not have.
+    """
+    family = _family(teacher)
+    chosen = {"encoder": tuple(encoder_layers), "decoder": tuple(decoder_layers)}
+    stacks = {name: getattr(_stack(teacher, name), family.layers) for name in chosen}
+    for name, indices in chosen.items():
+        _check(name, indices, len(stacks[name]))
+    student: PreTrainedModel = type(teacher)(_config(teacher.config, family, chosen))
+    student.generation_config = copy.deepcopy(teacher.generation_config)
+    weights = {key: value for key, value in teacher.state_dict().items() if not key.startswith(_layer_prefixes(teacher, family))}
+    student.load_state_dict(weights, strict=False)
+    for name, indices in chosen.items():
+        layers = getattr(_stack(student, name), family.layers)
+        for layer, index in zip(layers, indices, strict=True):
+            # Not strict: the first T5 layer alone has the table of relative positions, which is copied below.
+            layer.load_state_dict(stacks[name][index].state_dict(), strict=False)
+        _copy_relative_positions(stacks[name][0], layers[0])
+    student.tie_weights()
+    return student
+
+
+def _family(model: PreTrainedModel) -> Family:
+    family = FAMILIES.get(model.config.model_type)
+    if family is None:
+        raise CheckpointError(f"expected a teacher of one of the families {sorted(FAMILIES)}, found {model.config.model_type!r}")
+    return family
+
+
+def _stack(model: PreTrainedModel, name: str) -> nn.Module:
+    stack: nn.Module = model.get_encoder() if name == "encoder" else model.get_decoder()
+    return stack
+
+
+def _check(name: str, indices: tuple[int, ...], total: int) -> None:
+    if not indices or not all(0 <= index < total for index in indices):
+        raise RecipeError(f"expected {name} layers among 0 to {total - 1}, at least one, found {list(indices)}")
+
+
+def _config(teacher: PretrainedConfig, family: Family, chosen: dict[str, tuple[int, ...]]) -> PretrainedConfig:
+    config = copy.deepcopy(teacher)
+    setattr(config, family.encoder_count, len(chosen["encoder"]))
+    setattr(config, family.decoder_count, len(chosen["decoder"]))
+    if family.total_count:
+        setattr(config, family.total_count, len(chosen["encoder"]))
+    return config
+
+
+def _layer_prefixes(model: PreTrainedModel, family: Family) -> tuple[str, ...]:
+    lists = [getattr(_stack(model, name), family.layers) for name in ("encoder", "decoder")]
+    return tuple(f"{name}." for name, module in model.named_modules() if any(module is layers for layers in lists))
+
+
+def _copy_relative_positions(source: nn.Module, target: nn.Module) -> None:
+    tables = {key: value for key, value in source.state_dict().items() if "relative_attention_bias" in key}
+    target.load_state_dict(tables, strict=False)

@@ -1,0 +1,131 @@
+"""Batches: rows of like length together in an order that seed and epoch fix, padded as little as can be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import Sampler
+
+from pocketseq_distill.losses.terms import IGNORED
+from pocketseq_distill.rows import Ids, Row
+
+_POOL_UPDATES: Final = 50
+"""Updates whose rows are sorted by length together: more pads less, fewer mixes better."""
+_WIDTH_STEP: Final = 8
+"""Sources are padded to a multiple of this, so that kernels meet few shapes."""
+
+
+class LengthGroupedOrder(Sampler[int]):
+    """Shuffles rows so that those of one update are of like length.
+
+    The order is a pure function of seed and epoch: a run that was killed in the middle of an epoch finds its place again.
+    """
+
+    def __init__(self, lengths: npt.NDArray[np.int64], *, update_rows: int, seed: int, whole: bool = False) -> None:
+        """Order rows.
+
+        Args:
+            lengths: int64 [rows]: tokens of each row.
+            update_rows: Rows that make up one update: batch × accumulation × processes.
+            seed: Seed of the shuffling.
+            whole: Leave out of an epoch the rows that fill no update: several processes could only share them unevenly. Which
+                these are differs from epoch to epoch.
+        """
+        self._lengths = lengths
+        self._update_rows = update_rows
+        self._seed = seed
+        self._epoch = 0
+        # Fewer rows than one update takes are better than none.
+        self._left_over = len(lengths) % update_rows if whole and len(lengths) >= update_rows else 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order comes next."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self._lengths) - self._left_over
+
+    def __iter__(self) -> Iterator[int]:
+        random = np.random.default_rng((self._seed, self._epoch))
+        shuffled = random.permutation(len(self._lengths))
+        whole = len(shuffled) - len(shuffled) % self._update_rows
+        pool = self._update_rows * _POOL_UPDATES
+        updates: list[npt.NDArray[np.int64]] = []
+        for begin in range(0, whole, pool):
+            rows = shuffled[begin : min(begin + pool, whole)]
+            rows = rows[np.argsort(-self._lengths[rows], kind="stable")]
+            updates += np.split(rows, len(rows) // self._update_rows)
+        for index in random.permutation(len(updates)):
+            yield from updates[index].tolist()
+        if not self._left_over:
+            yield from shuffled[whole:].tolist()
+
+
+@dataclass(frozen=True, slots=True)
+class Collate:
+    """Pads rows into the tensors that a model takes."""
+
+    pad_id: int
+    """Token that fills up a source."""
+    shift: Callable[[Tensor], Tensor]
+    """Labels int64 [batch, step] → decoder inputs int64 [batch, step]; the model family's own shift to the right."""
+
+    def __call__(self, rows: Sequence[Row]) -> dict[str, Tensor]:
+        """Make a batch.
+
+        Returns:
+            ``input_ids``, ``attention_mask`` int64 [batch, source]; ``labels``, ``decoder_input_ids`` int64 [batch, step]; where
+            the rows carry a teacher's distributions also ``top_ids`` int64 and ``top_logprobs`` float32 [batch, step, k];
+            where they carry its spans, ``spans`` float32 [batch, step], NaN but at a span's last token.
+        """
+        input_ids, attention_mask = pad_sources([row["input_ids"] for row in rows], pad_id=self.pad_id)
+        targets = [row["labels"] for row in rows]
+        padded = np.full((len(targets), max(map(len, targets))), IGNORED, dtype=np.int64)
+        for index, target in enumerate(targets):
+            padded[index, : len(target)] = target
+        labels = torch.from_numpy(padded)
+        batch = {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "labels": labels,
+            "decoder_input_ids": self.shift(labels),
+        }
+        if "top_ids" in rows[0]:
+            batch["top_ids"] = _stacked([row["top_ids"] for row in rows], np.int64)
+            batch["top_logprobs"] = _stacked([row["top_logprobs"] for row in rows], np.float32)
+        if "spans" in rows[0]:
+            spans = np.full(padded.shape, np.nan, dtype=np.float32)
+            for index, row in enumerate(rows):
+                spans[index, : len(row["spans"])] = row["spans"]
+            batch["spans"] = torch.from_numpy(spans)
+        return batch
+
+
+def pad_sources(sources: Sequence[Ids], *, pad_id: int) -> tuple[Tensor, Tensor]:
+    """Pad inputs on the right.
+
+    Returns:
+        ``input_ids`` and ``attention_mask``, int64 [batch, source].
+    """
+    width = max(map(len, sources))
+    width = -(-width // _WIDTH_STEP) * _WIDTH_STEP
+    ids = np.full((len(sources), width), pad_id, dtype=np.int64)
+    mask = np.zeros((len(sources), width), dtype=np.int64)
+    for index, source in enumerate(sources):
+        ids[index, : len(source)] = source
+        mask[index, : len(source)] = 1
+    return torch.from_numpy(ids), torch.from_numpy(mask)
+
+
+def _stacked(parts: Sequence[npt.NDArray[Any]], dtype: type[np.generic]) -> Tensor:
+    """Arrays [step, k] → [batch, longest step, k], zeros behind the shorter ones."""
+    stacked = np.zeros((len(parts), max(map(len, parts)), parts[0].shape[1]), dtype=dtype)
+    for index, part in enumerate(parts):
+        stacked[index, : len(part)] = part
+    return torch.from_numpy(stacked)

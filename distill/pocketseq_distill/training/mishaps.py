@@ -1,0 +1,67 @@
+"""Mishaps: what a machine does to a training, told as what to change, with the way back."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import torch
+from safetensors import SafetensorError
+
+from pocketseq.errors import TrainingError
+from pocketseq_distill.training.plan import TrainingPlan
+from pocketseq_distill.training.resumption import last_complete_checkpoint
+
+_DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_DISK_SIGNS: Final = ("No space left", "Disk quota", "File too large", "PytorchStreamWriter failed", "unexpected pos")
+_MEMORY_SIGNS: Final = ("can't allocate memory", "not enough memory", "out of memory")
+
+
+@contextmanager
+def advice(plan: TrainingPlan, state_dir: Path) -> Iterator[None]:
+    """Turn memory that ran out and a disk that is full into errors that say what to change.
+
+    Args:
+        plan: The plan that the block follows.
+        state_dir: Where its checkpoints are; what was half written is removed, the last whole one stays.
+
+    Raises:
+        TrainingError: in the place of either.
+    """
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise TrainingError(_memory(plan, state_dir, error)) from error
+    except (OSError, SafetensorError, RuntimeError) as error:
+        if (isinstance(error, OSError) and error.errno in _DISK) or any(sign in str(error) for sign in _DISK_SIGNS):
+            raise TrainingError(_disk(state_dir, error)) from error
+        if isinstance(error, RuntimeError) and any(sign in str(error) for sign in _MEMORY_SIGNS):
+            raise TrainingError(_memory(plan, state_dir, error)) from error
+        raise
+
+
+def _memory(plan: TrainingPlan, state_dir: Path, error: BaseException) -> str:
+    smaller = max(plan.batch_size // 2, 1)
+    batches = -(-plan.batch_size * plan.accumulation // smaller)
+    return (
+        f"expected an update of {plan.batch_size} rows at a time to fit into memory, found: {_first_line(error)}; "
+        f"try batch_size = {smaller} with accumulation = {batches}, which gives the same updates in less memory, or bf16 = true; "
+        f"{_kept(state_dir)}"
+    )
+
+
+def _disk(state_dir: Path, error: BaseException) -> str:
+    kept = _kept(state_dir)
+    return f"{state_dir}: expected room for a checkpoint, found: {_first_line(error)}; free some and call again; {kept}"
+
+
+def _kept(state_dir: Path) -> str:
+    last = last_complete_checkpoint(state_dir)
+    return "no checkpoint had been written yet" if last is None else f"the training goes on from {last.name}, which is whole"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

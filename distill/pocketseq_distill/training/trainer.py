@@ -1,0 +1,180 @@
+"""The trainer: Hugging Face's, with a teacher in its loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import PreTrainedModel, Seq2SeqTrainer
+from transformers.trainer_callback import PrinterCallback
+
+from pocketseq.errors import TrainingError
+from pocketseq_distill.losses.lesson import Lesson
+from pocketseq_distill.losses.matching import LayerMap
+from pocketseq_distill.rows import TokenRows
+from pocketseq_distill.training.arguments import trainer_arguments
+from pocketseq_distill.training.averaging import WeightAverage
+from pocketseq_distill.training.batches import Collate, LengthGroupedOrder
+from pocketseq_distill.training.callbacks import Averaging, Clock, ProgressBar
+from pocketseq_distill.training.optimizers import Muon
+from pocketseq_distill.training.plan import TrainingPlan
+from pocketseq_distill.training.processes import of_first
+from pocketseq_distill.training.resumption import load_result
+from pocketseq_distill.training.schedules import rate_factor
+
+Validation: TypeAlias = Callable[[PreTrainedModel], Mapping[str, float]]
+"""Measures a model in training; what the plan's ``judged_by`` names among what it returns decides which checkpoint is best."""
+
+
+class DistillationTrainer(Seq2SeqTrainer):
+    """Trains a student on labels and, where there is one, on its teacher's distribution; without a teacher, plain training."""
+
+    control: Any
+    lr_scheduler: Any
+    optimizer: Any
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        rows: TokenRows,
+        plan: TrainingPlan,
+        *,
+        state_dir: Path,
+        teacher: PreTrainedModel | None = None,
+        layers: LayerMap | None = None,
+        validation: Validation | None = None,
+    ) -> None:
+        """Prepare a training.
+
+        Args:
+            model: The student; changed in place.
+            rows: What it trains on.
+            plan: How.
+            state_dir: Where the checkpoints go from which a killed run resumes.
+            teacher: A frozen model with the same vocabulary, whose logits are computed as the batches come.
+            layers: Which of the teacher's layers each of the student's is compared with, where states or attention are matched.
+            validation: Measures the student every ``plan.validate_every`` updates.
+
+        Raises:
+            CheckpointError: teacher and student differ in vocabulary.
+            MissingExtraError: a tracker that is not installed.
+            RecipeError: states or attention are to be matched, and there is no teacher.
+            TrainingError: there are no rows.
+        """
+        if len(rows) == 0:
+            raise TrainingError("expected rows to train on, found none; look at the counts of the filters")
+        self.plan = plan
+        validates = validation is not None and plan.validate_every is not None
+        self.clock = Clock(plan, validates=validates)
+        self._validation = validation
+        super().__init__(
+            model=model,
+            args=trainer_arguments(plan, state_dir, validates=validates),
+            train_dataset=rows,
+            # The arguments insist on a set to evaluate on; ``evaluate`` asks the validation instead.
+            eval_dataset=rows if validates else None,
+            data_collator=Collate(pad_id=model.config.pad_token_id, shift=model.prepare_decoder_input_ids_from_labels),
+            callbacks=[self.clock],
+        )
+        self.pop_callback(PrinterCallback)
+        if self.is_world_process_zero():
+            self.add_callback(ProgressBar(plan, self.clock))
+        # The loss below is a sum over labels divided by the labels of the whole update. The models' own signature says the same
+        # of theirs, which is not true: their means, summed over an accumulation, would give too large a gradient.
+        self.model_accepts_loss_kwargs = True
+        self.loss_is_scaled_for_ga = True
+        self.lesson = Lesson(model, plan, teacher=teacher, layers=layers, device=self.args.device)
+        self._average = None if plan.average is None else WeightAverage(model, decay=plan.average)
+        if self._average is not None:
+            self.add_callback(Averaging(self._average))
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor | tuple[Tensor, Any]:
+        """The loss of one batch (see ``lesson``).
+
+        Args:
+            model: The student, as accelerate wraps it.
+            inputs: A batch of ``Collate``.
+            return_outputs: Whether to return the student's outputs too; there are none that hold logits.
+            num_items_in_batch: Labels in all batches of the update, over all processes.
+
+        Raises:
+            TrainingError: the loss is not finite.
+        """
+        rate = self.optimizer.param_groups[0]["lr"]
+        loss = self.lesson.loss(model, inputs, step=self.state.global_step, rate=rate, items=num_items_in_batch)
+        # Gradients are averaged over processes, while the count is of all of them.
+        loss = loss * self.accelerator.num_processes
+        return (loss, None) if return_outputs else loss
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Validate the student, or the average of its weights, and tell the callbacks."""
+        assert self._validation is not None
+        found: dict[str, float] = {}
+        if self.is_world_process_zero():
+            with self.lesson.precision(), self._average.applied() if self._average else nullcontext():
+                found = {f"eval_{name}": float(value) for name, value in self._validation(self.model).items()}
+        metrics = of_first(found)
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train; the model ends as what the training gives."""
+        output = super().train(*args, **kwargs)
+        self.lesson.end()
+        if self._average is not None and not self.args.load_best_model_at_end:
+            self._average.apply()
+        return output
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        super()._save(output_dir, state_dict)
+        if self._average is not None and self.args.should_save and output_dir is not None:
+            self._average.save(Path(output_dir))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if self._average is not None:
+            self._average.load(Path(resume_from_checkpoint))
+
+    def _load_best_model(self) -> None:
+        load_result(self.model, Path(self.state.best_model_checkpoint))
+
+    def create_optimizer(self, model: nn.Module | None = None) -> Any:
+        """The plan's optimiser."""
+        if self.plan.optimizer == "muon" and self.optimizer is None:
+            self.optimizer = Muon(
+                model or self.model,
+                learning_rate=self.plan.learning_rate,
+                betas=(0.9, self.plan.beta2),
+                weight_decay=self.plan.weight_decay,
+            )
+            return self.optimizer
+        return super().create_optimizer(model)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
+        """The plan's schedule, which follows the clock as well as the steps."""
+        del num_training_steps  # the plan knows it
+        if self.lr_scheduler is None:
+
+            def factor(step: int) -> float:
+                return rate_factor(self.plan, step=step, elapsed_s=self.clock.agreed_s)
+
+            self.lr_scheduler = LambdaLR(optimizer or self.optimizer, factor)
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def _get_train_sampler(self, train_dataset: TokenRows | None = None) -> LengthGroupedOrder:
+        rows = self.train_dataset if train_dataset is None else train_dataset
+        update_rows = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        return LengthGroupedOrder(rows.lengths, update_rows=update_rows, seed=self.plan.seed, whole=self.args.world_size > 1)

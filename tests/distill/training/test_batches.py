@@ -1,0 +1,63 @@
+"""Batches hold rows of like length, in an order that seed and epoch fix."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from pocketseq_distill.losses.terms import IGNORED
+from pocketseq_distill.rows import TokenRows
+from pocketseq_distill.training.batches import Collate, LengthGroupedOrder
+
+from .models import MakeModel
+
+
+def order(epoch: int, *, rows: int = 1003, update_rows: int = 16, seed: int = 0) -> tuple[list[int], np.ndarray]:
+    lengths = np.random.default_rng(5).integers(5, 100, size=rows)
+    sampler = LengthGroupedOrder(lengths, update_rows=update_rows, seed=seed)
+    sampler.set_epoch(epoch)
+    return list(sampler), lengths
+
+
+def test_every_row_comes_once_an_epoch() -> None:
+    """The rows that do not fill an update come last."""
+    indices, _ = order(0)
+    assert sorted(indices) == list(range(1003))
+
+
+def test_the_order_is_a_function_of_seed_and_epoch() -> None:
+    """The same for the same, another for another."""
+    assert order(1)[0] == order(1)[0]
+    assert order(1)[0] != order(2)[0]
+    assert order(1)[0] != order(1, seed=1)[0]
+
+
+def test_the_rows_of_an_update_are_of_like_length() -> None:
+    """Padding is a small part of what it is in a random order."""
+
+    def padding(indices: list[int], lengths: np.ndarray) -> int:
+        updates = [lengths[indices[begin : begin + 16]] for begin in range(0, 992, 16)]
+        return int(sum(16 * update.max() - update.sum() for update in updates))
+
+    grouped, lengths = order(0)
+    shuffled = np.random.default_rng(0).permutation(1003).tolist()
+    assert padding(grouped, lengths) < 0.15 * padding(shuffled, lengths)
+
+
+def test_updates_do_not_come_in_the_order_of_their_length() -> None:
+    """A training that sees short rows first and long ones last would drift."""
+    indices, lengths = order(0)
+    means = [lengths[indices[begin : begin + 16]].mean() for begin in range(0, 992, 16)]
+    assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.5
+
+
+def test_a_batch_is_padded_and_shifted_as_the_family_does(make_model: MakeModel) -> None:
+    """Padding is masked in the source and ignored in the labels; decoder inputs start with the start token."""
+    model = make_model()
+    rows = TokenRows.of([[5, 6, 7], [8]], [[9, 1], [10, 11, 12, 1]])
+    batch = Collate(pad_id=0, shift=model.prepare_decoder_input_ids_from_labels)([rows[0], rows[1]])
+    assert batch["input_ids"].tolist() == [[5, 6, 7, 0, 0, 0, 0, 0], [8, 0, 0, 0, 0, 0, 0, 0]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1, 0, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0, 0]]
+    assert batch["labels"].tolist() == [[9, 1, IGNORED, IGNORED], [10, 11, 12, 1]]
+    assert batch["decoder_input_ids"].tolist() == [[0, 9, 1, 0], [0, 10, 11, 12]]
+    assert all(tensor.dtype == torch.int64 for tensor in batch.values())

@@ -1,0 +1,89 @@
+"""What a machine does to a training ends in advice, and the checkpoints stay."""
+
+from __future__ import annotations
+
+import resource
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pocketseq.errors import MissingExtraError, TrainingError
+from pocketseq_distill.training import arguments
+from pocketseq_distill.training.course import train
+from pocketseq_distill.training.plan import TrainingPlan
+from pocketseq_distill.training.resumption import last_complete_checkpoint
+
+from .models import copy_rows, make_t5
+
+PLAN = TrainingPlan(steps=3, batch_size=16, warmup_steps=0, bf16=False)
+ROWS = copy_rows(64)
+
+
+def test_memory_that_runs_out_ends_in_advice_and_the_checkpoint_stays(tmp_path: Path) -> None:
+    """The error names what was asked for, a batch that is half as large with updates that are the same, and where to go on."""
+    train(make_t5(), ROWS, PLAN, state_dir=tmp_path)
+    model = make_t5()
+
+    def exhaust(*_: Any) -> None:
+        torch.empty(1 << 60, dtype=torch.uint8)
+
+    model.get_decoder().register_forward_pre_hook(exhaust)
+    expected = (
+        "expected an update of 16 rows at a time to fit into memory, found: .*; try batch_size = 8 with accumulation = 2, .* "
+        "the training goes on from checkpoint-3, which is whole"
+    )
+    with pytest.raises(TrainingError, match=expected):
+        train(model, ROWS, replace(PLAN, steps=6), state_dir=tmp_path)
+    assert train(make_t5(), ROWS, replace(PLAN, steps=6), state_dir=tmp_path).steps == 6
+
+
+def test_a_full_disk_ends_in_advice_and_the_last_whole_checkpoint_stays(tmp_path: Path) -> None:
+    """What was half written is gone; with room again the same call goes on."""
+    train(make_t5(), ROWS, PLAN, state_dir=tmp_path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(
+            TrainingError, match=r"expected room for a checkpoint, found: .*; free some and call again; .* checkpoint-3"
+        ):
+            train(make_t5(), ROWS, replace(PLAN, steps=6), state_dir=tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-3"]
+    assert train(make_t5(), ROWS, replace(PLAN, steps=6), state_dir=tmp_path).steps == 6
+    assert last_complete_checkpoint(tmp_path) == tmp_path / "checkpoint-6"
+
+
+def test_another_error_is_not_dressed_up(tmp_path: Path) -> None:
+    """What is neither memory nor disk comes through as it is."""
+    model = make_t5()
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("a bug")
+
+    model.get_decoder().register_forward_pre_hook(fail)
+    with pytest.raises(RuntimeError, match=r"^a bug$"):
+        train(model, ROWS, PLAN, state_dir=tmp_path)
+
+
+def test_a_tracker_that_is_not_installed_ends_in_its_pip_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is trained."""
+    monkeypatch.setattr(arguments, "find_spec", lambda _: None)
+    with pytest.raises(MissingExtraError, match=r'not installed; mend it with: pip install "pocketseq\[wandb\]"'):
+        train(make_t5(), ROWS, replace(PLAN, report_to=("wandb",)), state_dir=tmp_path)
+
+
+def test_tensorboard_is_told_of_loss_and_validation(tmp_path: Path) -> None:
+    """Its event file holds both."""
+    plan = replace(PLAN, steps=10, validate_every=5, report_to=("tensorboard",))
+    train(make_t5(), ROWS, plan, state_dir=tmp_path, validation=lambda _: {"exact_match": 0.25})
+    (events,) = tmp_path.rglob("events.out.tfevents.*")
+    content = events.read_bytes()
+    assert b"train/loss" in content
+    assert b"eval/exact_match" in content

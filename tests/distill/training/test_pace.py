@@ -1,0 +1,34 @@
+"""What an update costs, with and without the teacher."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pocketseq.examples import write_examples
+from pocketseq_distill.training.pace import Pace, main
+
+from .models import repair_examples
+from .test_ablation import RECIPE
+
+
+def test_pairs_of_updates_are_compared_by_their_medians() -> None:
+    """Half as long in every pair is a half, with certainty."""
+    pace = Pace.of([1.0, 2.0, 3.0], [2.0, 4.0, 6.0])
+    assert pace.ratio.value == 0.5
+    assert pace.ratio.low == pace.ratio.high == 0.5
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_the_command_measures_both_kinds_in_turns(teacher_path: Path, tmp_path: Path, optimizer: str) -> None:
+    """As many updates of each, with what they were measured on."""
+    write_examples(tmp_path / "rows.jsonl", repair_examples(24))
+    (tmp_path / "tiny.toml").write_text(f'{RECIPE}\noptimizer = "{optimizer}"\n')
+    output = tmp_path / "pace.json"
+    rows, recipe = str(tmp_path / "rows.jsonl"), str(tmp_path / "tiny.toml")
+    main([str(teacher_path), rows, "--recipe", recipe, "--updates", "2", "--top-k", "4", "-o", str(output)])
+    document = json.loads(output.read_text())
+    assert len(document["cached_ms"]) == len(document["online_ms"]) == 2
+    assert document["recipe"] == "tiny"

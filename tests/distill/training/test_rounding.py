@@ -1,0 +1,112 @@
+"""Models that compute as their int8 export does, and updates that get them used to it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from transformers import PreTrainedModel
+
+from pocketseq.errors import RecipeError
+from pocketseq_distill.training.plan import TrainingPlan
+from pocketseq_distill.training.rounding import round_activations, round_blocks, round_channels, rounded, tune_for_int8
+
+from .models import MakeModel, copy_rows, make_t5
+
+PLAN = TrainingPlan(steps=4, batch_size=16, warmup_steps=0, bf16=False, validate_every=2, int8_steps=5)
+
+
+def test_weights_are_rounded_by_channel() -> None:
+    """127 steps up to each row's largest; a row of zeros stays."""
+    weight = torch.tensor([[1.27, 0.014, -0.5], [0.0, 0.0, 0.0]])
+    torch.testing.assert_close(round_channels(weight), torch.tensor([[1.27, 0.01, -0.5], [0.0, 0.0, 0.0]]))
+
+
+def test_tables_are_rounded_by_block() -> None:
+    """Each 16 of 48 numbers by their own largest."""
+    rows = torch.cat((torch.full((16,), 1.27), torch.full((16,), 12.7), torch.tensor([127.0, 0.4] * 8)))[None]
+    rows[0, 1] = 0.014
+    expected = rows.clone()
+    expected[0, 1] = 0.01
+    expected[0, 33::2] = 0.0
+    torch.testing.assert_close(round_blocks(rows), expected)
+
+
+def test_a_projection_is_rounded_as_the_runtime_computes_it() -> None:
+    """ONNX Runtime's own DynamicQuantizeMatMul on the same numbers."""
+    generator = torch.Generator().manual_seed(0)
+    weight, states = torch.randn(24, 16, generator=generator), 3 * torch.randn(5, 16, generator=generator) + 1
+    scales = weight.abs().amax(1) / 127
+    values = torch.round(weight / scales[:, None]).to(torch.int8).numpy().T
+    node = helper.make_node("DynamicQuantizeMatMul", ["x", "w", "s", "z"], ["y"], domain="com.microsoft")
+    constants = {"w": np.ascontiguousarray(values), "s": scales.numpy(), "z": np.zeros(24, dtype=np.int8)}
+    graph = helper.make_graph(
+        [node],
+        "product",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [5, 16])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [5, 24])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)], ir_version=9
+    )
+    onnx.checker.check_model(model)
+    (expected,) = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x": states.numpy()})
+    found = torch.nn.functional.linear(round_activations(states), round_channels(weight))
+    torch.testing.assert_close(found, torch.from_numpy(expected), rtol=1e-4, atol=1e-4)
+
+
+def test_gradients_go_straight_through() -> None:
+    """As if nothing had been rounded."""
+    weight = torch.randn(4, 16, requires_grad=True)
+    for function in (round_channels, round_blocks, round_activations):
+        (gradient,) = torch.autograd.grad(function(weight).sum(), weight)
+        assert torch.equal(gradient, torch.ones_like(weight))
+
+
+def test_a_rounded_model_says_nearly_the_same_and_is_itself_again_afterwards(make_model: MakeModel) -> None:
+    """In every family; no weight changes."""
+    model = make_model()
+    ids = torch.arange(3, 15).reshape(2, 6)
+    given = {"input_ids": ids, "decoder_input_ids": ids}
+    before = model(**given).logits
+    with rounded(model):
+        inside = model(**given).logits
+    assert torch.equal(model(**given).logits, before)
+    assert not torch.equal(inside, before)
+    assert (inside - before).abs().mean() < 0.05 * before.std()
+
+
+@pytest.mark.parametrize(
+    ("scores", "kept"),
+    [((0.5, 0.4, 0.4), "as trained"), ((0.1, 0.2, 0.2), "more updates"), ((0.1, 0.1, 0.3), "more updates, rounded")],
+)
+def test_the_best_of_three_is_kept(tmp_path: Path, scores: tuple[float, ...], kept: str) -> None:
+    """As trained, trained on, and trained on with rounding are measured rounded; the first of the best stays."""
+    model = make_t5()
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def validation(measured: PreTrainedModel) -> dict[str, float]:
+        assert "forward" in measured.get_output_embeddings().__dict__  # rounded while it is measured
+        seen.append({name: value.clone() for name, value in measured.state_dict().items()})
+        return {"exact_match": scores[len(seen) - 1]}
+
+    verdict = tune_for_int8(model, copy_rows(64), PLAN, state_dir=tmp_path / "int8", validation=validation)
+    assert verdict.kept == kept
+    assert (verdict.trained, verdict.longer, verdict.rounded) == scores
+    place = scores.index(max(scores))
+    assert all(torch.equal(value, seen[place][name]) for name, value in model.state_dict().items())
+    assert not torch.equal(seen[1]["shared.weight"], seen[2]["shared.weight"])
+    assert not list(tmp_path.iterdir())
+
+
+def test_updates_with_rounding_need_a_validation() -> None:
+    """Nobody could say whether to keep them."""
+    with pytest.raises(RecipeError, match="int8_steps are kept where they are measured better; give validate_every too"):
+        replace(PLAN, validate_every=None)

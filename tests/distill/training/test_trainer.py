@@ -1,0 +1,179 @@
+"""The trainer's gradients, schedule, budget and errors."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import PreTrainedModel, TrainerCallback
+
+from pocketseq.errors import CheckpointError, TrainingError
+from pocketseq_distill.rows import TokenRows
+from pocketseq_distill.students.student import make_student
+from pocketseq_distill.training.course import train
+from pocketseq_distill.training.plan import TrainingPlan
+from pocketseq_distill.training.trainer import DistillationTrainer
+
+from .models import MakeModel, copy_rows, make_t5
+
+PLAN = TrainingPlan(steps=1, batch_size=16, warmup_steps=0, schedule="constant", clip_norm=0.0, bf16=False)
+
+
+class Gradients(TrainerCallback):
+    """Keeps the gradients of the first update."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, torch.Tensor] = {}
+
+    def on_pre_optimizer_step(self, _args: Any, _state: Any, _control: Any, *, model: PreTrainedModel, **_: Any) -> None:
+        if not self.found:
+            self.found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def gradients(
+    model: PreTrainedModel, rows: TokenRows, plan: TrainingPlan, folder: Path, teacher: PreTrainedModel | None = None
+) -> dict[str, torch.Tensor]:
+    trainer = DistillationTrainer(model, rows, plan, state_dir=folder, teacher=teacher)
+    kept = Gradients()
+    trainer.add_callback(kept)
+    trainer.train()
+    return kept.found
+
+
+@pytest.mark.parametrize("divergence", [0.0, 1.0])
+def test_four_accumulated_batches_give_the_gradients_of_one(make_model: MakeModel, tmp_path: Path, divergence: float) -> None:
+    """Targets of unlike length in every batch: only a sum over labels divided once by all of them comes out the same."""
+    rows = TokenRows.of([[3 + i % 20] * 6 for i in range(16)], [[*range(3, 4 + i % 7), 1] for i in range(16)])
+    plan = replace(PLAN, divergence=divergence)
+    teacher = make_model(seed=1)
+    whole = gradients(make_model(), rows, plan, tmp_path / "whole", teacher)
+    parts = gradients(make_model(), rows, replace(plan, batch_size=4, accumulation=4), tmp_path / "parts", teacher)
+    assert whole.keys() == parts.keys()
+    assert any(gradient.abs().max() > 1e-3 for gradient in whole.values())
+    for name, gradient in whole.items():
+        torch.testing.assert_close(parts[name], gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_gradients_are_those_of_the_mean_over_labels(tmp_path: Path) -> None:
+    """One batch without a teacher: what the model's own loss gives."""
+    rows = copy_rows(16)
+    found = gradients(make_t5(), rows, PLAN, tmp_path)
+    model = make_t5()
+    trainer = DistillationTrainer(model, rows, PLAN, state_dir=tmp_path / "other")
+    (batch,) = trainer.get_train_dataloader()
+    model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=batch["labels"]).loss.backward()
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(found[name], parameter.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_a_model_learns_without_a_teacher(tmp_path: Path) -> None:
+    """Plain cross-entropy from scratch: the loss falls."""
+    trained = train(make_t5(), copy_rows(256), replace(PLAN, steps=60, learning_rate=3e-3), state_dir=tmp_path)
+    losses = [entry["loss"] for entry in trained.history if "loss" in entry]
+    assert trained.steps == 60
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_the_teacher_draws_the_student_to_its_distribution(tmp_path: Path) -> None:
+    """With KL alone the student comes nearer to what its teacher says, whatever the labels."""
+    teacher = make_t5(layers=2, seed=3)
+    student = make_student(teacher, encoder_layers=(0,), decoder_layers=(1,))
+    rows = copy_rows(128)
+    plan = replace(PLAN, steps=40, learning_rate=3e-3, cross_entropy=0.0, divergence=1.0, bf16=True)
+    trained = train(student, rows, plan, state_dir=tmp_path, teacher=teacher)
+    losses = [entry["loss"] for entry in trained.history if "loss" in entry]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_a_frozen_encoder_stands_still_and_then_moves(make_model: MakeModel, tmp_path: Path) -> None:
+    """For the first updates encoder and embeddings get no gradient; afterwards they do."""
+    rows = copy_rows(64)
+    teacher = make_model(decoder_layers=2)
+    start = {name: p.clone() for name, p in teacher.get_encoder().named_parameters()}
+
+    def moved(frozen: int, folder: Path) -> bool:
+        student = make_student(teacher, encoder_layers=(0, 1), decoder_layers=(0,))
+        plan = replace(PLAN, steps=4, divergence=1.0, frozen_encoder_steps=frozen)
+        train(student, rows, plan, state_dir=folder, teacher=teacher)
+        decoder = student.get_decoder()
+        layers = decoder.block if hasattr(decoder, "block") else decoder.layers
+        original = teacher.get_decoder()
+        theirs = original.block if hasattr(original, "block") else original.layers
+        assert not torch.equal(next(layers[0].parameters()), next(theirs[0].parameters()))
+        return any(not torch.equal(p, start[name]) for name, p in student.get_encoder().named_parameters())
+
+    assert not moved(4, tmp_path / "frozen")
+    assert moved(2, tmp_path / "thawed")
+
+
+def test_a_shared_encoder_gives_the_gradients_of_two(tmp_path: Path) -> None:
+    """Encoding once for student and teacher, where both have the same frozen encoder, changes nothing but the time."""
+    teacher = make_t5(decoder_layers=2)
+    rows = copy_rows(16)
+    plan = replace(PLAN, divergence=1.0)
+
+    def decoder_gradients(frozen: int, folder: Path) -> dict[str, torch.Tensor]:
+        student = make_student(teacher, encoder_layers=(0, 1), decoder_layers=(0,))
+        found = gradients(student, rows, replace(plan, frozen_encoder_steps=frozen), folder, teacher)
+        return {name: gradient for name, gradient in found.items() if name.startswith("decoder.block")}
+
+    apart, shared = decoder_gradients(0, tmp_path / "apart"), decoder_gradients(1, tmp_path / "shared")
+    assert apart.keys() == shared.keys()
+    for name, gradient in apart.items():
+        torch.testing.assert_close(shared[name], gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_a_loss_that_is_not_finite_stops_the_training(tmp_path: Path) -> None:
+    """The error gives what was seen, the step, its rate and what to change; nothing trains on silently."""
+    model = make_t5()
+    with torch.no_grad():
+        model.decoder.final_layer_norm.weight.fill_(float("nan"))
+    advice = r"expected a finite loss, found nan of labels and divergence in step 1 at a learning rate of 0\.001; try a lower"
+    with pytest.raises(TrainingError, match=advice):
+        train(model, copy_rows(16), PLAN, state_dir=tmp_path)
+
+
+def test_no_rows_are_an_error(tmp_path: Path) -> None:
+    """The error points to the filters."""
+    with pytest.raises(TrainingError, match="expected rows to train on, found none"):
+        train(make_t5(), TokenRows.of([], []), PLAN, state_dir=tmp_path)
+
+
+def test_teacher_and_student_must_share_a_vocabulary(tmp_path: Path) -> None:
+    """Logits of different vocabularies cannot be compared; the error says what to do."""
+    with pytest.raises(CheckpointError, match="expected teacher and student with one vocabulary, found 50 and 48 tokens"):
+        train(make_t5(), copy_rows(16), PLAN, state_dir=tmp_path, teacher=make_t5(vocab=50))
+
+
+def test_the_budget_ends_a_training(tmp_path: Path) -> None:
+    """With no time at all there is one update, and a checkpoint of it."""
+    trained = train(make_t5(), copy_rows(64), replace(PLAN, steps=10_000, max_minutes=0.0), state_dir=tmp_path)
+    assert trained.steps == 1
+    assert (tmp_path / "checkpoint-1" / "model.safetensors").is_file()
+
+
+def test_training_stops_when_validation_stalls_and_keeps_the_best(tmp_path: Path) -> None:
+    """Patience counts validations; the model ends as it was at its best."""
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def validation(model: PreTrainedModel) -> dict[str, float]:
+        seen.append({name: value.clone() for name, value in model.state_dict().items()})
+        return {"exact_match": 0.5 if len(seen) == 2 else 0.1}
+
+    model = make_t5()
+    plan = replace(PLAN, steps=1000, validate_every=3, patience=2)
+    trained = train(model, copy_rows(256), plan, state_dir=tmp_path, validation=validation)
+    assert trained.steps < 20
+    assert trained.best == 0.5
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, seen[1][name]), name
+
+
+def test_the_saved_configuration_still_generates_with_a_cache(tmp_path: Path) -> None:
+    """Training turns the cache off for itself, not for those who use the model later."""
+    model = make_t5()
+    train(model, copy_rows(16), PLAN, state_dir=tmp_path)
+    assert model.config.use_cache
