@@ -20,9 +20,9 @@ from pocketseq_distill.students.student import make_student
 from pocketseq_distill.training.batches import Collate
 from pocketseq_distill.training.plan import TrainingPlan
 
-from .disk import room_for
-from .models import VOCAB, MakeModel, copy_rows, make_t5
-from .test_trainer import PLAN, gradients
+from ..disk import room_for
+from ..models import VOCAB, MakeModel, copy_rows, make_t5
+from ..training.test_trainer import PLAN, gradients
 
 ROWS = copy_rows(20)
 

@@ -14,7 +14,7 @@ from pocketseq_distill.generation import read_tokenizer
 from pocketseq_distill.labelling.filters import Filtered, FilterSettings, filter_rows
 from pocketseq_distill.labelling.labels import Label, OtherAnswer, source_digest
 
-from .models import TEMPLATE, repair_examples
+from ..models import TEMPLATE, repair_examples
 
 RIGHT, WRONG, EMPTY, CUT, MISSING = repair_examples(5)
 

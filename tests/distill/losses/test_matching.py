@@ -17,8 +17,8 @@ from pocketseq_distill.students.student import make_student
 from pocketseq_distill.training.course import train
 from pocketseq_distill.training.plan import TrainingPlan
 
-from .models import MakeModel, copy_rows, make_t5
-from .weights import loud
+from ..models import MakeModel, copy_rows, make_t5
+from ..weights import loud
 
 LAYERS = LayerMap(encoder=(0, 1), decoder=(0, 1))
 PLAN = TrainingPlan(steps=30, batch_size=16, warmup_steps=0, schedule="constant", learning_rate=3e-3, bf16=False, hidden=1.0)

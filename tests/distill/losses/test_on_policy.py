@@ -18,8 +18,8 @@ from pocketseq_distill.training.batches import Collate
 from pocketseq_distill.training.course import train
 from pocketseq_distill.training.plan import TrainingPlan
 
-from .models import MakeModel, copy_rows, make_t5
-from .test_trainer import PLAN, gradients
+from ..models import MakeModel, copy_rows, make_t5
+from ..training.test_trainer import PLAN, gradients
 
 ROWS = copy_rows(16)
 

@@ -16,8 +16,8 @@ from pocketseq_distill.losses.spans import Ends, common_ends, span_divergence, t
 from pocketseq_distill.losses.terms import IGNORED
 from pocketseq_distill.rows import TokenRows
 
-from .models import MakeModel
-from .weights import loud
+from ..models import MakeModel
+from ..weights import loud
 
 END = 1
 PLAIN = Template(fields=(Field(name="line", max_tokens=24),), primary="line")

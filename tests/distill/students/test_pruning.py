@@ -15,7 +15,7 @@ from pocketseq_distill.students.student import StudentSettings, student_of
 from pocketseq_distill.training.course import train
 from pocketseq_distill.training.plan import TrainingPlan
 
-from .models import MakeModel, copy_rows, make_bart, make_t5
+from ..models import MakeModel, copy_rows, make_bart, make_t5
 
 ROWS = copy_rows(40)
 

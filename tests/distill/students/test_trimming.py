@@ -16,7 +16,7 @@ from pocketseq_distill.corpus.vocabulary import save_tokenizer
 from pocketseq_distill.generation import TeacherModel
 from pocketseq_distill.students.trimming import trim_checkpoint
 
-from .models import TEMPLATE, MakeModel, make_checkpoint, make_marian, repair_examples
+from ..models import TEMPLATE, MakeModel, make_checkpoint, make_marian, repair_examples
 
 FEW = repair_examples(3)
 

@@ -20,7 +20,7 @@ from pocketseq_distill.training.batches import LengthGroupedOrder
 from pocketseq_distill.training.course import train
 from pocketseq_distill.training.plan import TrainingPlan
 
-from .models import copy_rows, make_t5
+from ..models import copy_rows, make_t5
 
 # 64 rows make four updates: ten reach into the third epoch, and the trainer tells the loss of ten.
 PLAN = TrainingPlan(

@@ -13,7 +13,7 @@ from pocketseq_distill.students.student import StudentSettings
 from pocketseq_distill.training.plan import TrainingPlan
 from pocketseq_distill.training.validation import held_out
 
-from .models import repair_examples
+from ..models import repair_examples
 
 TRAIN, OTHERS = repair_examples(8), repair_examples(4, seed=1)
 
