@@ -9,6 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.distill.disk import room_for
+from tests.distill.models import VOCAB, MakeModel, copy_rows, make_t5
+from tests.distill.training.test_trainer import PLAN, gradients
 from transformers import PreTrainedModel
 
 import pocketseq_distill.labelling.distributions as module
@@ -19,10 +22,6 @@ from pocketseq_distill.rows import Distributions, TokenRows
 from pocketseq_distill.students.student import make_student
 from pocketseq_distill.training.batches import Collate
 from pocketseq_distill.training.plan import TrainingPlan
-
-from ..disk import room_for
-from ..models import VOCAB, MakeModel, copy_rows, make_t5
-from ..training.test_trainer import PLAN, gradients
 
 ROWS = copy_rows(20)
 

@@ -7,14 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.distill.models import TEMPLATE, repair_examples
 
 from pocketseq.examples import Example
 from pocketseq.tokenizer import TextTokenizer
 from pocketseq_distill.generation import read_tokenizer
 from pocketseq_distill.labelling.filters import Filtered, FilterSettings, filter_rows
 from pocketseq_distill.labelling.labels import Label, OtherAnswer, source_digest
-
-from ..models import TEMPLATE, repair_examples
 
 RIGHT, WRONG, EMPTY, CUT, MISSING = repair_examples(5)
 

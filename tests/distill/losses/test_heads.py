@@ -6,15 +6,14 @@ from typing import Any
 
 import pytest
 import torch
+from tests.distill.models import MakeModel
+from tests.distill.weights import loud
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from pocketseq_distill.losses.heads import Head, Unspoken, chunked_loss, label_logprobs, unspoken
 from pocketseq_distill.losses.terms import IGNORED, LossWeights, TopTokens, distillation_loss
-
-from ..models import MakeModel
-from ..weights import loud
 
 WEIGHTS = LossWeights(cross_entropy=0.5, divergence=1.0, kind="jensen_shannon", temperature=2.0, smoothing=0.1, doubt=0.3)
 

@@ -8,6 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tests.distill.models import MakeModel, copy_rows, make_t5
+from tests.distill.weights import loud
 from transformers import PreTrainedModel, T5Config, T5ForConditionalGeneration
 
 from pocketseq.errors import RecipeError
@@ -16,9 +18,6 @@ from pocketseq_distill.losses.terms import IGNORED
 from pocketseq_distill.students.student import make_student
 from pocketseq_distill.training.course import train
 from pocketseq_distill.training.plan import TrainingPlan
-
-from ..models import MakeModel, copy_rows, make_t5
-from ..weights import loud
 
 LAYERS = LayerMap(encoder=(0, 1), decoder=(0, 1))
 PLAN = TrainingPlan(steps=30, batch_size=16, warmup_steps=0, schedule="constant", learning_rate=3e-3, bf16=False, hidden=1.0)

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from tests.distill.models import MakeModel, copy_rows, make_t5
+from tests.distill.training.test_trainer import PLAN, gradients
 
 from pocketseq.errors import RecipeError
 from pocketseq_distill.losses.on_policy import is_on_policy, own_answers
@@ -17,9 +19,6 @@ from pocketseq_distill.training import trainer
 from pocketseq_distill.training.batches import Collate
 from pocketseq_distill.training.course import train
 from pocketseq_distill.training.plan import TrainingPlan
-
-from ..models import MakeModel, copy_rows, make_t5
-from ..training.test_trainer import PLAN, gradients
 
 ROWS = copy_rows(16)
 

@@ -7,6 +7,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from tests.distill.models import MakeModel
+from tests.distill.weights import loud
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from pocketseq.template import Field, Template
@@ -15,9 +17,6 @@ from pocketseq_distill.corpus.vocabulary import train_tokenizer
 from pocketseq_distill.losses.spans import Ends, common_ends, span_divergence, teacher_spans
 from pocketseq_distill.losses.terms import IGNORED
 from pocketseq_distill.rows import TokenRows
-
-from ..models import MakeModel
-from ..weights import loud
 
 END = 1
 PLAIN = Template(fields=(Field(name="line", max_tokens=24),), primary="line")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.distill.models import MakeModel, copy_rows, make_bart, make_t5
 from transformers import MT5Config, MT5ForConditionalGeneration, PreTrainedModel, T5Config, T5ForConditionalGeneration
 
 from pocketseq.errors import CheckpointError, RecipeError
@@ -14,8 +15,6 @@ from pocketseq_distill.students.pruning import prune_hidden, prune_width
 from pocketseq_distill.students.student import StudentSettings, student_of
 from pocketseq_distill.training.course import train
 from pocketseq_distill.training.plan import TrainingPlan
-
-from ..models import MakeModel, copy_rows, make_bart, make_t5
 
 ROWS = copy_rows(40)
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 import transformers
+from tests.distill.models import VOCAB, MakeModel, copy_rows, make_bart, make_t5
 from transformers import PreTrainedModel
 
 from pocketseq.errors import CheckpointError, RecipeError
 from pocketseq_distill.losses.matching import LayerMap
 from pocketseq_distill.students.shapes import PRESETS, Preset, Shape, new_t5
 from pocketseq_distill.students.student import StudentSettings, layer_map, make_student, select_layers, student_of
-
-from ..models import VOCAB, MakeModel, copy_rows, make_bart, make_t5
 
 
 def logits_of(model: PreTrainedModel) -> torch.Tensor:

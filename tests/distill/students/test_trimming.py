@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.distill.models import TEMPLATE, MakeModel, make_checkpoint, make_marian, repair_examples
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from pocketseq.checkpoint import CheckpointCard
@@ -15,8 +16,6 @@ from pocketseq_distill.checkpoints import save_checkpoint
 from pocketseq_distill.corpus.vocabulary import save_tokenizer
 from pocketseq_distill.generation import TeacherModel
 from pocketseq_distill.students.trimming import trim_checkpoint
-
-from ..models import TEMPLATE, MakeModel, make_checkpoint, make_marian, repair_examples
 
 FEW = repair_examples(3)
 

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.distill.models import copy_rows, make_t5
 from transformers import PreTrainedModel
 
 from pocketseq.errors import RecipeError
 from pocketseq_distill.training.averaging import WeightAverage
 from pocketseq_distill.training.course import train
 from pocketseq_distill.training.plan import TrainingPlan
-
-from ..models import copy_rows, make_t5
 
 PLAN = TrainingPlan(steps=12, batch_size=16, learning_rate=3e-3, warmup_steps=2, schedule="constant", seed=7, average=0.9)
 ROWS = copy_rows(64)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from tests.distill.models import MakeModel
 
 from pocketseq_distill.losses.terms import IGNORED
 from pocketseq_distill.rows import TokenRows
 from pocketseq_distill.training.batches import Collate, LengthGroupedOrder
-
-from ..models import MakeModel
 
 
 def order(epoch: int, *, rows: int = 1003, update_rows: int = 16, seed: int = 0) -> tuple[list[int], np.ndarray]:

@@ -10,14 +10,13 @@ from typing import Any
 
 import pytest
 import torch
+from tests.distill.models import copy_rows, make_t5
 
 from pocketseq.errors import MissingExtraError, TrainingError
 from pocketseq_distill.training import arguments
 from pocketseq_distill.training.course import train
 from pocketseq_distill.training.plan import TrainingPlan
 from pocketseq_distill.training.resumption import last_complete_checkpoint
-
-from ..models import copy_rows, make_t5
 
 PLAN = TrainingPlan(steps=3, batch_size=16, warmup_steps=0, bf16=False)
 ROWS = copy_rows(64)

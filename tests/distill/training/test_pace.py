@@ -6,12 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.distill.models import repair_examples
+from tests.distill.test_ablation import RECIPE
 
 from pocketseq.examples import write_examples
 from pocketseq_distill.training.pace import Pace, main
-
-from ..models import repair_examples
-from ..test_ablation import RECIPE
 
 
 def test_pairs_of_updates_are_compared_by_their_medians() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.distill.models import copy_rows, make_t5
 from transformers import T5Config, T5ForConditionalGeneration
 
 from pocketseq_distill.losses.matching import LayerMap
@@ -19,8 +20,6 @@ from pocketseq_distill.training import processes
 from pocketseq_distill.training.batches import LengthGroupedOrder
 from pocketseq_distill.training.course import train
 from pocketseq_distill.training.plan import TrainingPlan
-
-from ..models import copy_rows, make_t5
 
 # 64 rows make four updates: ten reach into the third epoch, and the trainer tells the loss of ten.
 PLAN = TrainingPlan(

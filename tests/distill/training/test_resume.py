@@ -12,13 +12,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.distill.models import copy_rows, make_t5
 from transformers import PreTrainedModel
 
 from pocketseq_distill.training.course import train
 from pocketseq_distill.training.plan import TrainingPlan
 from pocketseq_distill.training.resumption import last_complete_checkpoint
-
-from ..models import copy_rows, make_t5
 
 # 64 rows make four updates an epoch: every resumption below falls into the middle of a later epoch, and dropout is on.
 PLAN = TrainingPlan(steps=25, batch_size=16, learning_rate=3e-3, warmup_steps=5, schedule="constant", seed=7)

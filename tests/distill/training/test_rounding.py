@@ -11,13 +11,12 @@ import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from tests.distill.models import MakeModel, copy_rows, make_t5
 from transformers import PreTrainedModel
 
 from pocketseq.errors import RecipeError
 from pocketseq_distill.training.plan import TrainingPlan
 from pocketseq_distill.training.rounding import round_activations, round_blocks, round_channels, rounded, tune_for_int8
-
-from ..models import MakeModel, copy_rows, make_t5
 
 PLAN = TrainingPlan(steps=4, batch_size=16, warmup_steps=0, bf16=False, validate_every=2, int8_steps=5)
 

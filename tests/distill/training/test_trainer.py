@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.distill.models import MakeModel, copy_rows, make_t5
 from transformers import PreTrainedModel, TrainerCallback
 
 from pocketseq.errors import CheckpointError, TrainingError
@@ -16,8 +17,6 @@ from pocketseq_distill.students.student import make_student
 from pocketseq_distill.training.course import train
 from pocketseq_distill.training.plan import TrainingPlan
 from pocketseq_distill.training.trainer import DistillationTrainer
-
-from ..models import MakeModel, copy_rows, make_t5
 
 PLAN = TrainingPlan(steps=1, batch_size=16, warmup_steps=0, schedule="constant", clip_norm=0.0, bf16=False)
 

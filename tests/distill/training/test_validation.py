@@ -6,14 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.distill.models import repair_examples
 
 from pocketseq.errors import DataError
 from pocketseq_distill.distil import Data, distil
 from pocketseq_distill.students.student import StudentSettings
 from pocketseq_distill.training.plan import TrainingPlan
 from pocketseq_distill.training.validation import held_out
-
-from ..models import repair_examples
 
 TRAIN, OTHERS = repair_examples(8), repair_examples(4, seed=1)
 
