@@ -12,10 +12,8 @@ from pocketseq_distill.generation import Answer, TeacherModel
 from pocketseq_distill.labelling.teacher import Asking, Candidate, Question, Reply
 
 
-class CheckpointTeacher:
-    """A checkpoint on disk; its weights are read when it is first asked."""
-
-    concurrency = 0
+class LazyCheckpoint:
+    """A checkpoint that is named now and read when it is first asked; another process gets its path alone."""
 
     def __init__(self, path: str | Path, *, device: str | None = None) -> None:
         """Name a checkpoint.
@@ -31,7 +29,7 @@ class CheckpointTeacher:
         self.card = CheckpointCard.read(self.path)
         self._device = device
 
-    def __reduce__(self) -> tuple[type[CheckpointTeacher], tuple[Path]]:
+    def __reduce__(self) -> tuple[type[LazyCheckpoint], tuple[Path]]:
         """Another process, maybe on another machine, finds a device of its own."""
         return type(self), (self.path,)
 
@@ -46,6 +44,12 @@ class CheckpointTeacher:
     def model(self) -> TeacherModel:
         """The model, loaded."""
         return TeacherModel.load(self.path, device=self._device)
+
+
+class CheckpointTeacher(LazyCheckpoint):
+    """A checkpoint that labels."""
+
+    concurrency = 0
 
     def ask(self, questions: Sequence[Question], how: Asking) -> list[Reply]:
         """Answer by beam search or by sampling; see ``Teacher.ask``.

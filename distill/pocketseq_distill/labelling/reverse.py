@@ -3,43 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from math import inf
-from pathlib import Path
 from typing import Final
 
-from pocketseq.checkpoint import CheckpointCard
-from pocketseq_distill.generation import TeacherModel
+from pocketseq_distill.labelling.checkpoint import LazyCheckpoint
 
 _BATCH_ROWS: Final = 64
 
 
-class ReverseModel:
-    """A checkpoint that goes from answers to inputs; its weights are read when it is first asked."""
-
-    def __init__(self, path: str | Path) -> None:
-        """Name a checkpoint.
-
-        Raises:
-            CheckpointError: the directory holds no usable encoder-decoder.
-        """
-        self.path = Path(path)
-        self.card = CheckpointCard.read(self.path)
-
-    def __reduce__(self) -> tuple[type[ReverseModel], tuple[Path]]:
-        return type(self), (self.path,)
-
-    @cached_property
-    def id(self) -> str:
-        """Fingerprint of the checkpoint."""
-        from pocketseq_distill.checkpoints import checkpoint_fingerprint
-
-        return checkpoint_fingerprint(self.path)
-
-    @cached_property
-    def model(self) -> TeacherModel:
-        """The model, loaded."""
-        return TeacherModel.load(self.path)
+class ReverseModel(LazyCheckpoint):
+    """A checkpoint that goes from answers to inputs."""
 
     def cross_entropies(self, sources: Sequence[str], answers: Sequence[str]) -> list[float]:
         """Score answers by the inputs that they answer.
