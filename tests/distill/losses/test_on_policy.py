@@ -12,10 +12,10 @@ from tests.distill.models import MakeModel, copy_rows, make_t5
 from tests.distill.training.test_trainer import PLAN, gradients
 
 from pocketseq.errors import RecipeError
+from pocketseq_distill.losses import lesson
 from pocketseq_distill.losses.on_policy import is_on_policy, own_answers
 from pocketseq_distill.losses.terms import IGNORED, divergence
 from pocketseq_distill.students.student import make_student
-from pocketseq_distill.training import trainer
 from pocketseq_distill.training.batches import Collate
 from pocketseq_distill.training.course import train
 from pocketseq_distill.training.plan import TrainingPlan
@@ -61,7 +61,7 @@ def test_the_gradient_is_that_of_the_divergence_on_the_students_answers(tmp_path
         drawn.append(own_answers(*given))
         return dict(drawn[-1])
 
-    monkeypatch.setattr(trainer, "own_answers", remember)
+    monkeypatch.setattr(lesson, "own_answers", remember)
     teacher = make_t5(seed=1)
     plan = replace(PLAN, divergence=1.0, cross_entropy=0.5, on_policy=1.0)
     found = gradients(make_t5(), ROWS, plan, tmp_path, teacher)
