@@ -40,5 +40,6 @@ def gate_values(pooled: Floats, input_tokens: int) -> Floats:
 def gate(logistic: Logistic) -> Gate:
     """The gate of a logistic regression over ``gate_names``."""
     folded = logistic.folded()
-    states, length, bias = folded.slopes[:-1], float(folded.slopes[-1]), folded.bias  # no array is made for what was asked
+    # In the type of what is asked, so that nothing is converted then.
+    states, length, bias = folded.slopes[:-1].astype(np.float32), float(folded.slopes[-1]), folded.bias
     return lambda pooled, input_tokens: float(states @ pooled) + length * math.log1p(input_tokens) + bias
