@@ -49,6 +49,24 @@ ROWS = [0, 1, 2]
 BUILDERS: dict[str, Callable[[], Any]] = {"t5": t5, "bart": bart}
 
 
+def generated(model: Any, ids: np.ndarray, mask: np.ndarray, *, end: int, limit: int, allowed: Any = None, **settings: Any) -> Any:
+    """What transformers makes of some inputs, with the logits and scores of every step."""
+    config = GenerationConfig(
+        max_new_tokens=limit,
+        pad_token_id=model.config.pad_token_id,
+        eos_token_id=end,
+        decoder_start_token_id=model.config.decoder_start_token_id,
+        return_dict_in_generate=True,
+        output_scores=True,
+        output_logits=True,
+        **settings,
+    )
+    with torch.no_grad():
+        return model.generate(
+            torch.tensor(ids), attention_mask=torch.tensor(mask), generation_config=config, prefix_allowed_tokens_fn=allowed
+        )
+
+
 @dataclass
 class Pair:
     """A model of transformers, and the SDK's runtime over its weights."""
@@ -66,24 +84,8 @@ class Pair:
     def end(self) -> int:
         return int(self.model.config.eos_token_id)
 
-    def theirs(self, *, allowed: Any = None, **settings: Any) -> Any:
-        config = GenerationConfig(
-            max_new_tokens=LIMIT,
-            pad_token_id=self.model.config.pad_token_id,
-            eos_token_id=self.end,
-            decoder_start_token_id=self.start,
-            return_dict_in_generate=True,
-            output_scores=True,
-            output_logits=True,
-            **settings,
-        )
-        with torch.no_grad():
-            return self.model.generate(
-                torch.tensor(self.ids),
-                attention_mask=torch.tensor(self.mask),
-                generation_config=config,
-                prefix_allowed_tokens_fn=allowed,
-            )
+    def theirs(self, **settings: Any) -> Any:
+        return generated(self.model, self.ids, self.mask, end=self.end, limit=LIMIT, **settings)
 
     def answers(self, sequences: torch.Tensor, prompt: int = 1) -> list[tuple[int, ...]]:
         """Each sequence without its prompt, up to its end token."""

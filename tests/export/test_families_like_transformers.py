@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 import torch
 from tests.export.models import FAMILIES
-from tests.export.test_decoding_like_transformers import ROWS
+from tests.export.test_decoding_like_transformers import ROWS, generated
 from tests.export.test_onnx_programs import open_programs
-from transformers import GenerationConfig
 
 from pocketseq.decoding import (
     Beams,
@@ -48,25 +47,8 @@ class Family:
         drawn = np.random.default_rng(3).integers(8, 75, (3, 11))
         self.ids = np.where(self.mask == 1, drawn, self.pad)
 
-    def theirs(self, *, end: int, limit: int, allowed: Any = None, **settings: Any) -> Any:
-        config = GenerationConfig(
-            max_new_tokens=limit,
-            do_sample=False,
-            pad_token_id=self.pad,
-            eos_token_id=end,
-            decoder_start_token_id=self.start,
-            return_dict_in_generate=True,
-            output_scores=True,
-            output_logits=True,
-            **settings,
-        )
-        with torch.no_grad():
-            return self.model.generate(
-                torch.tensor(self.ids),
-                attention_mask=torch.tensor(self.mask),
-                generation_config=config,
-                prefix_allowed_tokens_fn=allowed,
-            )
+    def theirs(self, *, end: int, limit: int, **settings: Any) -> Any:
+        return generated(self.model, self.ids, self.mask, end=end, limit=limit, do_sample=False, **settings)
 
     def likely_end(self) -> int:
         """The likeliest first token of the first input: as the end token it ends that answer where it begins."""
