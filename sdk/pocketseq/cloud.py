@@ -6,7 +6,6 @@ import ipaddress
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError
-from contextlib import suppress
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -85,7 +84,7 @@ class CloudEndpoint:
         )
         self._needs_network = not loopback and leaves_this_network(base_url)
         self._completions = self._client.chat.completions  # imported here, lest the first call pays for it out of its deadline
-        self._background = BackgroundLoop("pocketseq-cloud")
+        self._background = BackgroundLoop("pocketseq-cloud", at_end=self._client.close)
 
     def __repr__(self) -> str:
         return f"CloudEndpoint({self._url!r}, model={self._model!r})"
@@ -147,8 +146,6 @@ class CloudEndpoint:
 
     def close(self) -> None:
         """Close the connections and end the background thread; calls under way fail."""
-        with suppress(CancelledError, TimeoutError):
-            self._background.run(self._client.close(), timeout_s=1.0)
         self._background.close()
 
     def __enter__(self) -> Self:

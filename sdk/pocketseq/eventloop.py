@@ -5,24 +5,29 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import CancelledError, Future
-from typing import Any, TypeVar
+from contextlib import suppress
+from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
+
+_END_S: Final = 1.0
+"""Seconds that ending well may take."""
 
 
 class BackgroundLoop:
     """Runs coroutines for blocking callers; its thread ends when the object is closed or forgotten."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, at_end: Callable[[], Awaitable[object]]) -> None:
         """Start the thread.
 
         Args:
             name: Name of the thread.
+            at_end: Run in it when all else has been cancelled, such as to close connections; must not refer to this object.
         """
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=_serve, args=(self._loop,), name=name, daemon=True)
+        self._thread = threading.Thread(target=_serve, args=(self._loop, at_end), name=name, daemon=True)
         self._thread.start()
         self._stop = weakref.finalize(self, self._loop.call_soon_threadsafe, self._loop.stop)
 
@@ -59,6 +64,17 @@ class BackgroundLoop:
         self._thread.join()
 
 
-def _serve(loop: asyncio.AbstractEventLoop) -> None:
+def _serve(loop: asyncio.AbstractEventLoop, at_end: Callable[[], Awaitable[object]]) -> None:
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
         runner.get_loop().run_forever()
+        runner.run(_end(at_end))
+
+
+async def _end(at_end: Callable[[], Awaitable[object]]) -> None:
+    """Cancel what runs, and close only then: a request under way would connect anew, and nobody would close that."""
+    running = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+    with suppress(Exception):  # what does not close well, or not in time, is left to the system
+        await asyncio.wait_for(at_end(), _END_S)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from argparse import ArgumentParser, Namespace
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -53,8 +54,7 @@ def run(args: Namespace) -> int:
     from pocketseq.records import plain
 
     policy = Policy(mode=args.mode, deadline_ms=args.deadline_ms)
-    endpoint = _endpoint(args)
-    with PocketModel.load(args.model, runtime=args.runtime, precision=args.precision) as model:
+    with _endpoint(args) as endpoint, PocketModel.load(args.model, runtime=args.runtime, precision=args.precision) as model:
         source = _source(args, model.template)
         if policy.mode != "only_cloud":
             model.warm_up()  # before the deadline starts to run
@@ -67,9 +67,9 @@ def run(args: Namespace) -> int:
     return 0
 
 
-def _endpoint(args: Namespace) -> Endpoint | None:
+def _endpoint(args: Namespace) -> AbstractContextManager[Endpoint | None]:
     if args.endpoint is None:
-        return None
+        return nullcontext()
     if args.endpoint_model is None:
         raise InputError("--endpoint: expected --endpoint-model with the name of the model there, found none")
     from pocketseq.cloud import CloudEndpoint

@@ -1,0 +1,59 @@
+"""The loop behind an endpoint: it ends in order, closed or forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import CancelledError
+
+import pytest
+
+from pocketseq.eventloop import BackgroundLoop
+
+
+def test_what_runs_is_cancelled_before_the_end() -> None:
+    """Connections are closed when nobody is left who could open another."""
+    happened: list[str] = []
+    begun = threading.Event()
+
+    async def work() -> None:
+        begun.set()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            happened.append("cancelled")
+
+    async def close() -> None:
+        happened.append("closed")
+
+    loop = BackgroundLoop("test", at_end=close)
+    future = loop.start(work())
+    assert begun.wait(30)
+    loop.close()
+    assert happened == ["cancelled", "closed"]
+    with pytest.raises(CancelledError):
+        future.result(30)
+
+
+def test_a_forgotten_loop_ends_too() -> None:
+    """Its thread closes what it has opened when the last reference is gone."""
+    closed = threading.Event()
+
+    async def close() -> None:
+        closed.set()
+
+    loop = BackgroundLoop("test", at_end=close)
+    del loop
+    assert closed.wait(30)
+
+
+def test_an_end_that_fails_is_an_end() -> None:
+    """A connection that does not close well keeps nobody waiting and raises nothing."""
+
+    async def close() -> None:
+        raise OSError("gone already")
+
+    loop = BackgroundLoop("test", at_end=close)
+    loop.close()
+    with pytest.raises(CancelledError):
+        loop.run(asyncio.sleep(0), timeout_s=1)
