@@ -21,6 +21,7 @@ from pocketseq_distill.training.arguments import trainer_arguments
 from pocketseq_distill.training.averaging import WeightAverage
 from pocketseq_distill.training.batches import Collate, LengthGroupedOrder
 from pocketseq_distill.training.callbacks import Averaging, Clock, ProgressBar
+from pocketseq_distill.training.dropout import ByteDropout
 from pocketseq_distill.training.optimizers import Muon
 from pocketseq_distill.training.plan import TrainingPlan
 from pocketseq_distill.training.processes import of_first
@@ -112,7 +113,8 @@ class DistillationTrainer(Seq2SeqTrainer):
             TrainingError: the loss is not finite.
         """
         rate = self.optimizer.param_groups[0]["lr"]
-        loss = self.lesson.loss(model, inputs, step=self.state.global_step, rate=rate, items=num_items_in_batch)
+        with ByteDropout():
+            loss = self.lesson.loss(model, inputs, step=self.state.global_step, rate=rate, items=num_items_in_batch)
         # Gradients are averaged over processes, while the count is of all of them.
         loss = loss * self.accelerator.num_processes
         return (loss, None) if return_outputs else loss
