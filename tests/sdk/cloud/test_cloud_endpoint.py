@@ -185,8 +185,8 @@ def test_broken_off(server: Any, endpoint: CloudEndpoint) -> None:
 def test_deadline_holds(server: Any, endpoint: CloudEndpoint, behaviour: str) -> None:
     """A server that is silent, or that sends a byte now and then for ever, is given up at the deadline."""
     getattr(server, behaviour)()
-    with pytest.raises(EndpointTimeoutError, match="in time|within 200 ms") as caught:
-        endpoint.complete("p", deadline_s=0.2)
+    with pytest.raises(EndpointTimeoutError, match="in time|within 1000 ms") as caught:
+        endpoint.complete("p", deadline_s=1.0)
     assert caught.value.request_bytes == len(server.seen[0].body)
 
 

@@ -92,7 +92,7 @@ def test_a_stream_ends_at_its_deadline(server: Any, cloud: CloudEndpoint, behavi
     """However the server behaves."""
     getattr(server, behaviour)()
     with pytest.raises(EndpointError) as caught:
-        list(cloud.stream("p", deadline_s=0.2))
+        list(cloud.stream("p", deadline_s=1.0))
     assert caught.value.request_bytes == len(server.seen[0].body)
 
 
