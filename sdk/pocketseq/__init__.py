@@ -5,8 +5,9 @@ The names are imported when they are first used, so that importing the package c
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from pocketseq.lazily import lazily
 
 if TYPE_CHECKING:
     from pocketseq.batching import BatchQueue
@@ -50,7 +51,7 @@ _HOMES = {
     "telemetry": ("Telemetry", "TextRecording"),
     "template": ("Field", "Template"),
 }
-_HOME_OF = {name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names}
+_public = lazily(__name__, _HOMES)
 
 __all__ = [
     "Attempt",
@@ -103,13 +104,9 @@ def __getattr__(name: str) -> Any:
     if name == "__version__":
         from importlib.metadata import version
 
-        value: Any = version("pocketseq")
-    elif name in _HOME_OF:
-        value = getattr(import_module(_HOME_OF[name]), name)
-    else:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = value
-    return value
+        globals()[name] = version("pocketseq")
+        return globals()[name]
+    return _public(name)
 
 
 def __dir__() -> list[str]:

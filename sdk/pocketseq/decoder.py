@@ -4,34 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pocketseq.confidence import Scorer
 from pocketseq.decoding import (
     STRIDE,
-    CopyDraft,
     Decoded,
     Emission,
     Halt,
-    Search,
     StopStrings,
-    beam_search,
     best,
     collect,
-    constrained,
-    drafted,
     drawing,
     emissions,
     greedy,
     greedy_answer,
-    outcome,
 )
-from pocketseq.decoding.grammar import GrammarState, Vocabulary
 from pocketseq.job import Job
 from pocketseq.manifest import Geometry
 from pocketseq.plan import Plan
 from pocketseq.runtimes.protocol import AnyRuntime
 from pocketseq.tokenizer import TextTokenizer
+
+if TYPE_CHECKING:
+    # Imported where they are used: most processes only ever ask for the likeliest tokens.
+    from pocketseq.decoding.beams import Search
+    from pocketseq.decoding.grammar import GrammarState, Vocabulary
 
 
 @dataclass(slots=True)
@@ -68,6 +66,8 @@ class Decoder:
             return {rows[0]: (answer,)}
         if plan.request.beams is None:
             return {row: (answer,) for row, answer in collect(self._emissions(memory, rows, jobs, plan)).items()}
+        from pocketseq.decoding.beams import outcome
+
         return outcome(self._search(memory, rows, jobs, plan))
 
     def stream(self, memory: Any, job: Job, plan: Plan) -> Generator[Sequence[int], None, Sequence[Decoded]]:
@@ -120,6 +120,8 @@ class Decoder:
     def _search(
         self, memory: Any, rows: Sequence[int], jobs: Sequence[Job], plan: Plan
     ) -> Generator[Sequence[Search], None, dict[int, list[Decoded]]]:
+        from pocketseq.decoding.beams import beam_search
+
         assert plan.request.beams is not None
         return beam_search(
             self.runtime,
@@ -155,6 +157,8 @@ class Decoder:
         sampling = plan.request.sampling
         choose = best if sampling is None else drawing(sampling, {row: jobs[row].number for row in rows})
         if plan.rules is not None or plan.constraints.has_grammar:
+            from pocketseq.decoding.rules import constrained
+
             choose = constrained(plan.rules, self._grammars(rows, plan), rows, plan.max_new_tokens, choose)
         return emissions(self.runtime, memory, choose=choose, alternatives=plan.request.alternatives, spread=spread, **arguments)
 
@@ -163,6 +167,8 @@ class Decoder:
     ) -> Iterator[Emission]:
         running = [jobs[row] for row in arguments["rows"]]
         if len(running) == 1 and (document := plan.document or (running[0].encoded.primary_ids if plan.drafts else ())):
+            from pocketseq.decoding.drafts import CopyDraft, drafted
+
             draft = CopyDraft([*document, self.geometry.end_id], said=plan.prefix)
             return drafted(self.runtime, memory, draft=draft, **arguments)
         if any(job.cancellation for job in running):
@@ -179,6 +185,8 @@ class Decoder:
     def _grammars(self, rows: Sequence[int], plan: Plan) -> Mapping[int, GrammarState]:
         if not plan.constraints.has_grammar:
             return {}
+        from pocketseq.decoding.grammar import Vocabulary
+
         if self._vocabulary is None:  # two threads may both make one: the same, and the first is forgotten
             self._vocabulary = Vocabulary(self.tokenizer.definition, size=self.geometry.vocab_size, end_id=self.geometry.end_id)
         vocabulary = self._vocabulary

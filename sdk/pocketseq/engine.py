@@ -13,7 +13,6 @@ from pocketseq.answers import Answers
 from pocketseq.characters import check_text
 from pocketseq.confidence import Scoring, sigmoid
 from pocketseq.decoder import Decoder
-from pocketseq.decoding import score_targets
 from pocketseq.errors import InputError
 from pocketseq.job import Job, milliseconds
 from pocketseq.manifest import Manifest
@@ -21,7 +20,6 @@ from pocketseq.options import PLAIN, Request
 from pocketseq.plan import Plan, make_plan
 from pocketseq.results import Result, Score
 from pocketseq.runtimes.protocol import AnyRuntime, Ids
-from pocketseq.streaming import text_stream
 from pocketseq.template import EncodedInput, Input
 from pocketseq.tokenizer import TextTokenizer
 
@@ -123,6 +121,8 @@ class Engine:
 
     def stream(self, job: Job, plan: Plan) -> Generator[str, None, Result]:
         """Answer one input piece by piece; the whole result is the generator's return value."""
+        from pocketseq.streaming import text_stream
+
         text = text_stream(self.manifest.template, self.tokenizer, job.encoded, stops=plan.constraints.stop)
         answers = Answers(self.manifest.template, self.tokenizer, self.scoring.scorer, plan)
         for token in plan.prefix:
@@ -159,6 +159,8 @@ class Engine:
         Raises:
             InputError: a target that is no edit of its input, or longer than the model's positions.
         """
+        from pocketseq.decoding.scoring import score_targets
+
         answers = Answers(self.manifest.template, self.tokenizer, self.scoring.scorer, plan)
         wanted = [self._target(job, target, plan) for job, target in zip(jobs, targets, strict=True)]
         order = sorted(range(len(jobs)), key=lambda row: len(wanted[row]))

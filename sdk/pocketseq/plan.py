@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from pocketseq.decoding.rules import Rules
 from pocketseq.decoding.settings import Constraints
 from pocketseq.errors import InputError
 from pocketseq.manifest import Manifest
 from pocketseq.options import Request
 from pocketseq.tokenizer import TextTokenizer
+
+if TYPE_CHECKING:
+    from pocketseq.decoding.rules import Rules
 
 _FREE = Constraints()
 
@@ -89,7 +92,11 @@ def make_plan(manifest: Manifest, tokenizer: TextTokenizer, request: Request) ->
         raise InputError(f"Constraints.suppressed: expected token ids from 0 to {geometry.vocab_size - 1}, found {unknown[:8]}")
     hidden = (geometry.start_id, *forced)
     prompt = (*hidden, *prefix)
-    rules = Rules(wanted, prompt, len(hidden), geometry.end_id) if wanted.adjusts else None
+    rules = None
+    if wanted.adjusts:
+        from pocketseq.decoding.rules import Rules
+
+        rules = Rules(wanted, prompt, len(hidden), geometry.end_id)
     drafts = manifest.generation.draft if request.draft is None else request.draft is True
     document = tuple(tokenizer.text_ids(request.draft)) if isinstance(request.draft, str) else ()
     return Plan(request, wanted, limit, prompt, prefix, rules, drafts, document)

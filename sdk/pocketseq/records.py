@@ -54,9 +54,12 @@ def plain(value: Any) -> Any:
 
 
 def _read(hint: Any, value: Any, where: str, error: Raise) -> Any:
-    origin, arguments = get_origin(hint), get_args(hint)
-    if hint is Any:
+    # Numbers first: a manifest that carries a learned scorer is mostly these.
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        return float(value)
+    if hint is Any or (hint in (int, str, bool) and type(value) is hint):
         return value
+    origin, arguments = get_origin(hint), get_args(hint)
     if is_dataclass(hint) and isinstance(hint, type):
         return read_record(hint, value, where=where, error=error)
     if origin in (Union, types.UnionType):
@@ -67,10 +70,6 @@ def _read(hint: Any, value: Any, where: str, error: Raise) -> Any:
     if isinstance(origin, type) and issubclass(origin, Mapping) and isinstance(value, Mapping):
         return {key: _read(arguments[1], item, f"{where}.{key}", error) for key, item in value.items()}
     if origin is Literal and value in arguments:
-        return value
-    if hint is float and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        return float(value)
-    if hint in (int, str, bool) and type(value) is hint:
         return value
     raise error(f"{where}: expected {_describe(hint)}, found {value!r:.80}")
 

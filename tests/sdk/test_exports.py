@@ -28,7 +28,7 @@ def test_the_names_that_type_checkers_see_are_the_names_that_there_are() -> None
     tree = ast.parse(Path(pocketseq.__file__).read_text(encoding="utf-8"))
     [checking] = [node for node in tree.body if isinstance(node, ast.If)]
     seen = {alias.name: node.module for node in checking.body if isinstance(node, ast.ImportFrom) for alias in node.names}
-    assert seen == pocketseq._HOME_OF
+    assert seen == {name: f"pocketseq.{home}" for home, names in pocketseq._HOMES.items() for name in names}
     assert sorted(seen) == sorted(pocketseq.__all__)
     assert len(set(pocketseq.__all__)) == len(pocketseq.__all__)
     for name, home in seen.items():

@@ -1,16 +1,30 @@
 """Decoding: which token comes next, over any runtime. Pure: no clock, no files, no state between calls."""
 
-from pocketseq.decoding.beams import Search, beam_search, outcome
+from typing import TYPE_CHECKING
+
 from pocketseq.decoding.cancellation import Cancellation
-from pocketseq.decoding.drafts import CopyDraft, drafted
 from pocketseq.decoding.drawing import drawing
 from pocketseq.decoding.emission import Alternatives, Decoded, Emission, TokenLogprob, collect
 from pocketseq.decoding.greedy import STRIDE, greedy, greedy_answer
-from pocketseq.decoding.rules import Rules, constrained
-from pocketseq.decoding.scoring import score_targets
 from pocketseq.decoding.settings import Beams, Constraints, FinishReason, Sampling
 from pocketseq.decoding.steps import Choose, Ended, Halt, best, emissions
 from pocketseq.decoding.stops import StopStrings, certain, first_stop
+from pocketseq.lazily import lazily
+
+if TYPE_CHECKING:
+    from pocketseq.decoding.beams import Search, beam_search, outcome
+    from pocketseq.decoding.drafts import CopyDraft, drafted
+    from pocketseq.decoding.rules import Rules, constrained
+    from pocketseq.decoding.scoring import score_targets
+
+# What a plain greedy answer does without.
+_HOMES = {
+    "beams": ("Search", "beam_search", "outcome"),
+    "drafts": ("CopyDraft", "drafted"),
+    "rules": ("Rules", "constrained"),
+    "scoring": ("score_targets",),
+}
+__getattr__ = lazily(__name__, _HOMES)
 
 __all__ = [
     "STRIDE",
