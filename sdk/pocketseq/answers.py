@@ -96,8 +96,8 @@ def _evidence(job: Job, answer: Decoded, gate: float | None) -> Evidence:
     return Evidence(
         logprobs=answer.logprobs,
         tokens=answer.ids,
-        entropies=tuple(entropy for entropy, _ in answer.spread),
-        gaps=tuple(gap for _, gap in answer.spread),
+        entropies=tuple(entropy for entropy, _ in answer.spread) if answer.spread else (),
+        gaps=tuple(gap for _, gap in answer.spread) if answer.spread else (),
         finished=answer.finish_reason in ("stop", "stop_string"),
         source=job.encoded.ids,
         truncated=bool(job.encoded.truncated),

@@ -8,6 +8,7 @@ needs no parser, so it holds on broken code and in any language, and their conca
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -54,9 +55,8 @@ def find_edit(text: str, target: str) -> Edit | None:
     return Edit(start=start, stop=len(old) - tail, text="".join(new[start : len(new) - tail]))
 
 
-def apply_edit(text: str, edit: Edit) -> str:
-    """Apply an edit; positions past the end of the text count as its end."""
-    parts = lexemes(text)
+def apply_edit(parts: Sequence[str], edit: Edit) -> str:
+    """Apply an edit to the lexemes of a text; positions past its end count as its end."""
     start = min(edit.start, len(parts))
     stop = max(start, min(edit.stop, len(parts)))
     return "".join(parts[:start]) + edit.text + "".join(parts[stop:])

@@ -52,7 +52,7 @@ class Marked:
 
     head: str
     """What was cut off on the left."""
-    window: str
+    lexemes: list[str]
     """What the model sees."""
     tail: str
     """What was cut off on the right."""
@@ -77,8 +77,8 @@ def encode_marked(tokenizer: TextTokenizer, text: str, *, max_tokens: int, kept:
     if sum(sizes) > max_tokens or len(parts) >= MARK_TOKENS:
         fitting = _fitting(sizes if kept == "left" else reversed(sizes), max_tokens)
         parts, pieces = (parts[:fitting], pieces[:fitting]) if kept == "left" else (parts[-fitting:], pieces[-fitting:])
-    window = "".join(parts)
-    cut = len(text) - len(window)
+    seen = sum(map(len, parts))
+    cut = len(text) - seen
     giant = len(pieces) == 1 and len(pieces[0]) > max_tokens
     mark = first_mark(tokenizer)
     ids: list[int] = []
@@ -87,8 +87,8 @@ def encode_marked(tokenizer: TextTokenizer, text: str, *, max_tokens: int, kept:
         ids += piece
     del ids[max_tokens + 1 if giant else len(ids) :]
     ids.append(mark + len(pieces))
-    head, tail = (text[:cut], "") if kept == "right" else ("", text[len(window) :])
-    return Marked(head, window, tail, ids, cut=cut > 0 or giant)
+    head, tail = (text[:cut], "") if kept == "right" else ("", text[seen:])
+    return Marked(head, parts, tail, ids, cut=cut > 0 or giant)
 
 
 def _fitting(sizes: Iterable[int], max_tokens: int) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final, Protocol
 
 from pocketseq.decoding.stops import certain, first_stop
-from pocketseq.edits import Edit, lexemes
+from pocketseq.edits import Edit
 from pocketseq.marks import read_edit
 from pocketseq.template import EncodedInput, Template
 from pocketseq.tokenizer import TextTokenizer
@@ -97,7 +97,7 @@ class EditStream:
     def __init__(self, tokenizer: TextTokenizer, encoded: EncodedInput) -> None:
         self._tokenizer = tokenizer
         self._encoded = encoded
-        self._parts = lexemes(encoded.window)
+        self._parts = encoded.lexemes
         self._marks: list[int] = []
         self._edit: Edit | None = None
         self._replacement = PlainStream(tokenizer)

@@ -47,12 +47,17 @@ class EncodedInput:
     """Names of the fields that were cut."""
     head: str
     """What was cut off the left of the edited field: it stands before the edited text again in the answer."""
-    window: str
-    """The part of the edited field that the model saw; empty where the output is plain text."""
+    lexemes: Sequence[str]
+    """Those of the edited field that the model saw; empty where the output is plain text."""
     tail: str
     """What was cut off the right of the edited field."""
     primary_ids: list[int]
     """Those of ``ids`` that are the primary field, without its prefix."""
+
+    @property
+    def window(self) -> str:
+        """The part of the edited field that the model saw; empty where the output is plain text."""
+        return "".join(self.lexemes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +133,8 @@ class Template:
         texts = self.fields_of(source)
         ids = [*tokenizer.literal_ids(self.start)]
         truncated: list[str] = []
-        head = window = tail = ""
+        head = tail = ""
+        parts: Sequence[str] = ()
         primary_ids: list[int] = []
         for field in self.fields:
             text = texts[field.name]
@@ -136,7 +142,7 @@ class Template:
             kept: Side = "right" if field.truncate == "left" else "left"
             if field.name == self.edits:
                 marked = encode_marked(tokenizer, text, max_tokens=field.max_tokens, kept=kept)
-                head, window, tail, field_ids, cut = marked.head, marked.window, marked.tail, marked.ids, marked.cut
+                head, parts, tail, field_ids, cut = marked.head, marked.lexemes, marked.tail, marked.ids, marked.cut
             else:
                 field_ids = tokenizer.edge_ids(text, field.max_tokens + 1, kept) if text else []
                 cut = len(field_ids) > field.max_tokens
@@ -153,7 +159,7 @@ class Template:
             if field.name == self.primary:
                 primary_ids = field_ids
         ids += tokenizer.literal_ids(self.end)
-        return EncodedInput(ids=ids, truncated=tuple(truncated), head=head, window=window, tail=tail, primary_ids=primary_ids)
+        return EncodedInput(ids=ids, truncated=tuple(truncated), head=head, lexemes=parts, tail=tail, primary_ids=primary_ids)
 
     def encode_target(self, tokenizer: TextTokenizer, encoded: EncodedInput, target: str) -> list[int] | None:
         """Turn the wanted answer into the token ids that the model should emit, end token not included.
@@ -180,7 +186,7 @@ class Template:
         if self.edits is None:
             return tokenizer.decode(ids)
         edit = read_edit(tokenizer, ids)
-        window = encoded.window if edit is None else apply_edit(encoded.window, edit)
+        window = encoded.window if edit is None else apply_edit(encoded.lexemes, edit)
         return encoded.head + window + encoded.tail
 
     def render_prompt(self, source: Input) -> str:

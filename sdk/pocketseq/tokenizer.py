@@ -109,21 +109,19 @@ class TextTokenizer:
     def words_ids(self, words: Sequence[str]) -> list[list[int]]:
         """Token ids of texts that are likely to come again, such as lexemes, each by itself; not to be changed."""
         known = self._words
-        try:
-            return [known[word] for word in words]
-        except KeyError:
-            fresh = {word: self._spell(word) for word in words if word not in known}
-        found = [fresh[word] if word in fresh else known[word] for word in words]
-        # Another thread may still be reading the old one, so that it is replaced and not emptied.
-        self._words = known if len(known) + len(fresh) <= _WORDS else {}
-        self._words.update((word, ids) for word, ids in fresh.items() if len(word) <= _SHORT)
-        return found
+        if len(known) > _WORDS:  # another thread may still be reading it, so that it is replaced and not emptied
+            known = self._words = {}
+        return [known.get(word) or self._spell(word, known) for word in words]
 
-    def _spell(self, word: str) -> list[int]:
-        """``text_ids`` of a word; where the model alone decides about it, it is asked, which takes a tenth of the time."""
+    def _spell(self, word: str, known: dict[str, list[int]]) -> list[int]:
+        """``text_ids`` of a word, remembered; where the model alone decides about it, it is asked, which takes a tenth of the time."""
         if self._tokenize is None or _PLAIN.fullmatch(word) is None:
-            return self.text_ids(word)
-        return [token.id for token in self._tokenize(word.translate(_BYTES))]
+            ids = self.text_ids(word)
+        else:
+            ids = [token.id for token in self._tokenize(word.translate(_BYTES))]
+        if len(word) <= _SHORT:
+            known[word] = ids
+        return ids
 
     def literal_ids(self, literal: str) -> list[int]:
         """Token ids of a template's literal, in which special tokens count as such; not to be changed."""

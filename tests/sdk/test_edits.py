@@ -23,7 +23,7 @@ def test_lexemes_are_the_text(text: str) -> None:
 def test_the_edit_between_two_texts_makes_one_of_the_other(text: str, target: str) -> None:
     """Lexemes are split anew in the result, so the edit is applied to those of the text alone."""
     edit = find_edit(text, target)
-    assert (target if edit is None else apply_edit(text, edit)) == target
+    assert (target if edit is None else apply_edit(lexemes(text), edit)) == target
     assert (edit is None) == (text == target)
 
 
@@ -45,5 +45,5 @@ def test_an_edit_is_the_shortest_in_lexemes(text: str, target: str, edit: Edit) 
 
 def test_positions_past_the_end_count_as_the_end() -> None:
     """A model may err; the answer is still a text."""
-    assert apply_edit("a b", Edit(start=9, stop=60, text="!")) == "a b!"
-    assert apply_edit("a b", Edit(start=1, stop=60, text="")) == "a"
+    assert apply_edit(["a", " b"], Edit(start=9, stop=60, text="!")) == "a b!"
+    assert apply_edit(["a", " b"], Edit(start=1, stop=60, text="")) == "a"

@@ -15,7 +15,7 @@ from pocketseq.tokenizer import TextTokenizer
 
 from .tiny import EDITS, PLAIN
 
-NO_INPUT = EncodedInput(ids=[], truncated=(), head="", window="", tail="", primary_ids=[])
+NO_INPUT = EncodedInput(ids=[], truncated=(), head="", lexemes=(), tail="", primary_ids=[])
 
 
 def stream(template: Template, tokenizer: TextTokenizer, encoded: EncodedInput, ids: list[int]) -> list[str]:

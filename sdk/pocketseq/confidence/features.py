@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Final
 
@@ -13,7 +12,46 @@ from pocketseq.confidence.rules import quantile
 
 _LEAST: Final = -50.0
 """Log-probabilities below this one, and gaps above its negative, say no more: it also stands for infinity."""
-_QUANTILES: Final = {"logprob_minimum": 0.0, "logprob_q10": 0.1, "logprob_q25": 0.25, "logprob_q50": 0.5, "logprob_q75": 0.75}
+_LEVELS: Final = (0.0, 0.1, 0.25, 0.5, 0.75)
+"""Of the quantiles of the log-probabilities."""
+
+_PROBABILITIES: Final = (
+    "logprob_minimum",
+    "logprob_q10",
+    "logprob_q25",
+    "logprob_q50",
+    "logprob_q75",
+    "logprob_maximum",
+    "logprob_mean",
+    "logprob_sum",
+    "probability",
+    "probability_minimum",
+    "probability_first",
+    "logprob_last",
+    "length",
+    "input_length",
+    "repetition",
+    "truncated",
+    "finished",
+)
+_COPIES: Final = ("copied", "novel", "novel_logprob", "copied_pairs", "novel_pairs", "novel_pairs_logprob", "familiarity")
+_SPREAD: Final = (
+    "gap_minimum",
+    "gap_mean",
+    "gap_first",
+    "closeness",
+    "entropy_mean",
+    "entropy_sum",
+    "entropy_maximum",
+    "entropy_first",
+)
+
+PLAIN_FEATURES: Final = (*_PROBABILITIES, *_COPIES, "gate")
+"""Names of the features that cost nothing at the tokens: quantiles, mean and sum of the log-probabilities, the probabilities of the
+answer, of its least probable and of its first token, lengths, repetition, whether the input was cut and the answer ended, what of
+it stands in the input, and what the gate made of the pooled encoder state."""
+FEATURES: Final = (*PLAIN_FEATURES, *_SPREAD)
+"""Names of all features: the plain ones, then top-2 gaps and entropies."""
 
 
 def features(evidence: Evidence) -> Mapping[str, float]:
@@ -22,69 +60,67 @@ def features(evidence: Evidence) -> Mapping[str, float]:
     Args:
         evidence: With at least one token.
     """
-    found = {**_probabilities(evidence), **_copies(evidence), "gate": evidence.gate or 0.0}
-    return found | _spread(evidence) if evidence.entropies else found
+    values = feature_values(evidence)
+    return dict(zip(FEATURES[: len(values)], values, strict=True))
 
 
-def _probabilities(evidence: Evidence) -> dict[str, float]:
-    """How likely the tokens are, and the form of the answer."""
+def feature_values(evidence: Evidence) -> Sequence[float]:
+    """The same without names: making a mapping for every answer would take longer than the arithmetic."""
     logprobs = [max(logprob, _LEAST) for logprob in evidence.logprobs]
+    plain = (*_probabilities(evidence, logprobs), *_copies(evidence, logprobs), evidence.gate or 0.0)
+    return (*plain, *_spread(evidence)) if evidence.entropies else plain
+
+
+def _probabilities(evidence: Evidence, logprobs: Sequence[float]) -> Sequence[float]:
+    """How likely the tokens are, and the form of the answer."""
     count, total = len(logprobs), math.fsum(logprobs)
     ordered = sorted(logprobs)
-    return {
-        **{name: quantile(ordered, level) for name, level in _QUANTILES.items()},
-        "logprob_maximum": ordered[-1],
-        "logprob_mean": total / count,
-        "logprob_sum": max(total, _LEAST),
-        "probability": math.exp(min(0.0, total)),
-        "probability_minimum": math.exp(min(0.0, ordered[0])),
-        "probability_first": math.exp(min(0.0, logprobs[0])),
-        "logprob_last": logprobs[-1],
-        "length": float(count),
-        "input_length": math.log1p(len(evidence.source)),
-        "repetition": 1 - len(set(evidence.tokens)) / count,
-        "truncated": float(evidence.truncated),
-        "finished": float(evidence.finished),
-    }
+    return (
+        *[quantile(ordered, level) for level in _LEVELS],
+        ordered[-1],
+        total / count,
+        max(total, _LEAST),
+        math.exp(min(0.0, total)),
+        math.exp(min(0.0, ordered[0])),
+        math.exp(min(0.0, logprobs[0])),
+        logprobs[-1],
+        float(count),
+        math.log1p(len(evidence.source)),
+        1 - len(set(evidence.tokens)) / count,
+        float(evidence.truncated),
+        float(evidence.finished),
+    )
 
 
-def _copies(evidence: Evidence) -> dict[str, float]:
+def _copies(evidence: Evidence, logprobs: Sequence[float]) -> Sequence[float]:
     """What of the answer stands in the input already: a name that nobody wrote is more often wrong than one that is copied."""
-    there, pairs_there = Counter(evidence.source), set(pairwise(evidence.source))
-    logprobs = [max(logprob, _LEAST) for logprob in evidence.logprobs]
-    new = [logprob for token, logprob in zip(evidence.tokens, logprobs, strict=True) if token not in there]
-    joined = list(zip(pairwise(evidence.tokens), logprobs[1:], strict=True))
-    newly_joined = [logprob for pair, logprob in joined if pair not in pairs_there]
-    return {
-        "copied": 1 - len(new) / len(logprobs),
-        "novel": float(len(new)),
-        "novel_logprob": math.fsum(new),
-        "copied_pairs": 1 - len(newly_joined) / max(1, len(joined)),
-        "novel_pairs": float(len(newly_joined)),
-        "novel_pairs_logprob": math.fsum(newly_joined),
-        "familiarity": math.fsum(math.log1p(there[token]) for token in evidence.tokens) / len(logprobs),
-    }
+    tokens, source = evidence.tokens, evidence.source
+    there = [source.count(token) for token in tokens]
+    new = [logprob for times, logprob in zip(there, logprobs, strict=True) if not times]
+    pairs, pairs_there = list(pairwise(tokens)), set(pairwise(source))
+    newly_joined = [logprob for pair, logprob in zip(pairs, logprobs[1:], strict=True) if pair not in pairs_there]
+    return (
+        1 - len(new) / len(logprobs),
+        float(len(new)),
+        math.fsum(new),
+        1 - len(newly_joined) / max(1, len(pairs)),
+        float(len(newly_joined)),
+        math.fsum(newly_joined),
+        math.fsum(map(math.log1p, there)) / len(logprobs),
+    )
 
 
-def _spread(evidence: Evidence) -> dict[str, float]:
+def _spread(evidence: Evidence) -> Sequence[float]:
     """What the whole distributions say, at some microseconds a token."""
     gaps = [min(gap, -_LEAST) for gap in evidence.gaps]
     entropy = math.fsum(evidence.entropies)
-    return {
-        "gap_minimum": min(gaps),
-        "gap_mean": math.fsum(gaps) / len(gaps),
-        "gap_first": gaps[0],
-        "closeness": math.exp(-max(0.0, min(gaps))),
-        "entropy_mean": entropy / len(gaps),
-        "entropy_sum": entropy,
-        "entropy_maximum": max(evidence.entropies),
-        "entropy_first": evidence.entropies[0],
-    }
-
-
-PLAIN_FEATURES: Final = tuple(features(Evidence((0.0,), (0,))))
-"""Names of the features that cost nothing at the tokens: quantiles, mean and sum of the log-probabilities, the probabilities of the
-answer, of its least probable and of its first token, lengths, repetition, whether the input was cut and the answer ended, what of
-it stands in the input, and what the gate made of the pooled encoder state."""
-FEATURES: Final = tuple(features(Evidence((0.0,), (0,), entropies=(0.0,), gaps=(0.0,))))
-"""Names of all features: the plain ones, then top-2 gaps and entropies."""
+    return (
+        min(gaps),
+        math.fsum(gaps) / len(gaps),
+        gaps[0],
+        math.exp(-max(0.0, min(gaps))),
+        entropy / len(gaps),
+        entropy,
+        max(evidence.entropies),
+        evidence.entropies[0],
+    )

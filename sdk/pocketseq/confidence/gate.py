@@ -42,4 +42,5 @@ def gate(logistic: Logistic) -> Gate:
     folded = logistic.folded()
     # In the type of what is asked, so that nothing is converted then.
     states, length, bias = folded.slopes[:-1].astype(np.float32), float(folded.slopes[-1]), folded.bias
-    return lambda pooled, input_tokens: float(states @ pooled) + length * math.log1p(input_tokens) + bias
+    # ``dot`` goes straight to the product, where ``@`` first asks which of many it is: half the time for one row.
+    return lambda pooled, input_tokens: float(pooled.dot(states)) + length * math.log1p(input_tokens) + bias

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from operator import mul
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,13 +48,6 @@ class Logistic:
         """The same with the standardisation worked into its numbers."""
         slopes = np.asarray(self.weights) / np.asarray(self.scale)
         return Folded(slopes, self.bias - float(slopes @ np.asarray(self.mean)))
-
-    def evaluator(self) -> Callable[[Sequence[float]], float]:
-        """A function from one row's values, in the order of ``features``, to its log-odds."""
-        folded = self.folded()
-        # For a few dozen numbers an array takes longer to make than they do to add.
-        slopes, bias = folded.slopes.tolist(), folded.bias
-        return lambda values: sum(map(mul, slopes, values), bias)
 
 
 def log_sigmoid(log_odds: float) -> float:

@@ -7,6 +7,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from pocketseq.runtimes.silent import silent_onnxruntime
+
 _PRODUCT: Final = (
     b'\x08\n:>\n\x18\n\x01a\n\x01b\x12\x01c"\rMatMulInteger\x12\x01p'
     b"Z\t\n\x01a\x12\x04\n\x02\x08\x02Z\t\n\x01b\x12\x04\n\x02\x08\x03b\t\n\x01c\x12\x04\n\x02\x08\x06B\x04\n\x00\x10\n"
@@ -16,8 +18,7 @@ _PRODUCT: Final = (
 
 def product_session() -> Any:
     """A session on one thread that multiplies ``a`` uint8 [m, k] and ``b`` int8 [k, n] to ``c`` int32 [m, n]."""
-    import onnxruntime
-
+    onnxruntime = silent_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     return onnxruntime.InferenceSession(_PRODUCT, options, providers=["CPUExecutionProvider"])

@@ -8,6 +8,7 @@ from typing import Any
 
 from pocketseq.errors import BundleFormatError, RuntimeUnavailableError
 from pocketseq.runtimes.processor import sums_overflow
+from pocketseq.runtimes.silent import silent_onnxruntime
 
 
 def find_graph(files: Mapping[str, Path], name: str) -> Path | None:
@@ -41,14 +42,12 @@ def open_graph(
         BundleFormatError: missing, or other inputs and outputs.
         RuntimeUnavailableError: onnxruntime refuses it.
     """
-    import onnxruntime
-
+    onnxruntime = silent_onnxruntime()
     path = find_graph(files, name)
     if path is None:
         raise BundleFormatError(
             f"expected the graph {name!r} among the variant's files, found {sorted(files)}; export the bundle again"
         )
-    onnxruntime.disable_telemetry_events()  # builds for Windows would report use to their maker; nothing leaves the device
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
