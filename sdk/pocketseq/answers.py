@@ -89,7 +89,8 @@ class Answers:
     def _text(self, encoded: EncodedInput, answer: Decoded) -> str:
         ids = answer.ids[:-1] if answer.finish_reason == "stop" else answer.ids
         text = self.template.decode(self.tokenizer, (*self.plan.prefix, *ids), encoded)
-        return text[: first_stop(text, self.plan.constraints.stop)]
+        stops = self.plan.constraints.stop
+        return text[: first_stop(text, stops)] if stops else text
 
 
 def _evidence(job: Job, answer: Decoded, gate: float | None) -> Evidence:

@@ -59,7 +59,7 @@ class Decoder:
             answer = greedy_answer(
                 self.runtime,
                 memory,
-                prompt=plan.prompt,
+                prompt=plan.prompt_row,
                 end_id=self.geometry.end_id,
                 max_new_tokens=plan.max_new_tokens,
             )

@@ -212,7 +212,7 @@ class Engine:
         gate, told = self.scoring.gate, plan.request.on_gate
         if gate is None or not (told is not None or self.scoring.scorer.looks_at_gate):
             return [None] * len(jobs)
-        found = [gate(pooled, len(job.encoded.ids)) for pooled, job in zip(memory.pooled, jobs, strict=True)]
+        found = gate(memory.pooled, [len(job.encoded.ids) for job in jobs])
         if told is not None:
             for log_odds in found:
                 told(sigmoid(log_odds))

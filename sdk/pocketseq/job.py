@@ -10,9 +10,9 @@ from pocketseq.decoding.settings import FinishReason
 from pocketseq.template import EncodedInput
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Job:
-    """An input that was read, and what its caller waits for."""
+    """An input that was read, and what its caller waits for; never changed, and made too often to be frozen."""
 
     encoded: EncodedInput
     number: int

@@ -46,9 +46,9 @@ def first_mark(tokenizer: TextTokenizer) -> int:
     return number
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Marked:
-    """The edited field as the model reads it."""
+    """The edited field as the model reads it; never changed, and made too often to be frozen."""
 
     head: str
     """What was cut off on the left."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from pocketseq.decoding.settings import Constraints
 from pocketseq.errors import InputError
 from pocketseq.manifest import Manifest
 from pocketseq.options import Request
+from pocketseq.runtimes.protocol import Ids
 from pocketseq.tokenizer import TextTokenizer
 
 if TYPE_CHECKING:
@@ -28,31 +31,20 @@ class Plan:
     """Longest answer, end token included."""
     prompt: tuple[int, ...]
     """What the decoder is given first: the start token, the bundle's forced prefix, the caller's."""
+    prompt_row: Ids
+    """The same for one input, int64 [1, tokens]."""
     prefix: tuple[int, ...]
     """The caller's part of it, with which the answer begins."""
     rules: Rules | None
     """What changes the scores of tokens; None where nothing does."""
-    drafts: bool = False
+    drafts: bool
     """Whether greedy answers are verified against the input's primary field."""
-    document: tuple[int, ...] = ()
+    document: tuple[int, ...]
     """Token ids of the text against which they are verified instead; empty for none."""
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether nothing but the likeliest tokens is asked for, and nothing but the end token or the limit can end them."""
-        request = self.request
-        return (
-            self.is_greedy
-            and request.beams is None
-            and not request.alternatives
-            and not self.constraints.stop
-            and not self.document
-        )
-
-    @property
-    def is_greedy(self) -> bool:
-        """Whether the likeliest token comes, whatever it is."""
-        return self.request.sampling is None and self.rules is None and not self.constraints.has_grammar
+    is_greedy: bool
+    """Whether the likeliest token comes, whatever it is."""
+    is_plain: bool
+    """Whether nothing but the likeliest tokens is asked for, and nothing but the end token or the limit can end them."""
 
 
 def make_plan(manifest: Manifest, tokenizer: TextTokenizer, request: Request) -> Plan:
@@ -99,7 +91,20 @@ def make_plan(manifest: Manifest, tokenizer: TextTokenizer, request: Request) ->
         rules = Rules(wanted, prompt, len(hidden), geometry.end_id)
     drafts = manifest.generation.draft if request.draft is None else request.draft is True
     document = tuple(tokenizer.text_ids(request.draft)) if isinstance(request.draft, str) else ()
-    return Plan(request, wanted, limit, prompt, prefix, rules, drafts, document)
+    is_greedy = request.sampling is None and rules is None and not wanted.has_grammar
+    return Plan(
+        request=request,
+        constraints=wanted,
+        max_new_tokens=limit,
+        prompt=prompt,
+        prompt_row=np.array([prompt], dtype=np.int64),
+        prefix=prefix,
+        rules=rules,
+        drafts=drafts,
+        document=document,
+        is_greedy=is_greedy,
+        is_plain=is_greedy and request.beams is None and not (request.alternatives or wanted.stop or document),
+    )
 
 
 def _limit(manifest: Manifest, max_new_tokens: int | None, *, taken: int) -> int:

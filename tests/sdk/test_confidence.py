@@ -174,7 +174,7 @@ def test_a_gate_reads_the_pooled_state_and_the_length() -> None:
     names = gate_names(2)
     judge = gate(Logistic(names, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), (1.0, 2.0, 3.0), 0.0))
     assert names == ("pooled:2", "input_length")
-    assert judge(np.array([0.5, 0.25], dtype=np.float32), 9) == pytest.approx(1 + 3 * math.log(10))
+    assert judge(np.array([[0.5, 0.25], [0.0, 0.0]], dtype=np.float32), [9, 0]) == pytest.approx([1 + 3 * math.log(10), 0])
 
 
 def test_numbers_of_another_length_are_refused() -> None:

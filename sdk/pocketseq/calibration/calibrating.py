@@ -253,11 +253,13 @@ def _parts(judged: Sequence[Judged], seed: int) -> tuple[Sequence[Judged], Seque
 
 
 def _gated(answers: Sequence[Judged], learnt: Fitted) -> list[Judged]:
-    judge_input = gate(learnt.gate)
+    log_odds = gate(learnt.gate)
     return [
         answer
         if answer.pooled is None
-        else replace(answer, evidence=replace(answer.evidence, gate=judge_input(answer.pooled, len(answer.evidence.source))))
+        else replace(
+            answer, evidence=replace(answer.evidence, gate=log_odds(answer.pooled[None], [len(answer.evidence.source)])[0])
+        )
         for answer in answers
     ]
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 Floats: TypeAlias = NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Evidence:
-    """What is known of one answer when it is done."""
+    """What is known of one answer when it is done; never changed, and made too often to be frozen."""
 
     logprobs: Sequence[float]
     """Raw log-probability of each emitted token, the end token included: before temperature, top-k and top-p."""

@@ -97,7 +97,8 @@ def _copies(evidence: Evidence, logprobs: Sequence[float]) -> Sequence[float]:
     tokens, source = evidence.tokens, evidence.source
     there = [source.count(token) for token in tokens]
     new = [logprob for times, logprob in zip(there, logprobs, strict=True) if not times]
-    pairs, pairs_there = list(pairwise(tokens)), set(pairwise(source))
+    pairs = list(pairwise(tokens))
+    pairs_there = set(pairs).intersection(pairwise(source))
     newly_joined = [logprob for pair, logprob in zip(pairs, logprobs[1:], strict=True) if pair not in pairs_there]
     return (
         1 - len(new) / len(logprobs),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -11,8 +11,8 @@ import numpy as np
 from pocketseq.confidence.evidence import Floats
 from pocketseq.confidence.logistic import Logistic
 
-Gate: TypeAlias = Callable[[Floats, int], float]
-"""(pooled state float32 [d_model], length of the input in tokens) → log-odds that the local answer will be right."""
+Gate: TypeAlias = Callable[[Floats, Sequence[int]], list[float]]
+"""(pooled states float32 [rows, d_model], lengths of the inputs in tokens) → log-odds that each local answer will be right."""
 
 
 def gate_names(d_model: int) -> tuple[str, ...]:
@@ -42,5 +42,10 @@ def gate(logistic: Logistic) -> Gate:
     folded = logistic.folded()
     # In the type of what is asked, so that nothing is converted then.
     states, length, bias = folded.slopes[:-1].astype(np.float32), float(folded.slopes[-1]), folded.bias
-    # ``dot`` goes straight to the product, where ``@`` first asks which of many it is: half the time for one row.
-    return lambda pooled, input_tokens: float(pooled.dot(states)) + length * math.log1p(input_tokens) + bias
+
+    def judge(pooled: Floats, input_tokens: Sequence[int]) -> list[float]:
+        # ``dot`` goes straight to the product, where ``@`` first asks which of many it is: for one row half the time.
+        products = pooled.dot(states).tolist()
+        return [product + length * math.log1p(count) + bias for product, count in zip(products, input_tokens, strict=True)]
+
+    return judge

@@ -44,9 +44,9 @@ class Emission:
     """``confidence.spread_of`` the raw distributions, float32 [live, 2]; None where no scorer looks at it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Decoded:
-    """The tokens of one answer."""
+    """The tokens of one answer; never changed, and made too often to be frozen."""
 
     ids: tuple[int, ...]
     """Emitted tokens, the end token included where it came."""

@@ -66,19 +66,18 @@ def greedy(
     )
 
 
-def greedy_answer(runtime: Any, memory: Any, *, prompt: Sequence[int], end_id: int, max_new_tokens: int) -> Decoded:
+def greedy_answer(runtime: Any, memory: Any, *, prompt: Ids, end_id: int, max_new_tokens: int) -> Decoded:
     """The greedy answer to one input that nothing but its end token or the limit can end, without coming back for every token.
 
     Args:
         runtime: A ``GreedyRuntime``.
         memory: What its ``encode`` gave for one input.
-        prompt: See ``emissions``.
+        prompt: What the decoder is given first, int64 [1, tokens], at least one; stays as it is.
         end_id: See ``emissions``.
         max_new_tokens: See ``emissions``.
     """
-    last: Ids = np.array([prompt], dtype=np.int64)
-    cache = runtime.start(1)
-    if len(prompt) > 1:
+    last, cache = prompt, runtime.start(1)
+    if last.shape[1] > 1:
         cache, last = runtime.step(last[:, :-1], memory, cache).cache, last[:, -1:]
     ids: list[int] = []
     logprobs: list[float] = []

@@ -116,7 +116,7 @@ def test_what_is_learnt_judges_no_row_by_itself() -> None:
     gates = np.array([answer.evidence.gate for answer in learnt.rows])
     assert abs((auroc(gates, right) or 0) - 0.5) < 0.15
     judge_input = gate(learnt.gate)
-    fitted = np.array([judge_input(answer.pooled, 2) for answer in learnt.rows if answer.pooled is not None])
+    fitted = np.array([judge_input(answer.pooled[None], [2])[0] for answer in learnt.rows if answer.pooled is not None])
     assert (auroc(fitted, right) or 0) > 0.75
 
 
