@@ -254,14 +254,13 @@ def _parts(judged: Sequence[Judged], seed: int) -> tuple[Sequence[Judged], Seque
 
 def _gated(answers: Sequence[Judged], learnt: Fitted) -> list[Judged]:
     log_odds = gate(learnt.gate)
-    return [
-        answer
-        if answer.pooled is None
-        else replace(
-            answer, evidence=replace(answer.evidence, gate=log_odds(answer.pooled[None], [len(answer.evidence.source)])[0])
-        )
-        for answer in answers
-    ]
+    gated = []
+    for answer in answers:
+        evidence = answer.evidence
+        if answer.pooled is not None:
+            evidence = replace(evidence, gate=log_odds(answer.pooled[None], [len(evidence.source)])[0])
+        gated.append(replace(answer, evidence=evidence))
+    return gated
 
 
 def _coverage(chosen: Rows, tested: Rows, risk: float, promise: Promise) -> float:

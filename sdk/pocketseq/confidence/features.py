@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Final
 
 from pocketseq.confidence.evidence import Evidence
-from pocketseq.confidence.rules import quantile
+from pocketseq.confidence.rules import quantiles
 
 _LEAST: Final = -50.0
 """Log-probabilities below this one, and gaps above its negative, say no more: it also stands for infinity."""
@@ -76,7 +76,7 @@ def _probabilities(evidence: Evidence, logprobs: Sequence[float]) -> Sequence[fl
     count, total = len(logprobs), math.fsum(logprobs)
     ordered = sorted(logprobs)
     return (
-        *[quantile(ordered, level) for level in _LEVELS],
+        *quantiles(ordered, _LEVELS),
         ordered[-1],
         total / count,
         max(total, _LEAST),

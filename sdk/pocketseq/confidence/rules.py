@@ -34,12 +34,19 @@ def quantile(ordered: Sequence[float], level: float) -> float:
         ordered: At least one number.
         level: 0 to 1.
     """
-    place = level * (len(ordered) - 1)
-    low = math.floor(place)
-    high = min(low + 1, len(ordered) - 1)
-    if ordered[low] == ordered[high]:
-        return ordered[low]  # also where both are infinite
-    return ordered[low] + (place - low) * (ordered[high] - ordered[low])
+    return quantiles(ordered, (level,))[0]
+
+
+def quantiles(ordered: Sequence[float], levels: Sequence[float]) -> list[float]:
+    """Several at once; see ``quantile``."""
+    found, last = [], len(ordered) - 1
+    for level in levels:
+        place = level * last
+        low = int(place)
+        below, above = ordered[low], ordered[min(low + 1, last)]
+        # Both may be infinite, and their difference no number.
+        found.append(below if below == above else below + (place - low) * (above - below))
+    return found
 
 
 def chow_quantile(level: float) -> Scorer:
