@@ -6,7 +6,6 @@ import importlib
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from typing import Final
 
 from pocketseq.errors import PocketSeqError
@@ -40,6 +39,8 @@ class Command:
 
 def command_targets() -> dict[str, str]:
     """Where each installed command lives, as ``module:attribute``; nothing is imported."""
+    from importlib.metadata import entry_points
+
     found = {entry.name.replace(".", " "): entry.value for entry in entry_points(group=GROUP)}
     return BUILT_IN | {name: found[name] for name in sorted(found) if name not in BUILT_IN}
 

@@ -6,11 +6,13 @@ import ast
 import subprocess
 import sys
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 import pocketseq
+import pocketseq.decoding
 
 # What importing may not bring, for each alone would cost more than the package itself.
 SLOW = {"numpy", "onnxruntime", "tokenizers", "openai", "httpx", "huggingface_hub", "torch", "transformers", "onnx", "asyncio"}
@@ -46,6 +48,48 @@ def test_importing_brings_nothing_slow() -> None:
     code = f"import sys, pocketseq; print(sorted({SLOW!r} & set(sys.modules)), pocketseq.__version__)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("[] 0.")
+
+
+# What a plain suggestion does without: other ways to decode, the cloud, other runtimes, other rooms.
+UNUSED = {
+    *("asyncio", "concurrent.futures", "email", "http", "logging", "ssl", "tempfile", "zipfile"),
+    *("importlib.metadata", "llguidance", "openai", "opentelemetry", "psutil", "ai_edge_litert"),
+    *(f"pocketseq.decoding.{name}" for name in ("beams", "drafts", "grammar", "rules", "scoring")),
+    *(f"pocketseq.{name}" for name in ("asynchronous", "batching", "calibration", "hybrid", "privacy", "streaming", "telemetry")),
+    *("pocketseq.archive", "pocketseq.runtimes.coreml", "pocketseq.runtimes.litert"),
+}
+
+
+def test_a_suggestion_brings_nothing_that_it_does_not_need() -> None:
+    """A fresh process that has answered once holds no search, no grammar, no cloud and no other runtime."""
+    code = (
+        "import sys; from pocketseq import PocketModel; model = PocketModel.load('python-fix', runtime='onnx'); "
+        f"print(model.generate('retrun x').text); print(sorted({UNUSED!r} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["return x", "[]"]
+
+
+def test_the_command_line_brings_no_event_loop_and_looks_for_no_other_commands() -> None:
+    """``pocketseq suggest`` is one of its own commands, and blocks."""
+    code = (
+        "import sys; from pocketseq.cli import main; main(['suggest', 'retrun x']); "
+        "print(sorted({'asyncio', 'ssl', 'openai', 'importlib.metadata', 'pocketseq.decoding.beams'} & set(sys.modules)))"
+    )
+    # Without site packages of the application's own: OpenTelemetry, where it is installed, looks for its plug-ins.
+    script = f"import sys; sys.modules['opentelemetry'] = None; {code}"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["return x", "[]"]
+
+
+def test_names_that_come_later_are_those_of_their_modules() -> None:
+    """Of the packages that import some of their names when they are first used; none of these is also a module's."""
+    for package in (pocketseq, pocketseq.decoding):
+        for home, names in package._HOMES.items():
+            module = import_module(f"{package.__name__}.{home}")
+            for name in names:
+                assert getattr(package, name) is getattr(module, name)
+                assert find_spec(f"{package.__name__}.{name}") is None
 
 
 @pytest.mark.parametrize("package", ["pocketseq.runtimes", "pocketseq.testing", "pocketseq.cli"])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from pocketseq.bundle import open_bundle
 from pocketseq.errors import BundleFormatError, RuntimeUnavailableError
 from pocketseq.runtimes import AnyRuntime, open_runtime, processor
 from pocketseq.runtimes.onnx import OnnxRuntime
+from pocketseq.runtimes.silent import SILENCE, silent_onnxruntime
 
 from .tiny import HEAD_DIM, HEADS, WIDTH, NumpyRuntime, make_weights
 
@@ -172,3 +176,24 @@ def test_int8_sums_are_tried_on_this_processor() -> None:
     a, b = np.full((3, 32), 250, dtype=np.uint8), np.full((32, 8), -120, dtype=np.int8)
     (found,) = onnxruntime.InferenceSession(processor._PRODUCT).run(None, {"a": a, "b": b})
     assert processor.sums_overflow() == (found != a.astype(np.int32) @ b.astype(np.int32)).any()
+
+
+def test_onnxruntime_reports_to_nobody(tmp_path: Path) -> None:
+    """A process that answers leaves no identifier and no events to upload in its user's folders, and knows the library's switch."""
+    code = (
+        "import os; from pocketseq import PocketModel; PocketModel.load('python-fix', runtime='onnx').generate('retrun x'); "
+        f"print(os.environ[{SILENCE!r}])"
+    )
+    environment = {name: value for name, value in os.environ.items() if name not in (SILENCE, "XDG_CACHE_HOME")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**environment, "HOME": str(tmp_path)}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "1"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_who_wants_onnxruntime_to_report_may_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the environment says stands."""
+    monkeypatch.setenv(SILENCE, "0")
+    silent_onnxruntime()
+    assert os.environ[SILENCE] == "0"

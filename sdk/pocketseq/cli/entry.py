@@ -8,7 +8,7 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 from typing import Final
 
-from pocketseq.commands import command_targets, load_command
+from pocketseq.commands import BUILT_IN, command_targets, load_command
 from pocketseq.errors import PocketSeqError
 
 FAILED: Final = 2
@@ -44,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(words: list[str]) -> int:
-    targets = command_targets()
+    # Those of other packages are looked for only where the word is none of our own: that takes longer than a suggestion.
+    targets = BUILT_IN if words and words[0] in BUILT_IN else command_targets()
     both = " ".join(words[:2])
     first = both if both in targets else words[0] if words else "--help"
     if first in ("-h", "--help"):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import suppress
 from contextvars import copy_context
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    import asyncio  # below only where somebody calls from an event loop, so that nobody else waits for it
 
 T = TypeVar("T")
 
@@ -19,6 +21,8 @@ async def in_thread(work: Callable[[], T], *, abandon: Callable[[], None]) -> T:
         work: What runs.
         abandon: Called where the caller is cancelled, to tell the work that nobody waits for it.
     """
+    import asyncio
+
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
 
@@ -45,6 +49,8 @@ async def iterated(items: Generator[T, None, None], *, abandon: Callable[[], Non
         items: What runs.
         abandon: Called where the consumer leaves early.
     """
+    import asyncio
+
     loop = asyncio.get_running_loop()
     news: asyncio.Queue[tuple[T | None, BaseException | None]] = asyncio.Queue()
     left = threading.Event()
