@@ -12,6 +12,7 @@ from tests.export.models import t5, write_checkpoint
 from pocketseq import Example
 from pocketseq.errors import DataError, PocketSeqError
 from pocketseq_bench.profile import profile, profile_markdown
+from pocketseq_bench.profile.opening import profile_opening
 from pocketseq_bench.profile.operators import by_kind, by_node, multiplications, read_profile
 from pocketseq_bench.profile.overhead import Replaying
 from pocketseq_bench.profile.starting import PACKAGES, imports_ms, profile_start
@@ -67,6 +68,29 @@ import time:      2000 |       2100 |   numpy._core
 import time:       300 |       2400 | numpy
 a warning"""
     assert imports_ms(report) == {"python": 0.1, "numpy": 2.3, "onnxruntime": 0, "tokenizers": 0, "pocketseq": 0}
+
+
+def test_a_start_is_held_against_its_libraries_alone(found: dict[str, Any]) -> None:
+    """An interpreter, numpy, the graphs run by hand, the SDK: each does what the one before does, and more."""
+    floor = found["floor_ms"]
+    assert list(floor) == ["python", "numpy", "by_hand", "pocketseq"]
+    assert all(ms > 0 for ms in floor.values())
+    assert f"run once by hand from files that nobody verified, {floor['by_hand']:.0f} ms" in profile_markdown(found)
+    before = {name: value for name, value in found.items() if name not in ("floor_ms", "opening")}
+    assert "by hand" not in profile_markdown(before)
+
+
+def test_copies_of_graphs_hold_all_that_they_need(found: dict[str, Any]) -> None:
+    """They open, so that their times can stand beside those of the graphs that ship."""
+    opening = found["opening"]
+    assert list(opening)[:3] == ["shipped_ms", "optimised_ms", "laid_out_ms"]
+    assert all(value > 0 for value in opening.values())
+
+
+def test_a_bundle_without_the_greedy_loop_is_refused(tmp_path: Path) -> None:
+    """Bundles of before have none."""
+    with pytest.raises(DataError, match="expected the graphs encode.onnx, greedy.onnx, found only"):
+        profile_opening({"onnx/int8/encode.onnx": tmp_path / "encode.onnx"}, runs=1)
 
 
 def test_without_inputs_there_is_nothing_to_profile(tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ from pocketseq.runtimes.onnx import OnnxRuntime
 from pocketseq.runtimes.processor import product_session
 from pocketseq.tokenizer import TextTokenizer
 from pocketseq_bench.environment import environment
+from pocketseq_bench.profile.floor import profile_floor
+from pocketseq_bench.profile.opening import profile_opening
 from pocketseq_bench.profile.operators import by_kind, by_node, read_profile
 from pocketseq_bench.profile.overhead import Replaying
 from pocketseq_bench.profile.starting import profile_start
@@ -32,7 +34,9 @@ _LONGEST: Final = 8
 _OUTPUT: Final = "output.product"
 """Name of the node that gives every token of the vocabulary its score."""
 _STARTS: Final = 5
-"""Fresh processes."""
+"""Fresh processes of each kind."""
+_OPENINGS: Final = 9
+"""How often the graphs are opened."""
 _SQUARE: Final = 512
 """Rows and columns of the product by which the processor is measured: they fit into its cache."""
 
@@ -60,6 +64,19 @@ def profile(source: str | Path, examples: Sequence[Example], *, precision: str =
         variant = manifest.variant(runtime="onnx", precision=precision)
         files = bundle.paths(variant.files)
         stages = _stages(bundle, variant, examples, rounds)
+        tokenizer = bundle.path(manifest.tokenizer)
+        floor = profile_floor(
+            source,
+            examples[0].fields,
+            ids=manifest.template.encode(TextTokenizer.from_file(tokenizer), examples[0].fields).ids,
+            files=files,
+            tokenizer=tokenizer,
+            geometry=manifest.geometry,
+            precision=precision,
+            limit=manifest.generation.max_new_tokens,
+            runs=_STARTS,
+        )
+        opening = profile_opening(files, runs=_OPENINGS)
         with tempfile.TemporaryDirectory() as folder:
             runtime = OnnxRuntime(files, manifest.geometry, profile=Path(folder))
             lengths = _answer(runtime, manifest, bundle, examples, rounds)
@@ -77,6 +94,8 @@ def profile(source: str | Path, examples: Sequence[Example], *, precision: str =
         "environment": environment(),
         "stages_ms": stages,
         "start_ms": profile_start(source, examples[0].fields, precision=precision, runs=_STARTS),
+        "floor_ms": floor,
+        "opening": opening,
         "operators": {name: plain(tuple(found)) for name, found in operators.items()},
         "longest_nodes": {name: plain(tuple(by_node(nodes, runs=runs)[:_LONGEST])) for name, nodes in profiles.items()},
         "output_layer_share": next((node.share for node in by_node(profiles["greedy"], runs=runs) if node.name == _OUTPUT), None),

@@ -38,6 +38,8 @@ def profile_markdown(found: Mapping[str, Any]) -> str:
     total = sum(start.values())
     rows = [(label, f"{start[name]:.0f}", share(start[name] / total)) for name, label in _START.items()]
     lines += ["", markdown_table(("a fresh process, its modules compiled", "ms", "share"), rows)]
+    if "floor_ms" in found:  # versions of before did not measure it
+        lines += ["", _starting(found["floor_ms"], found["opening"])]
     for graph, title in (("encode", "`encode`"), ("greedy", "`greedy`")):
         heading = (title, "nodes", "share", "10⁹ products a second")
         lines += ["", markdown_table(heading, _rows(found["operators"][graph]))]
@@ -52,6 +54,20 @@ def profile_markdown(found: Mapping[str, Any]) -> str:
         layer = share(found["output_layer_share"])
         about += f" The output layer takes {layer} of the decoder: the most that a shortlist of tokens could save."
     return "\n".join([*lines, "", about])
+
+
+def _starting(floor: Mapping[str, float], opening: Mapping[str, float]) -> str:
+    """How near a start is to what its libraries take alone, and what a cache of graphs would spare of it."""
+    whole, by_hand = floor["pocketseq"], floor["by_hand"]
+    return (
+        f"From nothing to the first answer, with nothing watching the imports: {whole:.0f} ms. An interpreter alone takes "
+        f"{floor['python']:.0f} ms, with numpy {floor['numpy']:.0f} ms; onnxruntime and tokenizers without the SDK, the graphs run "
+        f"once by hand from files that nobody verified, {by_hand:.0f} ms ({share(by_hand / whole)}). Opening the two graphs takes "
+        f"{opening['shipped_ms']:.1f} ms; from optimised copies {opening['optimised_ms']:.1f} ms; from copies whose weights lie as "
+        f"the kernels want them {opening['laid_out_ms']:.1f} ms, {opening['laid_out_bytes'] / 1e6:.1f} MB instead of "
+        f"{opening['shipped_bytes'] / 1e6:.1f}, whose hashes take {opening['laid_out_verify_ms']:.1f} ms instead of "
+        f"{opening['shipped_verify_ms']:.1f}."
+    )
 
 
 def _rows(operators: list[Mapping[str, Any]]) -> list[tuple[str, ...]]:

@@ -50,8 +50,7 @@ def profile_start(source: str | Path, fields: Mapping[str, str], *, precision: s
     """
     taken: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory() as folder:
-        environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-        environment["PYTHONPYCACHEPREFIX"] = folder
+        environment = compiled_once(Path(folder))
         command = [sys.executable, "-X", "importtime", "-c", _PROGRAM, str(source), precision, json.dumps(dict(fields))]
         for _ in range(runs + 1):
             done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)  # noqa: S603
@@ -60,6 +59,12 @@ def profile_start(source: str | Path, fields: Mapping[str, str], *, precision: s
             laps = {name: 1000 * seconds for name, seconds in json.loads(done.stdout).items()}
             taken.append({**imports_ms(done.stderr), **laps})
     return {name: median(one[name] for one in taken[1:]) for name in taken[0]}
+
+
+def compiled_once(folder: Path) -> dict[str, str]:
+    """The environment of processes that keep what they have compiled in a folder, as an installed package does beside it."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return environment | {"PYTHONPYCACHEPREFIX": str(folder)}
 
 
 def imports_ms(report: str) -> dict[str, float]:
