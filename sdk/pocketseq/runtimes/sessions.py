@@ -27,8 +27,8 @@ def open_graph(
 ) -> Any:
     """Open one graph; its weights stay a mapping of their file.
 
-    The graphs are written fused, so that there is little left to optimise: keeping an optimised copy of them would spare 2 ms of
-    a start (measured on a student of 5 MB) and double the files.
+    The graphs are written fused, so that there is little left to optimise. An optimised copy is not kept: to verify it would take
+    longer than it spares (``python -m pocketseq_bench.profile`` measures both).
 
     Args:
         files: Verified files of the variant, by path within the bundle.
