@@ -15,6 +15,7 @@ from pocketseq.decoding import (
     Halt,
     Search,
     StopStrings,
+    beam_answers,
     beam_search,
     best,
     collect,
@@ -57,15 +58,8 @@ class Decoder:
         Returns:
             For each row its answers, the best first: one without beams.
         """
-        if len(rows) == 1 and self._is_whole(jobs[rows[0]], plan):
-            answer = greedy_answer(
-                self.runtime,
-                memory,
-                prompt=plan.prompt,
-                end_id=self.geometry.end_id,
-                max_new_tokens=plan.max_new_tokens,
-            )
-            return {rows[0]: (answer,)}
+        if len(rows) == 1 and self._is_whole(jobs[rows[0]], plan) and (answers := self._whole(memory, plan)):
+            return {rows[0]: answers}
         if plan.request.beams is None:
             return {row: (answer,) for row, answer in collect(self._emissions(memory, rows, jobs, plan)).items()}
         return outcome(self._search(memory, rows, jobs, plan))
@@ -101,14 +95,27 @@ class Decoder:
                 given = len(agreed)
 
     def _is_whole(self, job: Job, plan: Plan) -> bool:
-        """Whether an answer to one input can come in one call of the runtime."""
+        """Whether an answer to one input could come in one call of the runtime."""
         return (
             plan.is_plain
             and not job.can_halt
             and not self.scorer.looks_at_spread
-            and not (plan.drafts and job.encoded.primary_ids)
-            and hasattr(self.runtime, "greedy")
+            and not (plan.drafts and plan.request.beams is None and job.encoded.primary_ids)
         )
+
+    def _whole(self, memory: Any, plan: Plan) -> Sequence[Decoded]:
+        """The answers to one input in one call of the runtime; none where the runtime has no such call."""
+        beams = plan.request.beams
+        arguments: dict[str, Any] = {
+            "prompt": plan.prompt,
+            "end_id": self.geometry.end_id,
+            "max_new_tokens": plan.max_new_tokens,
+        }
+        if beams is None:
+            return [greedy_answer(self.runtime, memory, **arguments)] if hasattr(self.runtime, "greedy") else ()
+        if not hasattr(self.runtime, "beams"):
+            return ()
+        return beam_answers(self.runtime, memory, vocab_size=self.geometry.vocab_size, beams=beams, **arguments) or ()
 
     def _streamed(self, memory: Any, job: Job, plan: Plan) -> Generator[Sequence[int], None, Sequence[Decoded]]:
         emitted: list[Emission] = []

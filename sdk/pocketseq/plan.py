@@ -36,19 +36,17 @@ class Plan:
 
     @property
     def is_plain(self) -> bool:
-        """Whether nothing but the likeliest tokens is asked for, and nothing but the end token or the limit can end them."""
-        request = self.request
+        """Whether nothing but the likeliest tokens or beams is asked for, and nothing but the end token or the limit can end them."""
         return (
             self.is_greedy
-            and request.beams is None
-            and not request.alternatives
+            and not self.request.alternatives
             and not self.constraints.stop
             and not self.document
         )
 
     @property
     def is_greedy(self) -> bool:
-        """Whether the likeliest token comes, whatever it is."""
+        """Whether the likeliest token, or beam, comes, whatever it is."""
         return self.request.sampling is None and self.rules is None and not self.constraints.has_grammar
 
 

@@ -11,6 +11,7 @@ from pocketseq.decoding.scoring import score_targets
 from pocketseq.decoding.settings import Beams, Constraints, FinishReason, Sampling
 from pocketseq.decoding.steps import Choose, Ended, Halt, best, emissions
 from pocketseq.decoding.stops import StopStrings, certain, first_stop
+from pocketseq.decoding.tracing import beam_answers
 
 __all__ = [
     "STRIDE",
@@ -30,6 +31,7 @@ __all__ = [
     "Search",
     "StopStrings",
     "TokenLogprob",
+    "beam_answers",
     "beam_search",
     "best",
     "certain",
