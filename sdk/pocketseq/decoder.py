@@ -21,6 +21,7 @@ from pocketseq.decoding import (
     collect,
     constrained,
     drafted,
+    drafted_answer,
     drawing,
     emissions,
     greedy,
@@ -58,7 +59,7 @@ class Decoder:
         Returns:
             For each row its answers, the best first: one without beams.
         """
-        if len(rows) == 1 and self._is_whole(jobs[rows[0]], plan) and (answers := self._whole(memory, plan)):
+        if len(rows) == 1 and self._is_whole(jobs[rows[0]], plan) and (answers := self._whole(memory, jobs[rows[0]], plan)):
             return {rows[0]: answers}
         if plan.request.beams is None:
             return {row: (answer,) for row, answer in collect(self._emissions(memory, rows, jobs, plan)).items()}
@@ -95,27 +96,27 @@ class Decoder:
                 given = len(agreed)
 
     def _is_whole(self, job: Job, plan: Plan) -> bool:
-        """Whether an answer to one input could come in one call of the runtime."""
-        return (
-            plan.is_plain
-            and not job.can_halt
-            and not self.scorer.looks_at_spread
-            and not (plan.drafts and plan.request.beams is None and job.encoded.primary_ids)
-        )
+        """Whether nothing can happen between the tokens of an answer to one input."""
+        return plan.is_plain and not job.can_halt and not self.scorer.looks_at_spread
 
-    def _whole(self, memory: Any, plan: Plan) -> Sequence[Decoded]:
-        """The answers to one input in one call of the runtime; none where the runtime has no such call."""
-        beams = plan.request.beams
+    def _whole(self, memory: Any, job: Job, plan: Plan) -> Sequence[Decoded]:
+        """The answers to one input in few calls of the runtime; none where the runtime has no such call."""
         arguments: dict[str, Any] = {
             "prompt": plan.prompt,
             "end_id": self.geometry.end_id,
             "max_new_tokens": plan.max_new_tokens,
         }
-        if beams is None:
-            return [greedy_answer(self.runtime, memory, **arguments)] if hasattr(self.runtime, "greedy") else ()
-        if not hasattr(self.runtime, "beams"):
-            return ()
-        return beam_answers(self.runtime, memory, vocab_size=self.geometry.vocab_size, beams=beams, **arguments) or ()
+        if (beams := plan.request.beams) is not None:
+            if not hasattr(self.runtime, "beams"):
+                return ()
+            return beam_answers(self.runtime, memory, vocab_size=self.geometry.vocab_size, beams=beams, **arguments) or ()
+        if draft := self._draft(job, plan):
+            return [drafted_answer(self.runtime, memory, draft=draft, **arguments)]
+        return [greedy_answer(self.runtime, memory, **arguments)] if hasattr(self.runtime, "greedy") else ()
+
+    def _draft(self, job: Job, plan: Plan) -> CopyDraft | None:
+        document = plan.document or (job.encoded.primary_ids if plan.drafts else ())
+        return CopyDraft([*document, self.geometry.end_id], said=plan.prefix) if document else None
 
     def _streamed(self, memory: Any, job: Job, plan: Plan) -> Generator[Sequence[int], None, Sequence[Decoded]]:
         emitted: list[Emission] = []
@@ -169,8 +170,7 @@ class Decoder:
         self, memory: Any, jobs: Sequence[Job], plan: Plan, ahead: int | None, arguments: dict[str, Any]
     ) -> Iterator[Emission]:
         running = [jobs[row] for row in arguments["rows"]]
-        if len(running) == 1 and (document := plan.document or (running[0].encoded.primary_ids if plan.drafts else ())):
-            draft = CopyDraft([*document, self.geometry.end_id], said=plan.prefix)
+        if len(running) == 1 and (draft := self._draft(running[0], plan)):
             return drafted(self.runtime, memory, draft=draft, **arguments)
         if any(job.cancellation for job in running):
             ahead = 1

@@ -36,17 +36,12 @@ class Plan:
 
     @property
     def is_plain(self) -> bool:
-        """Whether nothing but the likeliest tokens or beams is asked for, and nothing but the end token or the limit can end them."""
-        return (
-            self.is_greedy
-            and not self.request.alternatives
-            and not self.constraints.stop
-            and not self.document
-        )
+        """Whether nothing but the likeliest tokens is asked for, with beams or without, until the end token or the limit."""
+        return self.is_greedy and not self.request.alternatives and not self.constraints.stop
 
     @property
     def is_greedy(self) -> bool:
-        """Whether the likeliest token, or beam, comes, whatever it is."""
+        """Whether the likeliest token comes, or the likeliest beams, whatever it is."""
         return self.request.sampling is None and self.rules is None and not self.constraints.has_grammar
 
 

@@ -6,7 +6,6 @@ import numpy as np
 
 from pocketseq_export.graphs.model import EncoderDecoder
 from pocketseq_export.onnx.attention import Grouping
-from pocketseq_export.onnx.builder import GraphBuilder
 from pocketseq_export.onnx.decoder import self_names, write_decoder, write_memory
 from pocketseq_export.onnx.greedy import cut_bias, write_last_bias
 from pocketseq_export.onnx.layers import LayerWriter
@@ -15,8 +14,8 @@ from pocketseq_export.onnx.layers import LayerWriter
 def write_beams(writer: LayerWriter, model: EncoderDecoder) -> None:
     """Write the loop: last token of one source's prompt → the candidates of every round, until no open beam can be an answer.
 
-    What leaves the loop is what its caller needs to trace the answers back: twice as many candidates a round as there are beams, the
-    likeliest first. Those that are not the end token are followed, as many as there are beams; an end token among the better half
+    What leaves the loop is what its caller needs to trace the answers back: the likeliest candidates of every round, twice as many
+    as there are beams. Those that are not the end token are followed, as many as there are beams; an end token in the better half
     is an answer. The loop ends when there are as many answers as beams and the best open beam, by the divisor of its round, is no
     better than the worst of them (a divisor of 0 ends it at once).
     """
@@ -38,11 +37,11 @@ def write_beams(writer: LayerWriter, model: EncoderDecoder) -> None:
 
     carried = [ids, graph.vector(0.0), nothing, *past]
     left = [f"left_{number}" for number in range(len(carried))]
-    gathered = {"places": np.int64, "totals": np.float32, "logprobs": np.float32}
     rounds = graph.op("Squeeze", limit, graph.constant(0))
-    graph.loop(body.graph, *carried, limit=rounds, names=[*left, *gathered])
-    for name, kind in gathered.items():
-        graph.output(name, ["R", "C"], kind)
+    graph.loop(body.graph, *carried, limit=rounds, names=[*left, "places", "totals", "logprobs"])
+    graph.output("places", ["R", "C"], np.int64)
+    graph.output("totals", ["R", "C"])
+    graph.output("logprobs", ["R", "C"])
 
 
 def _write_round(

@@ -46,7 +46,7 @@ def write_programs(model: EncoderDecoder, directory: Path, *, precision: str, ke
     weights = WeightFile(WEIGHTS)
     encode, step, greedy, beams = (GraphBuilder(name, weights) for name in ("encode", "step", "greedy", "beams"))
     write_encode(LayerWriter(encode, written.encode, model.spec, many_tokens=True), model)
-    write_step(LayerWriter(step, written.step, model.spec), model)
+    write_step(LayerWriter(step, written.step, model.spec, many_tokens=True), model)
     write_greedy(LayerWriter(greedy, written.step, model.spec), model)
     write_beams(LayerWriter(beams, written.step, model.spec), model)
     directory = directory / precision

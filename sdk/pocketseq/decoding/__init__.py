@@ -2,7 +2,7 @@
 
 from pocketseq.decoding.beams import Search, beam_search, outcome
 from pocketseq.decoding.cancellation import Cancellation
-from pocketseq.decoding.drafts import CopyDraft, drafted
+from pocketseq.decoding.drafts import CopyDraft, drafted, drafted_answer
 from pocketseq.decoding.drawing import drawing
 from pocketseq.decoding.emission import Alternatives, Decoded, Emission, TokenLogprob, collect
 from pocketseq.decoding.greedy import STRIDE, greedy, greedy_answer
@@ -38,6 +38,7 @@ __all__ = [
     "collect",
     "constrained",
     "drafted",
+    "drafted_answer",
     "drawing",
     "emissions",
     "first_stop",

@@ -15,7 +15,6 @@ from pocketseq.manifest import Geometry
 from pocketseq.runtimes.protocol import Floats, Ids, Run, Step, Trellis
 from pocketseq.runtimes.sessions import find_graph, open_graph
 
-
 _TRELLIS = ["places", "totals", "logprobs"]
 
 
