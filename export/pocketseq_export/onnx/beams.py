@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 
 from pocketseq_export.graphs.model import EncoderDecoder
@@ -16,8 +19,8 @@ def write_beams(writer: LayerWriter, model: EncoderDecoder) -> None:
 
     What leaves the loop is what its caller needs to trace the answers back: the likeliest candidates of every round, twice as many
     as there are beams. Those that are not the end token are followed, as many as there are beams; an end token in the better half
-    is an answer. The loop ends when there are as many answers as beams and the best open beam, by the divisor of its round, is no
-    better than the worst of them (a divisor of 0 ends it at once).
+    is an answer. The loop ends when there are as many answers as beams and the best open beam, by its reach, is no better than the
+    worst of them (a reach of 0 ends it at once); or when, by its bound, it is no better than any of the answers that are wanted.
     """
     graph, stack = writer.graph, model.spec.decoder
     ids = graph.input("token_ids", np.int64, [1, 1])
@@ -25,7 +28,8 @@ def write_beams(writer: LayerWriter, model: EncoderDecoder) -> None:
     limit = graph.input("limit", np.int64, [1])
     end = graph.input("end_id", np.int64, [1])
     count = graph.input("count", np.int64, [1])
-    divisors = [graph.input(name, np.float32, ["N"]) for name in ("lengths", "reaches")]
+    wanted = graph.input("answers", np.int64, [1])
+    divisors = [graph.input(name, np.float32, ["N"]) for name in ("lengths", "reaches", "bounds")]
     mask = write_memory(graph, model.spec)
     bias = write_last_bias(graph, model, position, limit)
     nothing = graph.op("Expand", graph.scalar(-np.inf), count)
@@ -33,7 +37,8 @@ def write_beams(writer: LayerWriter, model: EncoderDecoder) -> None:
 
     body = LayerWriter(graph.body("body"), writer.operators, model.spec)
     last = graph.op("Sub", limit, graph.constant(1))
-    _write_round(body, model, position=position, mask=mask, bias=bias, last=last, end=end, count=count, divisors=divisors)
+    search = _Search(count=count, wanted=graph.op("Sub", wanted, graph.constant(1)), divisors=divisors)
+    _write_round(body, model, position=position, mask=mask, bias=bias, last=last, end=end, search=search)
 
     carried = [ids, graph.vector(0.0), nothing, *past]
     left = [f"left_{number}" for number in range(len(carried))]
@@ -42,6 +47,18 @@ def write_beams(writer: LayerWriter, model: EncoderDecoder) -> None:
     graph.output("places", ["R", "C"], np.int64)
     graph.output("totals", ["R", "C"])
     graph.output("logprobs", ["R", "C"])
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """How a search is led."""
+
+    count: str
+    """Beams, int64 [1]."""
+    wanted: str
+    """Place of the last answer that is wanted, int64 [1]."""
+    divisors: Sequence[str]
+    """Lengths, reaches and bounds of every round, float32 [rounds]."""
 
 
 def _write_round(
@@ -53,11 +70,10 @@ def _write_round(
     bias: str | None,
     last: str,
     end: str,
-    count: str,
-    divisors: list[str],
+    search: _Search,
 ) -> None:
     """Write the body of the loop."""
-    graph, stack, vocabulary = writer.graph, model.spec.decoder, model.spec.vocab_size
+    graph, stack, vocabulary, count = writer.graph, model.spec.decoder, model.spec.vocab_size, search.count
     number = graph.input("round", np.int64, [])
     graph.input("condition", np.bool_, [])
     ids = graph.input("round_ids", np.int64, ["B", 1])
@@ -99,13 +115,15 @@ def _write_round(
         for grown, kept in zip(self_names(layer, "grown"), self_names(layer, "next"), strict=True):
             graph.op("Gather", grown, parents, name=kept, axis=0)
 
-    length, reach = (graph.op("Gather", divisor, number) for divisor in divisors)
+    length, reach, bound = (graph.op("Gather", divisor, number) for divisor in search.divisors)
     scored = graph.op("Div", graph.op("Where", ends, "said_totals", impossible), length)
-    better = graph.op("Slice", scored, graph.constant(0), count)
-    graph.ops("TopK", graph.op("Concat", answers, better, axis=0), count, names=("next_answers", "answer_ranks"), axis=0)
+    added = graph.op("Slice", scored, graph.constant(0), count)
+    graph.ops("TopK", graph.op("Concat", answers, added, axis=0), count, names=("next_answers", "answer_ranks"), axis=0)
     worst = graph.op("Gather", "next_answers", graph.scalar(-1, np.int64))
-    best = graph.op("Div", graph.op("Gather", "next_totals", graph.scalar(0, np.int64)), reach)
-    graph.op("Or", graph.op("IsInf", worst), graph.op("Greater", best, worst), name="go_on")
+    best = graph.op("Gather", "next_totals", graph.scalar(0, np.int64))
+    better = graph.op("Or", graph.op("IsInf", worst), graph.op("Greater", graph.op("Div", best, reach), worst))
+    settled = graph.op("Squeeze", graph.op("Gather", "next_answers", search.wanted), graph.constant(0))
+    graph.op("And", better, graph.op("Greater", graph.op("Div", best, bound), settled), name="go_on")
 
     graph.output("go_on", [], np.bool_)
     graph.output("next_ids", ["B", 1], np.int64)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -27,7 +31,7 @@ def beam_answers(
         beams: See ``beam_search``.
 
     Returns:
-        The answers, the best first; None where it takes ``beam_search``.
+        The answers that are wanted, the best first; None where it takes ``beam_search``.
     """
     if 2 * beams.count > vocab_size:
         return None
@@ -35,40 +39,61 @@ def beam_answers(
     cache = runtime.start(1)
     if len(prompt) > 1:
         cache, last = runtime.step(last[:, :-1], memory, cache).cache, last[:, -1:]
-    lengths = [length**beams.length_penalty for length in range(1, max_new_tokens + 1)]
-    reaches = lengths
-    if beams.early_stopping is True:
-        reaches = [0.0] * max_new_tokens
-    elif beams.early_stopping == "never" and beams.length_penalty > 0:
-        reaches = lengths[-1:] * max_new_tokens
+    divisors = _divisors(beams, max_new_tokens)
     trellis: Trellis | None = runtime.beams(
         last,
         memory,
         cache,
         end_id=end_id,
         count=beams.count,
+        answers=beams.answers,
+        lengths=divisors.lengths,
+        reaches=divisors.reaches,
+        bounds=divisors.bounds,
+    )
+    return None if trellis is None else _traced(trellis, divisors.plain, vocab_size=vocab_size, end_id=end_id, beams=beams)
+
+
+@dataclass(frozen=True, slots=True)
+class _Divisors:
+    """What totals are divided by, round by round; see ``BeamRuntime.beams``."""
+
+    lengths: Floats
+    reaches: Floats
+    bounds: Floats
+    plain: Sequence[float]
+    """The lengths as plain numbers."""
+
+
+@lru_cache(maxsize=16)
+def _divisors(beams: Beams, rounds: int) -> _Divisors:
+    lengths = [length**beams.length_penalty for length in range(1, rounds + 1)]
+    # No sum of log-probabilities grows, so that this divides it into the best score that its beam can still have.
+    bounds = lengths[-1:] * rounds if beams.length_penalty > 0 else lengths
+    reaches = {True: [0.0] * rounds, False: lengths, "never": bounds}[beams.early_stopping]
+    return _Divisors(
         lengths=np.array(lengths, dtype=np.float32),
         reaches=np.array(reaches, dtype=np.float32),
+        bounds=np.array(bounds, dtype=np.float32),
+        plain=lengths,
     )
-    if trellis is None or not np.isfinite(trellis.totals).all():
+
+
+def _traced(trellis: Trellis, lengths: Sequence[float], *, vocab_size: int, end_id: int, beams: Beams) -> list[Decoded] | None:
+    """The answers of a search that are wanted, the best first, of equals the one that was found first; None for no numbers."""
+    # Plain numbers: of so few, a loop is done sooner than the first of several array operations.
+    rounds, totals, logprobs = trellis.places.tolist(), trellis.totals.tolist(), trellis.logprobs.tolist()
+    if not all(map(isfinite, chain.from_iterable(totals))):
         return None
-    return _traced(trellis, np.array(lengths, dtype=np.float32), vocab_size=vocab_size, end_id=end_id, count=beams.count)
-
-
-def _traced(trellis: Trellis, lengths: Floats, *, vocab_size: int, end_id: int, count: int) -> list[Decoded]:
-    """The answers of a search, at most ``count``: the best first, of equals the one that was found first."""
-    rounds, last = trellis.places.tolist(), len(lengths)
-    scores = (trellis.totals / lengths[: len(rounds), None]).tolist()
     followed: list[list[int]] = []
     found: list[tuple[float, int, int]] = []
     for number, places in enumerate(rounds):
         going = [rank for rank, place in enumerate(places) if place % vocab_size != end_id]
         followed.append(going)
-        ended = range(count) if number + 1 == last else [rank for rank in range(count) if rank not in going]
-        found += [(-scores[number][rank], number, rank) for rank in ended]
-    logprobs = trellis.logprobs.tolist()
+        ended = [rank for rank in range(beams.count) if number + 1 == len(lengths) or rank not in going]
+        found += [(-totals[number][rank] / lengths[number], number, rank) for rank in ended]
     answers = []
-    for score, number, rank in sorted(found)[:count]:
+    for score, number, rank in sorted(found)[: beams.answers]:
         ids: list[int] = []
         said: list[float] = []
         place = rank

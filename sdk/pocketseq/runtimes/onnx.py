@@ -15,6 +15,7 @@ from pocketseq.manifest import Geometry
 from pocketseq.runtimes.protocol import Floats, Ids, Run, Step, Trellis
 from pocketseq.runtimes.sessions import find_graph, open_graph
 
+_DIVISORS = ("lengths", "reaches", "bounds")
 _TRELLIS = ["places", "totals", "logprobs"]
 
 
@@ -143,22 +144,30 @@ class OnnxRuntime:
         *,
         end_id: int,
         count: int,
+        answers: int,
         lengths: Floats,
         reaches: Floats,
+        bounds: Floats,
     ) -> Trellis | None:
         """Run the graph of whole searches, which bundles of before do not have; see ``BeamRuntime.beams``."""
         if self._beams is None:
             if not find_graph(self._files, "beams.onnx"):
                 return None
-            inputs = ("token_ids", "position", "limit", "end_id", "count", "lengths", "reaches", *self._states)
+            inputs = ("token_ids", "position", "limit", "end_id", "count", "answers", *_DIVISORS, *self._states)
             with self._lock:
                 if self._beams is None:
                     self._beams = self._open("beams.onnx", inputs, _TRELLIS)
-        numbers = {"position": cache.length, "limit": len(lengths), "end_id": end_id, "count": count}
+        numbers = {"position": cache.length, "limit": len(lengths), "end_id": end_id, "count": count, "answers": answers}
         feeds = {name: np.array([number], dtype=np.int64) for name, number in numbers.items()}
         places, totals, logprobs = self._beams.run(
             _TRELLIS,
-            {"token_ids": token_ids, "lengths": lengths, "reaches": reaches, **feeds, **memory.feeds, **cache.feeds},
+            {
+                "token_ids": token_ids,
+                **dict(zip(_DIVISORS, (lengths, reaches, bounds), strict=True)),
+                **feeds,
+                **memory.feeds,
+                **cache.feeds,
+            },
         )
         return Trellis(places=places, totals=totals, logprobs=logprobs)
 

@@ -123,9 +123,19 @@ class BeamRuntime(Runtime[MemoryT, CacheT], Protocol[MemoryT, CacheT]):
     """A runtime that can search with beams in one call, where its model has what that takes."""
 
     def beams(
-        self, token_ids: Ids, memory: MemoryT, cache: CacheT, *, end_id: int, count: int, lengths: Floats, reaches: Floats
+        self,
+        token_ids: Ids,
+        memory: MemoryT,
+        cache: CacheT,
+        *,
+        end_id: int,
+        count: int,
+        answers: int,
+        lengths: Floats,
+        reaches: Floats,
+        bounds: Floats,
     ) -> Trellis | None:
-        """Search behind one input's prompt until it has as many answers as beams, and no open beam is better by its divisor.
+        """Search behind one input's prompt, until there are as many answers as beams or no open beam can be one that is wanted.
 
         Args:
             token_ids: The prompt's last token, int64 [1, 1].
@@ -133,8 +143,11 @@ class BeamRuntime(Runtime[MemoryT, CacheT], Protocol[MemoryT, CacheT]):
             cache: What came before that token.
             end_id: Token that ends an answer; one among the ``count`` likeliest candidates of a round is an answer.
             count: Beams, at most half the vocabulary.
+            answers: How many of the best answers are wanted, from 1 to ``count``.
             lengths: For each round at most what an answer's total is divided by, float32 [rounds].
-            reaches: What the best open beam's total is divided by, float32 [rounds]; 0 ends the search with the last answer.
+            reaches: The same for the best open beam, which must beat the worst of ``count`` answers once there are as many,
+                float32 [rounds]; 0 ends the search with the last of them.
+            bounds: The same for the best open beam, which must be better than the worst answer wanted, float32 [rounds].
 
         Returns:
             What it looked at, ``2 * count`` candidates a round; None where the model can only be searched step by step.
