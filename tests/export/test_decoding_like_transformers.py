@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -212,7 +212,11 @@ def test_beams_find_the_same_answers_with_the_same_scores(
     )
     settings = Beams(count, count, length_penalty, early_stopping)
     same_as(pair, beams(pair, settings), theirs, count)
-    same_as(pair, whole(pair, settings, [pair.start]), theirs, count)
+    every = whole(pair, settings, [pair.start])
+    same_as(pair, every, theirs, count)
+    # With one answer wanted a search may end sooner, but not with another answer.
+    best_alone = whole(pair, replace(settings, answers=1), [pair.start])
+    assert best_alone == {row: answers[:1] for row, answers in every.items()}
 
 
 CONSTRAINTS = [

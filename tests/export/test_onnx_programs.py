@@ -196,7 +196,7 @@ def test_a_search_in_one_call_finds_what_single_steps_find(
             "prompt": prompt.tolist(),
             "end_id": int(end),
             "max_new_tokens": 7,
-            "beams": Beams(4, early_stopping=early_stopping),
+            "beams": Beams(4, 4, early_stopping=early_stopping),
         }
         expected = outcome(beam_search(runtime, memory, rows=[0], **search))[0]
         found = beam_answers(runtime, memory, vocab_size=graph.spec.vocab_size, **search)
@@ -205,6 +205,32 @@ def test_a_search_in_one_call_finds_what_single_steps_find(
         for mine, its in zip(found, expected, strict=True):
             assert mine.logprobs == pytest.approx(its.logprobs, abs=1e-4)
             assert mine.score == pytest.approx(its.score, abs=1e-4)
+
+
+def test_a_search_ends_when_no_open_beam_can_be_an_answer_that_is_wanted(tmp_path: Path) -> None:
+    """The fewer are wanted, the sooner; never before there are as many."""
+    graph = author(t5())
+    runtime = open_programs(graph, tmp_path, "fp32")
+    memory = runtime.encode(SOURCE[:1], MASK[:1])
+    likely = runtime.step(TARGET[:1, :1], memory, runtime.start(1)).logprobs[0, 0].argmax()
+    lengths, rounds = np.arange(1, 13, dtype=np.float32), []
+    for wanted in (1, 2, 4):
+        trellis = runtime.beams(
+            TARGET[:1, :1],
+            memory,
+            runtime.start(1),
+            end_id=int(likely),
+            count=4,
+            answers=wanted,
+            lengths=lengths,
+            reaches=lengths,
+            bounds=np.full_like(lengths, 12),
+        )
+        assert trellis is not None
+        assert trellis.places.shape == trellis.totals.shape == trellis.logprobs.shape == (len(trellis.places), 8)
+        rounds.append(len(trellis.places))
+    assert rounds == sorted(rounds)
+    assert 1 <= rounds[0] < rounds[2]
 
 
 def test_what_no_single_call_can_search_is_searched_step_by_step(tmp_path: Path) -> None:

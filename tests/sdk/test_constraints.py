@@ -164,7 +164,8 @@ CONFLICTS: list[tuple[Any, str]] = [
     (lambda: Constraints(choices=("a", "\ud83d")), "Constraints.choices: expected Unicode text, found a lone surrogate"),
     (lambda: Beams(0), "Beams.count: expected a whole number of at least 1, found 0"),
     (lambda: Beams(2, answers=3), "Beams.answers: expected a whole number from 1 to count=2, found 3"),
-    (lambda: Beams(length_penalty=float("nan")), "Beams.length_penalty: expected a finite number"),
+    (lambda: Beams(length_penalty=float("nan")), "Beams.length_penalty: expected a number from -8 to 8, found nan"),
+    (lambda: Beams(length_penalty=300.0), "Beams.length_penalty: expected a number from -8 to 8, found 300.0"),
     (lambda: Beams(early_stopping="ever"), "Beams.early_stopping: expected True, False or 'never', found 'ever'"),
     (lambda: Sampling(min_p=2.0), "min_p: expected a number from 0 to 1, found 2.0"),
 ]
