@@ -223,8 +223,8 @@ def test_a_search_ends_when_no_open_beam_can_be_an_answer_that_is_wanted(tmp_pat
             count=4,
             answers=wanted,
             lengths=lengths,
-            reaches=lengths,
-            bounds=np.full_like(lengths, 12),
+            reaches=np.full_like(lengths, 1e6),
+            bounds=np.full_like(lengths, 0.5),
         )
         assert trellis is not None
         assert trellis.places.shape == trellis.totals.shape == trellis.logprobs.shape == (len(trellis.places), 8)
