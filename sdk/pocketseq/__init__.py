@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pocketseq.model import PocketModel
     from pocketseq.options import Options
     from pocketseq.policy import Mode, Policy
-    from pocketseq.results import Hypothesis, Result, Score, Timing
+    from pocketseq.results import Hypothesis, Result, Score, Timing, answers_before
     from pocketseq.suggestion import Attempt, Receipt, Suggestion
     from pocketseq.telemetry import Telemetry, TextRecording
     from pocketseq.template import Field, Template
@@ -46,7 +46,7 @@ _HOMES = {
     "model": ("PocketModel",),
     "options": ("Options",),
     "policy": ("Mode", "Policy"),
-    "results": ("Hypothesis", "Result", "Score", "Timing"),
+    "results": ("Hypothesis", "Result", "Score", "Timing", "answers_before"),
     "suggestion": ("Attempt", "Receipt", "Suggestion"),
     "telemetry": ("Telemetry", "TextRecording"),
     "template": ("Field", "Template"),
@@ -91,6 +91,7 @@ __all__ = [
     "TextRecording",
     "Timing",
     "Variant",
+    "answers_before",
     "open_bundle",
     "pack",
     "packaged_bundles",

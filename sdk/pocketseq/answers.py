@@ -41,10 +41,15 @@ class Answers:
         evidence = _evidence(job, answer, gate)
         if len(found) > 1:
             evidence = replace(evidence, rival=math.fsum(found[1].logprobs))
-        hypotheses = () if beams is None else tuple(self._hypothesis(job, one, gate) for one in found[: beams.answers])
+        confident = confidence(evidence, self.scorer)
+        hypotheses: tuple[Hypothesis, ...] = ()
+        if beams is not None:
+            others = found[1 : beams.answers]
+            first = self._hypothesis(job, answer, confident)
+            hypotheses = (first, *(self._hypothesis(job, one, self._confidence(job, one, gate)) for one in others))
         return Result(
             text=hypotheses[0].text if hypotheses else self._text(job.encoded, answer),
-            confidence=confidence(evidence, self.scorer),
+            confidence=confident,
             tokens=answer.ids,
             token_logprobs=answer.logprobs,
             finish_reason=answer.finish_reason,
@@ -69,17 +74,20 @@ class Answers:
         """What the model thinks of an answer that it was given; arguments as ``result``."""
         return Score(
             logprob=math.fsum(given.logprobs),
-            confidence=confidence(_evidence(job, given, gate), self.scorer),
+            confidence=self._confidence(job, given, gate),
             tokens=given.ids,
             token_logprobs=given.logprobs,
             token_alternatives=given.alternatives,
         )
 
-    def _hypothesis(self, job: Job, answer: Decoded, gate: float | None) -> Hypothesis:
+    def _confidence(self, job: Job, answer: Decoded, gate: float | None) -> float | None:
+        return confidence(_evidence(job, answer, gate), self.scorer)
+
+    def _hypothesis(self, job: Job, answer: Decoded, confident: float | None) -> Hypothesis:
         return Hypothesis(
             text=self._text(job.encoded, answer),
             score=answer.score or 0.0,
-            confidence=confidence(_evidence(job, answer, gate), self.scorer),
+            confidence=confident,
             tokens=answer.ids,
             token_logprobs=answer.logprobs,
             finish_reason=answer.finish_reason,

@@ -29,6 +29,7 @@ from pocketseq.tokenizer import TextTokenizer
 if TYPE_CHECKING:
     # Imported where they are used: most processes only ever ask for the likeliest tokens.
     from pocketseq.decoding.beams import Search
+    from pocketseq.decoding.drafts import CopyDraft
     from pocketseq.decoding.grammar import GrammarState, Vocabulary
 
 
@@ -55,15 +56,8 @@ class Decoder:
         Returns:
             For each row its answers, the best first: one without beams.
         """
-        if len(rows) == 1 and self._is_whole(jobs[rows[0]], plan):
-            answer = greedy_answer(
-                self.runtime,
-                memory,
-                prompt=plan.prompt_row,
-                end_id=self.geometry.end_id,
-                max_new_tokens=plan.max_new_tokens,
-            )
-            return {rows[0]: (answer,)}
+        if len(rows) == 1 and self._is_whole(jobs[rows[0]], plan) and (answers := self._whole(memory, jobs[rows[0]], plan)):
+            return {rows[0]: answers}
         if plan.request.beams is None:
             return {row: (answer,) for row, answer in collect(self._emissions(memory, rows, jobs, plan)).items()}
         from pocketseq.decoding.beams import outcome
@@ -101,14 +95,34 @@ class Decoder:
                 given = len(agreed)
 
     def _is_whole(self, job: Job, plan: Plan) -> bool:
-        """Whether an answer to one input can come in one call of the runtime."""
-        return (
-            plan.is_plain
-            and not job.can_halt
-            and not self.scorer.looks_at_spread
-            and not (plan.drafts and job.encoded.primary_ids)
-            and hasattr(self.runtime, "greedy")
-        )
+        """Whether nothing can happen between the tokens of an answer to one input."""
+        return plan.is_plain and not job.can_halt and not self.scorer.looks_at_spread
+
+    def _whole(self, memory: Any, job: Job, plan: Plan) -> Sequence[Decoded]:
+        """The answers to one input in few calls of the runtime; none where the runtime has no such call."""
+        arguments: dict[str, Any] = {
+            "prompt": plan.prompt_row,
+            "end_id": self.geometry.end_id,
+            "max_new_tokens": plan.max_new_tokens,
+        }
+        if (beams := plan.request.beams) is not None:
+            if not hasattr(self.runtime, "beams"):
+                return ()
+            from pocketseq.decoding.tracing import beam_answers
+
+            return beam_answers(self.runtime, memory, vocab_size=self.geometry.vocab_size, beams=beams, **arguments) or ()
+        if draft := self._draft(job, plan):
+            from pocketseq.decoding.drafts import drafted_answer
+
+            return [drafted_answer(self.runtime, memory, draft=draft, **{**arguments, "prompt": plan.prompt})]
+        return [greedy_answer(self.runtime, memory, **arguments)] if hasattr(self.runtime, "greedy") else ()
+
+    def _draft(self, job: Job, plan: Plan) -> CopyDraft | None:
+        if not (document := plan.document or (job.encoded.primary_ids if plan.drafts else ())):
+            return None
+        from pocketseq.decoding.drafts import CopyDraft
+
+        return CopyDraft([*document, self.geometry.end_id], said=plan.prefix)
 
     def _streamed(self, memory: Any, job: Job, plan: Plan) -> Generator[Sequence[int], None, Sequence[Decoded]]:
         emitted: list[Emission] = []
@@ -166,10 +180,9 @@ class Decoder:
         self, memory: Any, jobs: Sequence[Job], plan: Plan, ahead: int | None, arguments: dict[str, Any]
     ) -> Iterator[Emission]:
         running = [jobs[row] for row in arguments["rows"]]
-        if len(running) == 1 and (document := plan.document or (running[0].encoded.primary_ids if plan.drafts else ())):
-            from pocketseq.decoding.drafts import CopyDraft, drafted
+        if len(running) == 1 and (draft := self._draft(running[0], plan)):
+            from pocketseq.decoding.drafts import drafted
 
-            draft = CopyDraft([*document, self.geometry.end_id], said=plan.prefix)
             return drafted(self.runtime, memory, draft=draft, **arguments)
         if any(job.cancellation for job in running):
             ahead = 1

@@ -18,7 +18,7 @@ from pocketseq.job import Job, milliseconds
 from pocketseq.manifest import Manifest
 from pocketseq.options import PLAIN, Request
 from pocketseq.plan import Plan, make_plan
-from pocketseq.results import Result, Score
+from pocketseq.results import Result, Score, keep_answers
 from pocketseq.runtimes.protocol import AnyRuntime, Ids
 from pocketseq.template import EncodedInput, Input
 from pocketseq.tokenizer import TextTokenizer
@@ -97,27 +97,34 @@ class Engine:
         return jobs
 
     def answer(self, jobs: Sequence[Job], plan: Plan) -> list[Result]:
-        """Answer inputs, those of like length together, in the order given."""
+        """Answer inputs, those of like length together, in the order given; an error carries the answers that were finished."""
         order = sorted(range(len(jobs)), key=lambda row: len(jobs[row].encoded.ids))
         results: dict[int, Result] = {}
-        for first in range(0, len(order), _BATCH):
-            rows = order[first : first + _BATCH]
-            halted = {row: reason for row in rows if (reason := jobs[row].halted())}
-            answers = Answers(self.manifest.template, self.tokenizer, self.scoring.scorer, plan)
-            for row, reason in halted.items():
-                results[row] = answers.empty(jobs[row], reason)
-            if rows := [row for row in rows if row not in halted]:
-                started = perf_counter()
-                memory = self._encode([jobs[row].encoded for row in rows])
-                answers.encode_ms = milliseconds(started)
-                started = perf_counter()
-                gates = self._gates(memory, [jobs[row] for row in rows], plan)
-                found = self._decoder.decode(memory, rows, jobs, plan)
-                answers.decode_ms = milliseconds(started)
-                for place, row in enumerate(rows):
-                    pooled = memory.pooled[place] if plan.request.pooled else None
-                    results[row] = answers.result(jobs[row], found[row], pooled, gate=gates[place])
+        try:
+            for first in range(0, len(order), _BATCH):
+                self._answer(order[first : first + _BATCH], jobs, plan, results)
+        except Exception as error:
+            keep_answers(error, results)
+            raise
         return [results[row] for row in range(len(jobs))]
+
+    def _answer(self, rows: Sequence[int], jobs: Sequence[Job], plan: Plan, results: dict[int, Result]) -> None:
+        """Answer some inputs at once."""
+        halted = {row: reason for row in rows if (reason := jobs[row].halted())}
+        answers = Answers(self.manifest.template, self.tokenizer, self.scoring.scorer, plan)
+        for row, reason in halted.items():
+            results[row] = answers.empty(jobs[row], reason)
+        if rows := [row for row in rows if row not in halted]:
+            started = perf_counter()
+            memory = self._encode([jobs[row].encoded for row in rows])
+            answers.encode_ms = milliseconds(started)
+            started = perf_counter()
+            gates = self._gates(memory, [jobs[row] for row in rows], plan)
+            found = self._decoder.decode(memory, rows, jobs, plan)
+            answers.decode_ms = milliseconds(started)
+            for place, row in enumerate(rows):
+                pooled = memory.pooled[place] if plan.request.pooled else None
+                results[row] = answers.result(jobs[row], found[row], pooled, gate=gates[place])
 
     def stream(self, job: Job, plan: Plan) -> Generator[str, None, Result]:
         """Answer one input piece by piece; the whole result is the generator's return value."""

@@ -146,7 +146,8 @@ class PocketModel:
             Results in the order of the inputs.
 
         Raises:
-            InputError: as ``generate``, with the number of the input; nothing was answered then.
+            InputError: as ``generate``, with the number of the input; nothing was answered then. What a callback raises
+                passes as it is, and ``answers_before`` gives the answers that were finished by then.
         """
         called, request = perf_counter(), request_of(options)
         _check_many(sources)

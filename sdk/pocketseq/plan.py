@@ -42,9 +42,9 @@ class Plan:
     document: tuple[int, ...]
     """Token ids of the text against which they are verified instead; empty for none."""
     is_greedy: bool
-    """Whether the likeliest token comes, whatever it is."""
+    """Whether the likeliest token comes, or the likeliest beams, whatever it is."""
     is_plain: bool
-    """Whether nothing but the likeliest tokens is asked for, and nothing but the end token or the limit can end them."""
+    """Whether nothing but the likeliest tokens is asked for, with beams or without, until the end token or the limit."""
 
 
 def make_plan(manifest: Manifest, tokenizer: TextTokenizer, request: Request) -> Plan:
@@ -103,7 +103,7 @@ def make_plan(manifest: Manifest, tokenizer: TextTokenizer, request: Request) ->
         drafts=drafts,
         document=document,
         is_greedy=is_greedy,
-        is_plain=is_greedy and request.beams is None and not (request.alternatives or wanted.stop or document),
+        is_plain=is_greedy and not request.alternatives and not wanted.stop,
     )
 
 

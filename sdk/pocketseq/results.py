@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Final
 
 from pocketseq.confidence.evidence import Evidence
 from pocketseq.decoding.emission import Alternatives
@@ -85,3 +88,25 @@ class Score:
     """Log-probability of each token in the raw distribution."""
     token_alternatives: tuple[Alternatives, ...] = ()
     """For each token the likeliest ones of its place, as many as ``alternatives`` asked for."""
+
+
+_KEPT: Final = "_pocketseq_answers"
+
+
+def answers_before(error: BaseException) -> Mapping[int, Result]:
+    """The answers that a call had when an error ended it, such as one that a callback raised: what was computed is not lost.
+
+    Args:
+        error: What ``generate_batch`` raised, as it came.
+
+    Returns:
+        Results by the number of their input; empty where no answer was finished.
+    """
+    kept: Mapping[int, Result] = getattr(error, _KEPT, {})
+    return kept
+
+
+def keep_answers(error: BaseException, answers: Mapping[int, Result]) -> None:
+    """Let an error that passes through carry the answers that were finished; see ``answers_before``."""
+    with suppress(AttributeError):  # of the few that take no attribute
+        setattr(error, _KEPT, dict(answers))

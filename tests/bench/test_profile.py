@@ -6,15 +6,18 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from tests.export.models import t5, write_checkpoint
+from tests.export.models import VOCAB, t5, write_checkpoint
 
 from pocketseq import Example
+from pocketseq.bundle import open_bundle
 from pocketseq.errors import DataError, PocketSeqError
 from pocketseq_bench.profile import profile, profile_markdown
 from pocketseq_bench.profile.opening import profile_opening
 from pocketseq_bench.profile.operators import by_kind, by_node, multiplications, read_profile
 from pocketseq_bench.profile.overhead import Replaying
+from pocketseq_bench.profile.shortlist import profile_shortlist
 from pocketseq_bench.profile.starting import PACKAGES, imports_ms, profile_start
 from pocketseq_export import export_checkpoint
 
@@ -56,6 +59,20 @@ def test_the_page_tells_rare_operators_together(found: dict[str, Any]) -> None:
     assert "| a suggestion |" in page
     assert "| DynamicQuantizeMatMul | 9 |" in page
     assert " ms. The output layer takes " in page.splitlines()[-1]
+    assert page.endswith(" times as fast: the most that a shortlist could bring.")
+
+
+def test_a_shortlist_is_measured_at_its_best(found: dict[str, Any], tmp_path: Path) -> None:
+    """In turns with the whole vocabulary; a graph that cannot be cut is told, and no figure made up."""
+    assert found["shortlist"]["reason"] is None
+    assert found["shortlist"]["ratio"] > 0
+    assert found["shortlist"]["tokens"] == VOCAB // 2
+    export_checkpoint(write_checkpoint(tmp_path / "checkpoint", t5()), tmp_path / "bundle", precisions=["fp32"])
+    with open_bundle(tmp_path / "bundle") as bundle:
+        files = bundle.paths(bundle.manifest.variant(precision="fp32").files)
+        whole = profile_shortlist(files, bundle.manifest.geometry, [np.array([[5, 6]])], [2], rounds=1)
+    assert whole["ratio"] is None
+    assert "found: expected an output layer in eight or four bits, found FusedMatMul" in whole["reason"]
 
 
 def test_a_start_is_told_by_package_and_step(found: dict[str, Any]) -> None:

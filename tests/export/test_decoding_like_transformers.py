@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from pocketseq.decoding import (
     Decoded,
     Rules,
     Sampling,
+    beam_answers,
     beam_search,
     collect,
     constrained,
@@ -168,6 +169,25 @@ def beams(pair: Pair, settings: Beams, constraints: Constraints | None = None) -
     return outcome(steps)
 
 
+def whole(pair: Pair, settings: Beams, prompt: Sequence[int]) -> dict[int, list[Decoded]]:
+    """Row by row, each search in one call of the runtime."""
+    found = {}
+    for row in ROWS:
+        ids = pair.ids[row : row + 1, : pair.mask[row].sum()]
+        answers = beam_answers(
+            pair.runtime,
+            pair.runtime.encode(ids, np.ones_like(ids)),
+            prompt=np.array([prompt], dtype=np.int64),
+            end_id=pair.end,
+            vocab_size=VOCAB,
+            max_new_tokens=LIMIT,
+            beams=settings,
+        )
+        assert answers is not None
+        found[row] = answers
+    return found
+
+
 def same_as(pair: Pair, found: dict[int, list[Decoded]], theirs: Any, count: int) -> None:
     expected = pair.answers(theirs.sequences)
     for row in ROWS:
@@ -182,7 +202,7 @@ def same_as(pair: Pair, found: dict[int, list[Decoded]], theirs: Any, count: int
 def test_beams_find_the_same_answers_with_the_same_scores(
     pair: Pair, count: int, length_penalty: float, early_stopping: Any
 ) -> None:
-    """All of them, in order, for every row of a padded batch."""
+    """All of them, in order, for every row of a padded batch, step by step and in one call."""
     theirs = pair.theirs(
         num_beams=count,
         num_return_sequences=count,
@@ -190,7 +210,13 @@ def test_beams_find_the_same_answers_with_the_same_scores(
         early_stopping=early_stopping,
         do_sample=False,
     )
-    same_as(pair, beams(pair, Beams(count, count, length_penalty, early_stopping)), theirs, count)
+    settings = Beams(count, count, length_penalty, early_stopping)
+    same_as(pair, beams(pair, settings), theirs, count)
+    every = whole(pair, settings, [pair.start])
+    same_as(pair, every, theirs, count)
+    # With one answer wanted a search may end sooner, but not with another answer.
+    best_alone = whole(pair, replace(settings, answers=1), [pair.start])
+    assert best_alone == {row: answers[:1] for row, answers in every.items()}
 
 
 CONSTRAINTS = [
@@ -244,6 +270,8 @@ def test_beams_behind_a_forced_prefix_find_the_same_answers(pair: Pair) -> None:
         beams=Beams(3, 3),
     )
     found = outcome(steps)
+    assert [answer.ids for row in ROWS for answer in found[row]] == pair.answers(theirs.sequences, prompt=len(prefix))
+    found = whole(pair, Beams(3, 3), prefix)
     assert [answer.ids for row in ROWS for answer in found[row]] == pair.answers(theirs.sequences, prompt=len(prefix))
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tests.export.models import MAX_NEW_TOKENS, m2m100, write_checkpoint
 
 from pocketseq.bundle import open_bundle
+from pocketseq.decoding import Beams
 from pocketseq.model import PocketModel
 from pocketseq.tokenizer import TextTokenizer
 from pocketseq_export import export_checkpoint
@@ -25,8 +27,15 @@ def test_the_device_says_what_transformers_says(model: Any, tmp_path: Path) -> N
     questions = ask_checkpoint(Reference.load(checkpoint), tokenizer, WORDS)
     with PocketModel.load(tmp_path / "bundle", precision="fp32") as device:
         answers = [device.generate(question.fields) for question in questions]
+        searched = [device.generate(word, beams=Beams(3, answers=3)) for word in WORDS]
+        stepwise = [device.generate(word, beams=Beams(3, answers=3), deadline_s=3600) for word in WORDS]
     assert [answer.tokens for answer in answers] == [question.tokens for question in questions]
     assert len({answer.token_logprobs for answer in answers}) == len(WORDS)  # a model of noise listens too
+    for one, other in zip(searched, stepwise, strict=True):  # whatever may happen between two steps changes no answer
+        assert [(each.tokens, each.finish_reason) for each in one.hypotheses] == [
+            (each.tokens, each.finish_reason) for each in other.hypotheses
+        ]
+        assert [each.score for each in one.hypotheses] == pytest.approx([each.score for each in other.hypotheses], abs=1e-4)
     with PocketModel.load(tmp_path / "bundle", precision="int8") as device:
         assert all(device.generate(question.fields).tokens for question in questions)
 

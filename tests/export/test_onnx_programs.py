@@ -12,6 +12,7 @@ import pytest
 import torch
 from tests.export.models import VOCAB, bart, m2m100, t5, untied_t5
 
+from pocketseq.decoding import Beams, Decoded, beam_answers, beam_search, outcome
 from pocketseq.errors import CheckpointError
 from pocketseq.manifest import Geometry
 from pocketseq.runtimes.onnx import OnnxRuntime
@@ -24,9 +25,9 @@ MASK = (np.arange(13) < np.array([[13], [3]])).astype(np.int64)
 TARGET = RANDOM.integers(2, 79, (2, 9))
 
 
-def open_programs(graph: EncoderDecoder, directory: Path, precision: str, keep: Sequence[str] = ()) -> OnnxRuntime:
+def geometry(graph: EncoderDecoder) -> Geometry:
     spec, stack = graph.spec, graph.spec.decoder
-    geometry = Geometry(
+    return Geometry(
         vocab_size=spec.vocab_size,
         d_model=spec.d_model,
         encoder_layers=spec.encoder.layers,
@@ -38,8 +39,11 @@ def open_programs(graph: EncoderDecoder, directory: Path, precision: str, keep: 
         pad_id=0,
         max_target_tokens=40,
     )
+
+
+def open_programs(graph: EncoderDecoder, directory: Path, precision: str, keep: Sequence[str] = ()) -> OnnxRuntime:
     files = write_programs(graph, directory, precision=precision, keep=keep)
-    return OnnxRuntime({file.name: file for file in files}, geometry)
+    return OnnxRuntime({file.name: file for file in files}, geometry(graph))
 
 
 def decode(runtime: OnnxRuntime, chunks: list[int], rows: slice = slice(None)) -> np.ndarray:
@@ -177,6 +181,76 @@ def test_the_loop_ends_when_every_row_has_met_the_end(tmp_path: Path) -> None:
         np.testing.assert_array_equal(loop(int(end_id)), free[:, : max(ends) + 1])
 
 
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("early_stopping", [True, False])
+def test_a_search_in_one_call_finds_what_single_steps_find(
+    model: Any, precision: str, early_stopping: bool, tmp_path: Path
+) -> None:
+    """Every family, whichever token is the end: the same answers in the same order, with the same log-probabilities and scores."""
+    graph = author(model)
+    runtime = open_programs(graph, tmp_path, precision)
+    memory = runtime.encode(SOURCE[:1], MASK[:1])
+    likely = runtime.step(TARGET[:1, :1], memory, runtime.start(1)).logprobs[0, 0].argsort()[::-1]
+    for end, prompt in ((likely[0], TARGET[0, :1]), (likely[1], TARGET[0, :3]), (likely[40], TARGET[0, :1])):
+        search: dict[str, Any] = {
+            "end_id": int(end),
+            "max_new_tokens": 7,
+            "beams": Beams(4, 4, early_stopping=early_stopping),
+        }
+        expected = outcome(beam_search(runtime, memory, rows=[0], prompt=prompt.tolist(), **search))[0]
+        found = beam_answers(runtime, memory, prompt=prompt[None], vocab_size=graph.spec.vocab_size, **search)
+        assert found is not None
+        assert [(one.ids, one.finish_reason) for one in found] == [(one.ids, one.finish_reason) for one in expected]
+        for mine, its in zip(found, expected, strict=True):
+            assert mine.logprobs == pytest.approx(its.logprobs, abs=1e-4)
+            assert mine.score == pytest.approx(its.score, abs=1e-4)
+
+
+def test_a_search_ends_when_no_open_beam_can_be_an_answer_that_is_wanted(tmp_path: Path) -> None:
+    """The fewer are wanted, the sooner; never before there are as many."""
+    graph = author(t5())
+    runtime = open_programs(graph, tmp_path, "fp32")
+    memory = runtime.encode(SOURCE[:1], MASK[:1])
+    likely = runtime.step(TARGET[:1, :1], memory, runtime.start(1)).logprobs[0, 0].argmax()
+    lengths, rounds = np.arange(1, 13, dtype=np.float32), []
+    for wanted in (1, 2, 4):
+        trellis = runtime.beams(
+            TARGET[:1, :1],
+            memory,
+            runtime.start(1),
+            end_id=int(likely),
+            count=4,
+            answers=wanted,
+            lengths=lengths,
+            reaches=np.full_like(lengths, 1e6),
+            bounds=np.full_like(lengths, 0.5),
+        )
+        assert trellis is not None
+        assert trellis.places.shape == trellis.totals.shape == trellis.logprobs.shape == (len(trellis.places), 8)
+        rounds.append(len(trellis.places))
+    assert rounds == sorted(rounds)
+    assert 1 <= rounds[0] < rounds[2]
+
+
+def test_what_no_single_call_can_search_is_searched_step_by_step(tmp_path: Path) -> None:
+    """More beams than half the vocabulary, scores that are no numbers, and a bundle without the graph."""
+    graph = author(t5())
+    runtime = open_programs(graph, tmp_path, "fp32")
+    search: dict[str, Any] = {"prompt": np.array([[0]]), "end_id": 1, "vocab_size": VOCAB, "max_new_tokens": 5}
+
+    def searched(runtime: OnnxRuntime, count: int) -> list[Decoded] | None:
+        return beam_answers(runtime, runtime.encode(SOURCE[:1], MASK[:1]), beams=Beams(count), **search)
+
+    assert searched(runtime, VOCAB // 2)
+    assert searched(runtime, VOCAB // 2 + 1) is None
+    files = {name: tmp_path / "fp32" / name for name in ("encode.onnx", "step.onnx", "greedy.onnx", "weights.bin")}
+    assert searched(OnnxRuntime(files, geometry(graph)), 3) is None
+    (tmp_path / "broken").mkdir()
+    with torch.no_grad():
+        graph.decoder.norm.weight.fill_(3e38)
+    assert searched(open_programs(graph, tmp_path / "broken", "fp32"), 3) is None
+
+
 def test_positions_beyond_the_largest_distance_are_read(tmp_path: Path) -> None:
     """Relative positions set no limit to the length of source or target."""
     model = t5()
@@ -205,7 +279,7 @@ def test_no_weight_is_stored_twice(build: Any, precision: str, tmp_path: Path) -
     width = graph.spec.d_model // (2 if precision == "int4" else 1)
     places = {
         tuple(sorted((entry.key, entry.value) for entry in tensor.external_data))
-        for name in ("encode.onnx", "step.onnx", "greedy.onnx")
+        for name in ("encode.onnx", "step.onnx", "greedy.onnx", "beams.onnx")
         for tensor in onnx.load(tmp_path / precision / name, load_external_data=False).graph.initializer
         if tensor.dims[:1] == [VOCAB] and np.prod(tensor.dims) == VOCAB * width
     }
@@ -217,5 +291,5 @@ def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
     for name in ("one", "other"):
         (tmp_path / name).mkdir()
         write_programs(author(t5()), tmp_path / name, precision="int8")
-    for file in ("encode.onnx", "step.onnx", "greedy.onnx", "weights.bin"):
+    for file in ("encode.onnx", "step.onnx", "greedy.onnx", "beams.onnx", "weights.bin"):
         assert (tmp_path / "one" / "int8" / file).read_bytes() == (tmp_path / "other" / "int8" / file).read_bytes()

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pocketseq import Beams, Cancellation, Constraints, PocketModel, Sampling
+from pocketseq import Beams, Cancellation, Constraints, PocketModel, Sampling, answers_before
 from pocketseq.errors import InputError, MissingExtraError
 from pocketseq.testing import scripted_model
 
@@ -164,7 +164,8 @@ CONFLICTS: list[tuple[Any, str]] = [
     (lambda: Constraints(choices=("a", "\ud83d")), "Constraints.choices: expected Unicode text, found a lone surrogate"),
     (lambda: Beams(0), "Beams.count: expected a whole number of at least 1, found 0"),
     (lambda: Beams(2, answers=3), "Beams.answers: expected a whole number from 1 to count=2, found 3"),
-    (lambda: Beams(length_penalty=float("nan")), "Beams.length_penalty: expected a finite number"),
+    (lambda: Beams(length_penalty=float("nan")), "Beams.length_penalty: expected a number from -8 to 8, found nan"),
+    (lambda: Beams(length_penalty=300.0), "Beams.length_penalty: expected a number from -8 to 8, found 300.0"),
     (lambda: Beams(early_stopping="ever"), "Beams.early_stopping: expected True, False or 'never', found 'ever'"),
     (lambda: Sampling(min_p=2.0), "min_p: expected a number from 0 to 1, found 2.0"),
 ]
@@ -385,6 +386,20 @@ BREAKING: dict[str, Callable[[PocketModel], Any]] = {
     "a reader": stop_reading,
     "a reader with a form": lambda model: stop_reading(model, constraints=Constraints(regex="[a-z]{9}")),
 }
+
+
+def test_what_was_answered_before_an_error_is_kept(model: PocketModel) -> None:
+    """By the number of the input, as it would have come; an error of nothing answered has none."""
+    sources = [TEXT[: 4 + number] for number in range(10)]  # more than run at once, the shortest first
+    plain = model.generate_batch(sources, constraints=Constraints(allowed=lambda _: range(200)))
+    calls = sum(len(result.tokens) for result in plain[:8])
+    with pytest.raises(Mine) as raised:
+        model.generate_batch(sources, constraints=Constraints(allowed=after(calls)))
+    kept = answers_before(raised.value)
+    assert {number: result.tokens for number, result in kept.items()} == {number: plain[number].tokens for number in range(8)}
+    with pytest.raises(Mine) as raised:
+        model.generate_batch(sources, constraints=Constraints(allowed=after(calls - 1)))
+    assert answers_before(raised.value) == answers_before(ValueError()) == {}
 
 
 @pytest.mark.parametrize("name", BREAKING)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -19,12 +19,14 @@ from pocketseq.model import PocketModel
 from pocketseq.records import plain
 from pocketseq.runtimes.onnx import OnnxRuntime
 from pocketseq.runtimes.processor import product_session
+from pocketseq.runtimes.protocol import Ids
 from pocketseq.tokenizer import TextTokenizer
 from pocketseq_bench.environment import environment
 from pocketseq_bench.profile.floor import profile_floor
 from pocketseq_bench.profile.opening import profile_opening
 from pocketseq_bench.profile.operators import by_kind, by_node, read_profile
 from pocketseq_bench.profile.overhead import Replaying
+from pocketseq_bench.profile.shortlist import profile_shortlist
 from pocketseq_bench.profile.starting import profile_start
 
 FORMAT: Final = 1
@@ -77,11 +79,13 @@ def profile(source: str | Path, examples: Sequence[Example], *, precision: str =
             runs=_STARTS,
         )
         opening = profile_opening(files, runs=_OPENINGS)
+        sources = _sources(manifest, bundle, examples)
         with tempfile.TemporaryDirectory() as folder:
             runtime = OnnxRuntime(files, manifest.geometry, profile=Path(folder))
-            lengths = _answer(runtime, manifest, bundle, examples, rounds)
+            lengths = _answer(runtime, manifest, sources, rounds)
             written = runtime.end_profiles()
             profiles = {name: read_profile(file) for name, file in written.items()}
+        shortlist = profile_shortlist(files, manifest.geometry, sources, lengths, rounds=rounds)
     runs = rounds * len(examples)
     operators = {name: by_kind(nodes, runs=runs) for name, nodes in profiles.items()}
     at_best = _int8_products_per_s()
@@ -90,7 +94,11 @@ def profile(source: str | Path, examples: Sequence[Example], *, precision: str =
         "format": FORMAT,
         "bundle": manifest.name,
         "variant": variant.label,
-        "inputs": {"rows": len(examples), **lengths},
+        "inputs": {
+            "rows": len(examples),
+            "mean_source_tokens": float(np.mean([ids.size for ids in sources])),
+            "mean_answer_tokens": float(np.mean(lengths)),
+        },
         "environment": environment(),
         "stages_ms": stages,
         "start_ms": profile_start(source, examples[0].fields, precision=precision, runs=_STARTS),
@@ -99,6 +107,7 @@ def profile(source: str | Path, examples: Sequence[Example], *, precision: str =
         "operators": {name: plain(tuple(found)) for name, found in operators.items()},
         "longest_nodes": {name: plain(tuple(by_node(nodes, runs=runs)[:_LONGEST])) for name, nodes in profiles.items()},
         "output_layer_share": next((node.share for node in by_node(profiles["greedy"], runs=runs) if node.name == _OUTPUT), None),
+        "shortlist": shortlist,
         "processor": {
             "int8_products_per_s": at_best,
             "encoder_products": encoder,
@@ -138,23 +147,26 @@ def _stages(bundle: Bundle, variant: Variant, examples: Sequence[Example], round
     return {"suggestion": suggestion, "encode": median(encode), "decode": median(decode), "sdk": sdk, "sdk_share": sdk / suggestion}
 
 
-def _answer(
-    runtime: OnnxRuntime, manifest: Manifest, bundle: Bundle, examples: Sequence[Example], rounds: int
-) -> Mapping[str, float]:
-    """Run the graphs on the inputs, one after the other; gives the mean lengths."""
+def _sources(manifest: Manifest, bundle: Bundle, examples: Sequence[Example]) -> list[Ids]:
+    """Token ids of the inputs, int64 [1, source] each."""
     tokenizer = TextTokenizer.from_file(bundle.path(manifest.tokenizer))
+    encoded = (manifest.template.encode(tokenizer, example.fields, overflow="truncate") for example in examples)
+    return [np.array([one.ids], dtype=np.int64) for one in encoded]
+
+
+def _answer(runtime: OnnxRuntime, manifest: Manifest, sources: Sequence[Ids], rounds: int) -> list[int]:
+    """Run the graphs on the inputs, one after the other; gives the length of each answer."""
     start = np.array([[manifest.geometry.start_id]], dtype=np.int64)
-    source, target = [], []
+    lengths: list[int] = []
     for _ in range(rounds):
-        for example in examples:
-            ids = np.array([manifest.template.encode(tokenizer, example.fields, overflow="truncate").ids], dtype=np.int64)
+        lengths = []
+        for ids in sources:
             memory = runtime.encode(ids, np.ones_like(ids))
             run = runtime.greedy(
                 start, memory, runtime.start(1), end_id=manifest.geometry.end_id, limit=manifest.generation.max_new_tokens
             )
-            source.append(ids.shape[1])
-            target.append(run.ids.shape[1])
-    return {"mean_source_tokens": float(np.mean(source)), "mean_answer_tokens": float(np.mean(target))}
+            lengths.append(run.ids.shape[1])
+    return lengths
 
 
 def _int8_products_per_s() -> float:

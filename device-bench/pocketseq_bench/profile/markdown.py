@@ -52,7 +52,12 @@ def profile_markdown(found: Mapping[str, Any]) -> str:
     )
     if found["output_layer_share"] is not None:
         layer = share(found["output_layer_share"])
-        about += f" The output layer takes {layer} of the decoder: the most that a shortlist of tokens could save."
+        about += f" The output layer takes {layer} of the decoder."
+    if (shortlist := found.get("shortlist")) and shortlist["ratio"]:
+        about += (
+            f" With one of {shortlist['tokens']:,} tokens encoder and decoder were {shortlist['ratio']:.3f} times as fast: "
+            "the most that a shortlist could bring."
+        )
     return "\n".join([*lines, "", about])
 
 

@@ -153,6 +153,12 @@ class GraphBuilder:
         self._initializers.setdefault(name, numpy_helper.from_array(np.array(values, dtype=np.int64), name))
         return name
 
+    def vector(self, *values: float) -> str:
+        """A small float32 vector, kept in the graph itself."""
+        name = "vector_" + "_".join(map(str, values))
+        self._initializers.setdefault(name, numpy_helper.from_array(np.array(values, dtype=np.float32), name))
+        return name
+
     def length(self, value: str, axis: int) -> str:
         """How long a value is along an axis, as an int64 number."""
         return self.op("Squeeze", self.op("Shape", value, start=axis, end=axis + 1), self.constant(0))

@@ -7,6 +7,7 @@ from onnx import TensorProto
 
 from pocketseq_export.graphs.model import EncoderDecoder
 from pocketseq_export.onnx.attention import write_relative_bias
+from pocketseq_export.onnx.builder import GraphBuilder
 from pocketseq_export.onnx.decoder import self_names, write_decoder, write_memory
 from pocketseq_export.onnx.layers import LayerWriter
 
@@ -23,14 +24,8 @@ def write_greedy(writer: LayerWriter, model: EncoderDecoder) -> None:
     limit = graph.input("limit", np.int64, [1])
     end = graph.input("end_id", np.int64, [1])
     mask = write_memory(graph, model.spec)
-    one = graph.constant(1)
-    last = graph.op("Sub", limit, one)
-    bias = None
-    if model.decoder.bias is not None:
-        # Of the last token that the loop may reach; that of the tokens before is the end of it.
-        first = graph.op("Squeeze", graph.op("Sub", one, graph.op("Add", position, limit)), graph.constant(0))
-        keys = graph.op("Range", first, graph.scalar(1, np.int64), graph.scalar(1, np.int64))
-        bias = write_relative_bias(graph, "decoder.bias", model.decoder.bias, queries=graph.constant(0), keys=keys)
+    last = graph.op("Sub", limit, graph.constant(1))
+    bias = write_last_bias(graph, model, position, limit)
     running = graph.op("Equal", ids, ids)
     past = [name for number in range(stack.layers) for name in self_names(number)]
 
@@ -49,6 +44,37 @@ def write_greedy(writer: LayerWriter, model: EncoderDecoder) -> None:
         graph.output(name, ["B", stack.heads, "T", stack.head_dim])
 
 
+def write_last_bias(graph: GraphBuilder, model: EncoderDecoder, position: str, limit: str) -> str | None:
+    """Write the bias of the last token that a loop may reach; that of the tokens before is the end of it.
+
+    Args:
+        graph: The graph around the loop.
+        model: See ``author``.
+        position: Of the first token, int64 [1].
+        limit: Rounds at most, int64 [1].
+
+    Returns:
+        float32 [1, heads, 1, key]; None where the family has none.
+    """
+    if model.decoder.bias is None:
+        return None
+    first = graph.op("Squeeze", graph.op("Sub", graph.constant(1), graph.op("Add", position, limit)), graph.constant(0))
+    keys = graph.op("Range", first, graph.scalar(1, np.int64), graph.scalar(1, np.int64))
+    return write_relative_bias(graph, "decoder.bias", model.decoder.bias, queries=graph.constant(0), keys=keys)
+
+
+def cut_bias(graph: GraphBuilder, bias: str, *, last: str, number: str) -> str:
+    """Cut out the bias of one round's token.
+
+    Args:
+        graph: The body of the loop.
+        bias: What ``write_last_bias`` gave.
+        last: Number of the last round, int64 [1].
+        number: Of this round, int64.
+    """
+    return graph.op("Slice", bias, graph.op("Sub", last, number), graph.constant(np.iinfo(np.int64).max), graph.constant(3))
+
+
 def _write_round(
     writer: LayerWriter, model: EncoderDecoder, *, position: str, mask: str, bias: str | None, last: str, end: str
 ) -> None:
@@ -62,7 +88,7 @@ def _write_round(
         for name in self_names(layer, "round"):
             graph.input(name, np.float32, ["B", stack.heads, "R", stack.head_dim])
     if bias is not None:
-        bias = graph.op("Slice", bias, graph.op("Sub", last, number), graph.constant(np.iinfo(np.int64).max), graph.constant(3))
+        bias = cut_bias(graph, bias, last=last, number=number)
     positions = graph.op("Add", position, number)
     scores = write_decoder(writer, model, ids, positions=positions, mask=mask, bias=bias, past="round", present="grown")
     # The best of one row of log-probabilities, and where it stands.

@@ -1,4 +1,4 @@
-"""The two ONNX programs of a variant: ``encode`` and ``step``."""
+"""The ONNX programs of a variant: ``encode`` and ``step``, and with them the loops ``greedy`` and ``beams``."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from onnx import TensorProto
 from pocketseq_export.graphs.model import EncoderDecoder
 from pocketseq_export.graphs.stacks import EncoderLayer
 from pocketseq_export.onnx.attention import Grouping, write_positions, write_relative_bias, write_self_attention
+from pocketseq_export.onnx.beams import write_beams
 from pocketseq_export.onnx.builder import GraphBuilder, WeightFile
 from pocketseq_export.onnx.decoder import cross_names, self_names, write_decoder, write_memory
 from pocketseq_export.onnx.greedy import write_greedy
@@ -22,6 +23,7 @@ from pocketseq_export.onnx.operators import PRECISIONS
 ENCODE: Final = "encode.onnx"
 STEP: Final = "step.onnx"
 GREEDY: Final = "greedy.onnx"
+BEAMS: Final = "beams.onnx"
 WEIGHTS: Final = "weights.bin"
 
 
@@ -42,17 +44,18 @@ def write_programs(model: EncoderDecoder, directory: Path, *, precision: str, ke
     """
     written = PRECISIONS[precision].keeping(keep, tied_output=model.spec.tied_output)
     weights = WeightFile(WEIGHTS)
-    encode, step, greedy = (GraphBuilder(name, weights) for name in ("encode", "step", "greedy"))
+    encode, step, greedy, beams = (GraphBuilder(name, weights) for name in ("encode", "step", "greedy", "beams"))
     write_encode(LayerWriter(encode, written.encode, model.spec, many_tokens=True), model)
-    write_step(LayerWriter(step, written.step, model.spec), model)
+    write_step(LayerWriter(step, written.step, model.spec, many_tokens=True), model)
     write_greedy(LayerWriter(greedy, written.step, model.spec), model)
+    write_beams(LayerWriter(beams, written.step, model.spec), model)
     directory = directory / precision
     directory.mkdir()
     weights.write(directory)
-    encode.write(directory / ENCODE)
-    step.write(directory / STEP)
-    greedy.write(directory / GREEDY)
-    return directory / ENCODE, directory / STEP, directory / GREEDY, directory / WEIGHTS
+    programs = {directory / ENCODE: encode, directory / STEP: step, directory / GREEDY: greedy, directory / BEAMS: beams}
+    for path, graph in programs.items():
+        graph.write(path)
+    return (*programs, directory / WEIGHTS)
 
 
 def write_encode(writer: LayerWriter, model: EncoderDecoder) -> None:

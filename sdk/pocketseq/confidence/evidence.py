@@ -31,7 +31,7 @@ class Evidence:
     truncated: bool = False
     """Whether a field of the input was cut to its budget."""
     rival: float | None = None
-    """Log-probability of the second-best answer as a whole, where beams found one."""
+    """Log-probability of the second-best answer as a whole, where a search with beams went on until it had one for certain."""
     gate: float | None = None
     """Log-odds of the pre-decode gate, where there is one and the scorer in force or the caller looks at it."""
 

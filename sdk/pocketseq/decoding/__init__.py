@@ -13,16 +13,18 @@ from pocketseq.lazily import lazily
 
 if TYPE_CHECKING:
     from pocketseq.decoding.beams import Search, beam_search, outcome
-    from pocketseq.decoding.drafts import CopyDraft, drafted
+    from pocketseq.decoding.drafts import CopyDraft, drafted, drafted_answer
     from pocketseq.decoding.rules import Rules, constrained
     from pocketseq.decoding.scoring import score_targets
+    from pocketseq.decoding.tracing import beam_answers
 
 # What a plain greedy answer does without.
 _HOMES = {
     "beams": ("Search", "beam_search", "outcome"),
-    "drafts": ("CopyDraft", "drafted"),
+    "drafts": ("CopyDraft", "drafted", "drafted_answer"),
     "rules": ("Rules", "constrained"),
     "scoring": ("score_targets",),
+    "tracing": ("beam_answers",),
 }
 __getattr__ = lazily(__name__, _HOMES)
 
@@ -44,12 +46,14 @@ __all__ = [
     "Search",
     "StopStrings",
     "TokenLogprob",
+    "beam_answers",
     "beam_search",
     "best",
     "certain",
     "collect",
     "constrained",
     "drafted",
+    "drafted_answer",
     "drawing",
     "emissions",
     "first_stop",

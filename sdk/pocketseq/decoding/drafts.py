@@ -7,19 +7,21 @@ al. 2018, "Blockwise Parallel Decoding", and Yang et al. 2023, "Inference with R
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any, Final
 
 import numpy as np
 
-from pocketseq.decoding.emission import Emission
+from pocketseq.decoding.emission import Decoded, Emission
 from pocketseq.decoding.settings import FinishReason
 from pocketseq.decoding.steps import Ended, Halt, halted
 from pocketseq.runtimes.protocol import AnyRuntime
 
-LONGEST: Final = 16
+LONGEST: Final = 32
 """Tokens of a draft: more cost more than they bring, since a step's time grows with them."""
 REACH: Final = 12
 """Tokens that an answer may leave out, or put in, and still be followed."""
+_PLACES: Final = np.arange(LONGEST + 1)
 
 
 class CopyDraft:
@@ -89,29 +91,59 @@ def drafted(
         ended: See ``emissions``.
     """
     (row,) = rows
-    cache, held = runtime.start(1), 0
-    given, said = list(prompt), list[int]()
-    while True:
-        if ending := halted(halt, [row]):
-            yield ending
-            return
-        guess = draft.propose()[: max_new_tokens - len(said) - 1]
-        step = runtime.step(np.array([[*given, *guess]], dtype=np.int64), memory, cache)
-        scores = step.logprobs[0, len(given) - 1 :]
-        ids = scores.argmax(axis=-1)
-        wrong = (ids[:-1] != guess).nonzero()[0]
-        agreed = int(wrong[0]) if wrong.size else len(guess)
-        for place in range(agreed + 1):
-            token = ids.item(place)
-            said.append(token)
+    chunks, number = _verified(runtime, memory, prompt=prompt, end_id=end_id, max_new_tokens=max_new_tokens, draft=draft), 0
+    while not (ending := halted(halt, [row])):
+        for token, logprob in next(chunks):
+            number += 1
             reason: FinishReason | None = "stop" if token == end_id else None if ended is None else ended(row, token)
-            if reason is None and len(said) == max_new_tokens:
+            if reason is None and number == max_new_tokens:
                 reason = "length"
             endings = {} if reason is None else {row: reason}
-            yield Emission(rows=[row], ids=[token], logprobs=[scores[place].item(token)], endings=endings)
+            yield Emission(rows=[row], ids=[token], logprobs=[logprob], endings=endings)
             if endings:
                 return
+    yield ending
+
+
+def drafted_answer(
+    runtime: AnyRuntime, memory: Any, *, prompt: Sequence[int], end_id: int, max_new_tokens: int, draft: CopyDraft
+) -> Decoded:
+    """The same where nothing but the end token or the limit can end the answer, without coming back for every token.
+
+    Args:
+        runtime: See ``drafted``.
+        memory: See ``drafted``.
+        prompt: See ``drafted``.
+        end_id: See ``drafted``.
+        max_new_tokens: See ``drafted``.
+        draft: Guesses.
+    """
+    chunks = _verified(runtime, memory, prompt=prompt, end_id=end_id, max_new_tokens=max_new_tokens, draft=draft)
+    ids, logprobs = zip(*chain.from_iterable(chunks), strict=True)
+    return Decoded(ids, logprobs, "stop" if ids[-1] == end_id else "length")
+
+
+def _verified(
+    runtime: AnyRuntime, memory: Any, *, prompt: Sequence[int], end_id: int, max_new_tokens: int, draft: CopyDraft
+) -> Iterator[list[tuple[int, float]]]:
+    """The tokens of each step of the decoder with their log-probabilities: up to the end token, or as many as wanted."""
+    cache, held = runtime.start(1), 0
+    given, left = list(prompt), max_new_tokens
+    while True:
+        guess = draft.propose()[: left - 1]
+        step = runtime.step(np.array([[*given, *guess]], dtype=np.int64), memory, cache)
+        scores = step.logprobs[0, len(given) - 1 :]
+        best = scores.argmax(axis=-1)
+        ids: list[int] = best.tolist()
+        agreed = next((place for place, token in enumerate(guess) if ids[place] != token), len(guess))
+        said = ids[: agreed + 1]
+        if end_id in said:
+            said = said[: said.index(end_id) + 1]
+        yield list(zip(said, scores[_PLACES[: len(said)], best[: len(said)]].tolist(), strict=True))
+        left -= len(said)
+        if said[-1] == end_id or not left:
+            return
         held += len(given) + agreed
         cache = runtime.keep(step.cache, held)
-        given = [said[-1]]
+        given = said[-1:]
         draft.follow(said[-1], agreed=agreed, proposed=len(guess))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from pocketseq.characters import check_text
 from pocketseq.errors import InputError
@@ -42,6 +42,10 @@ class Sampling:
             raise InputError(f"seed: expected 0 or more, found {self.seed!r}; None draws anew every time")
 
 
+_STEEPEST: Final = 8
+"""Length penalty beyond which the scores of long answers leave float32."""
+
+
 @dataclass(frozen=True, slots=True)
 class Beams:
     """Beam search: follow several beginnings at once and keep the likeliest ends, as Hugging Face's ``generate`` does."""
@@ -51,7 +55,7 @@ class Beams:
     answers: int = 1
     """Best answers to give, at most ``count``; they stand in ``Result.hypotheses``, the best first."""
     length_penalty: float = 1.0
-    """Scores are divided by length to this power: above 0 favours longer answers, below 0 shorter ones."""
+    """Scores are divided by length to this power: above 0 favours longer answers, below 0 shorter ones; from -8 to 8."""
     early_stopping: bool | Literal["never"] = False
     """True stops at ``count`` finished answers, False when the best open one is unlikely to do better, ``never`` when it cannot."""
 
@@ -60,8 +64,10 @@ class Beams:
             raise InputError(f"Beams.count: expected a whole number of at least 1, found {self.count!r}")
         if type(self.answers) is not int or not 1 <= self.answers <= self.count:
             raise InputError(f"Beams.answers: expected a whole number from 1 to count={self.count}, found {self.answers!r}")
-        if not math.isfinite(self.length_penalty):
-            raise InputError(f"Beams.length_penalty: expected a finite number, found {self.length_penalty!r}")
+        if not -_STEEPEST <= self.length_penalty <= _STEEPEST:
+            raise InputError(
+                f"Beams.length_penalty: expected a number from {-_STEEPEST} to {_STEEPEST}, found {self.length_penalty!r}"
+            )
         if self.early_stopping not in (True, False, "never"):
             raise InputError(f"Beams.early_stopping: expected True, False or 'never', found {self.early_stopping!r}")
 

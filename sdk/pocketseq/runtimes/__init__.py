@@ -1,6 +1,18 @@
 """Runtimes: the libraries that run a variant, behind one small Protocol."""
 
 from pocketseq.runtimes.opening import open_runtime
-from pocketseq.runtimes.protocol import AnyRuntime, Floats, GreedyRuntime, Ids, Memory, Run, Runtime, Step
+from pocketseq.runtimes.protocol import AnyRuntime, BeamRuntime, Floats, GreedyRuntime, Ids, Memory, Run, Runtime, Step, Trellis
 
-__all__ = ["AnyRuntime", "Floats", "GreedyRuntime", "Ids", "Memory", "Run", "Runtime", "Step", "open_runtime"]
+__all__ = [
+    "AnyRuntime",
+    "BeamRuntime",
+    "Floats",
+    "GreedyRuntime",
+    "Ids",
+    "Memory",
+    "Run",
+    "Runtime",
+    "Step",
+    "Trellis",
+    "open_runtime",
+]

@@ -12,8 +12,11 @@ import numpy as np
 
 from pocketseq.errors import BundleFormatError
 from pocketseq.manifest import Geometry
-from pocketseq.runtimes.protocol import Floats, Ids, Run, Step
+from pocketseq.runtimes.protocol import Floats, Ids, Run, Step, Trellis
 from pocketseq.runtimes.sessions import find_graph, open_graph
+
+_DIVISORS = ("lengths", "reaches", "bounds")
+_TRELLIS = ["places", "totals", "logprobs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +60,14 @@ class OnnxCache:
 
 
 class OnnxRuntime:
-    """Runs the graphs of a bundle: ``encode``, ``step``, and ``greedy`` where the bundle has it."""
+    """Runs the graphs of a bundle: ``encode``, ``step``, and ``greedy`` and ``beams`` where the bundle has them."""
 
     def __init__(self, files: Mapping[str, Path], geometry: Geometry, *, threads: int = 1, profile: Path | None = None) -> None:
-        """Open the encoder and the decoder that greedy answers need; the other one is opened at the first step that asks for it.
+        """Open the encoder and the decoder that greedy answers need; the others are opened when they are first asked for.
 
         Args:
             files: Verified files of the variant, by path within the bundle; the graphs are ``encode.onnx``, ``step.onnx`` and, in
-                bundles that have it, ``greedy.onnx``.
+                bundles that have them, ``greedy.onnx`` and ``beams.onnx``.
             geometry: Sizes of the model.
             threads: Threads for one call.
             profile: A folder in which onnxruntime writes how long each node takes; see ``end_profiles``.
@@ -85,6 +88,7 @@ class OnnxRuntime:
         # Bundles of before give only the new columns of the cache, and want keys and values of the source beside every row.
         self._grows = False
         self._greedy: Any = None
+        self._beams: Any = None
         self._encode = self._open("encode.onnx", ("input_ids", "attention_mask"), self._encode_outputs)
         if find_graph(files, "greedy.onnx"):
             self._greedy = self._open(
@@ -132,6 +136,41 @@ class OnnxRuntime:
         feeds_after = dict(zip(self._past, present, strict=True))
         return Run(ids=ids, logprobs=logprobs, cache=OnnxCache(feeds=feeds_after, length=cache.length + ids.shape[1]))
 
+    def beams(
+        self,
+        token_ids: Ids,
+        memory: OnnxMemory,
+        cache: OnnxCache,
+        *,
+        end_id: int,
+        count: int,
+        answers: int,
+        lengths: Floats,
+        reaches: Floats,
+        bounds: Floats,
+    ) -> Trellis | None:
+        """Run the graph of whole searches, which bundles of before do not have; see ``BeamRuntime.beams``."""
+        if self._beams is None:
+            if not find_graph(self._files, "beams.onnx"):
+                return None
+            inputs = ("token_ids", "position", "limit", "end_id", "count", "answers", *_DIVISORS, *self._states)
+            with self._lock:
+                if self._beams is None:
+                    self._beams = self._open("beams.onnx", inputs, _TRELLIS)
+        numbers = {"position": cache.length, "limit": len(lengths), "end_id": end_id, "count": count, "answers": answers}
+        feeds = {name: np.array([number], dtype=np.int64) for name, number in numbers.items()}
+        places, totals, logprobs = self._beams.run(
+            _TRELLIS,
+            {
+                "token_ids": token_ids,
+                **dict(zip(_DIVISORS, (lengths, reaches, bounds), strict=True)),
+                **feeds,
+                **memory.feeds,
+                **cache.feeds,
+            },
+        )
+        return Trellis(places=places, totals=totals, logprobs=logprobs)
+
     def select(self, memory: OnnxMemory, cache: OnnxCache, rows: Ids) -> tuple[OnnxMemory, OnnxCache]:
         """Keep rows; see ``Runtime.select``."""
         kept = OnnxCache(feeds={name: value.take(rows, axis=0) for name, value in cache.feeds.items()}, length=cache.length)
@@ -143,7 +182,7 @@ class OnnxRuntime:
 
     def end_profiles(self) -> dict[str, Path]:
         """Finish the profiles of the graphs that are open: their files by the graph's name, such as ``encode``."""
-        graphs = {"encode": self._encode, "step": self._step, "greedy": self._greedy}
+        graphs = {"encode": self._encode, "step": self._step, "greedy": self._greedy, "beams": self._beams}
         return {name: Path(session.end_profiling()) for name, session in graphs.items() if session is not None}
 
     def _greedy_by_steps(self, token_ids: Ids, memory: OnnxMemory, cache: OnnxCache, *, end_id: int, limit: int) -> Run[OnnxCache]:

@@ -46,6 +46,21 @@ class Run(Generic[CacheT]):
     """The cache with the token that was given and all of these but the last in it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Trellis:
+    """What a whole beam search in one call looked at: in every round the likeliest extensions of its beams, the likeliest first.
+
+    The beams of the next round are, in this order, those whose token does not end them.
+    """
+
+    places: Ids
+    """Which extension: the beam's number times the size of the vocabulary plus the token, int64 [rounds, candidates]."""
+    totals: Floats
+    """Sum of the log-probabilities up to it, float32 [rounds, candidates]."""
+    logprobs: Floats
+    """Raw log-probability of its token, float32 [rounds, candidates]."""
+
+
 class Runtime(Protocol[MemoryT, CacheT]):
     """A model that is ready to run; safe to call from many threads, since states are values and never changed."""
 
@@ -100,6 +115,42 @@ class GreedyRuntime(Runtime[MemoryT, CacheT], Protocol[MemoryT, CacheT]):
             cache: What came before that token.
             end_id: The call ends when every row has met this token.
             limit: Tokens at most, at least 1.
+        """
+
+
+@runtime_checkable
+class BeamRuntime(Runtime[MemoryT, CacheT], Protocol[MemoryT, CacheT]):
+    """A runtime that can search with beams in one call, where its model has what that takes."""
+
+    def beams(
+        self,
+        token_ids: Ids,
+        memory: MemoryT,
+        cache: CacheT,
+        *,
+        end_id: int,
+        count: int,
+        answers: int,
+        lengths: Floats,
+        reaches: Floats,
+        bounds: Floats,
+    ) -> Trellis | None:
+        """Search behind one input's prompt, until there are as many answers as beams or no open beam can be one that is wanted.
+
+        Args:
+            token_ids: The prompt's last token, int64 [1, 1].
+            memory: What ``encode`` gave for one input.
+            cache: What came before that token.
+            end_id: Token that ends an answer; one among the ``count`` likeliest candidates of a round is an answer.
+            count: Beams, at most half the vocabulary.
+            answers: How many of the best answers are wanted, from 1 to ``count``.
+            lengths: For each round at most what an answer's total is divided by, float32 [rounds].
+            reaches: The same for the best open beam, which must beat the worst of ``count`` answers once there are as many,
+                float32 [rounds]; 0 ends the search with the last of them.
+            bounds: The same for the best open beam, which must be better than the worst answer wanted, float32 [rounds].
+
+        Returns:
+            What it looked at, ``2 * count`` candidates a round; None where the model can only be searched step by step.
         """
 
 
