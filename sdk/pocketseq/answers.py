@@ -34,14 +34,14 @@ class Answers:
         Args:
             job: The input.
             found: Its answers, the best first; without beams one.
-            pooled: Mean of the encoder's last states, float32 [d_model], where it was asked for.
+            pooled: Mean of the encoder's last states, float32 [d_model], where the caller or the scorer looks at it.
             gate: Log-odds of the gate, where there is one.
         """
         answer, beams = found[0], self.plan.request.beams
-        evidence = _evidence(job, answer, gate)
+        evidence = _evidence(job, answer, gate, pooled)
         if len(found) > 1:
             evidence = replace(evidence, rival=math.fsum(found[1].logprobs))
-        hypotheses = () if beams is None else tuple(self._hypothesis(job, one, gate) for one in found[: beams.answers])
+        hypotheses = () if beams is None else tuple(self._hypothesis(job, one, gate, pooled) for one in found[: beams.answers])
         return Result(
             text=hypotheses[0].text if hypotheses else self._text(job.encoded, answer),
             confidence=confidence(evidence, self.scorer),
@@ -57,7 +57,7 @@ class Answers:
             ),
             hypotheses=hypotheses,
             token_alternatives=answer.alternatives,
-            pooled=None if pooled is None else tuple(pooled.tolist()),
+            pooled=tuple(pooled.tolist()) if self.plan.request.pooled and pooled is not None else None,
             evidence=evidence,
         )
 
@@ -65,21 +65,21 @@ class Answers:
         """The result of an input that must end before it was begun."""
         return self.result(job, [Decoded((), (), reason, score=0.0)])
 
-    def score(self, job: Job, given: Decoded, *, gate: float | None = None) -> Score:
+    def score(self, job: Job, given: Decoded, pooled: Floats | None = None, *, gate: float | None = None) -> Score:
         """What the model thinks of an answer that it was given; arguments as ``result``."""
         return Score(
             logprob=math.fsum(given.logprobs),
-            confidence=confidence(_evidence(job, given, gate), self.scorer),
+            confidence=confidence(_evidence(job, given, gate, pooled), self.scorer),
             tokens=given.ids,
             token_logprobs=given.logprobs,
             token_alternatives=given.alternatives,
         )
 
-    def _hypothesis(self, job: Job, answer: Decoded, gate: float | None) -> Hypothesis:
+    def _hypothesis(self, job: Job, answer: Decoded, gate: float | None, pooled: Floats | None) -> Hypothesis:
         return Hypothesis(
             text=self._text(job.encoded, answer),
             score=answer.score or 0.0,
-            confidence=confidence(_evidence(job, answer, gate), self.scorer),
+            confidence=confidence(_evidence(job, answer, gate, pooled), self.scorer),
             tokens=answer.ids,
             token_logprobs=answer.logprobs,
             finish_reason=answer.finish_reason,
@@ -92,7 +92,7 @@ class Answers:
         return text[: first_stop(text, self.plan.constraints.stop)]
 
 
-def _evidence(job: Job, answer: Decoded, gate: float | None) -> Evidence:
+def _evidence(job: Job, answer: Decoded, gate: float | None, pooled: Floats | None) -> Evidence:
     return Evidence(
         logprobs=answer.logprobs,
         tokens=answer.ids,
@@ -102,4 +102,5 @@ def _evidence(job: Job, answer: Decoded, gate: float | None) -> Evidence:
         source=job.encoded.ids,
         truncated=bool(job.encoded.truncated),
         gate=gate,
+        state=pooled,
     )

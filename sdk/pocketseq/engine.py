@@ -117,7 +117,7 @@ class Engine:
                 found = self._decoder.decode(memory, rows, jobs, plan)
                 answers.decode_ms = milliseconds(started)
                 for place, row in enumerate(rows):
-                    pooled = memory.pooled[place] if plan.request.pooled else None
+                    pooled = memory.pooled[place] if plan.request.pooled or self.scoring.scorer.looks_at_state else None
                     results[row] = answers.result(jobs[row], found[row], pooled, gate=gates[place])
         return [results[row] for row in range(len(jobs))]
 
@@ -151,7 +151,8 @@ class Engine:
                     yield piece
         if piece := text.finish():
             yield piece
-        return answers.result(job, found, memory.pooled[0] if plan.request.pooled else None, gate=gate)
+        pooled = memory.pooled[0] if plan.request.pooled or self.scoring.scorer.looks_at_state else None
+        return answers.result(job, found, pooled, gate=gate)
 
     def score(self, jobs: Sequence[Job], targets: Sequence[str], plan: Plan) -> list[Score]:
         """Score given answers to inputs, in the order given.
@@ -176,8 +177,8 @@ class Engine:
                 alternatives=plan.request.alternatives,
                 spread=self.scoring.scorer.looks_at_spread,
             )
-            for row, given, gate in zip(rows, found, gates, strict=True):
-                scores[row] = answers.score(jobs[row], given, gate=gate)
+            for row, given, gate, pooled in zip(rows, found, gates, memory.pooled, strict=True):
+                scores[row] = answers.score(jobs[row], given, pooled if self.scoring.scorer.looks_at_state else None, gate=gate)
         return [scores[row] for row in range(len(jobs))]
 
     def _target(self, job: Job, target: str, plan: Plan) -> list[int]:

@@ -14,13 +14,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pocketseq.calibration.choosing import choose_scorer
+from pocketseq.calibration.choosing import choose_scorer, too_dear
 from pocketseq.calibration.fitting import Fitted, can_fit, fit
 from pocketseq.calibration.guarantee import Rows, candidates, check_promise, choose_threshold, smallest_risk
 from pocketseq.calibration.judging import Judged, judge
 from pocketseq.calibration.losses import EXACT, Loss
 from pocketseq.calibration.measures import auroc
-from pocketseq.confidence import LEARNED, SCORERS, Scorer, confidence, gate, learned_scorer, sigmoid
+from pocketseq.confidence import GAIN, LEARNED, SCORERS, Scorer, confidence, gain_scorer, gate, learned_scorer, sigmoid
 from pocketseq.errors import CalibrationError, InfeasibleRiskError
 from pocketseq.examples import Example
 from pocketseq.files import digest
@@ -65,9 +65,12 @@ class Calibrated:
     calibration: Calibration
     """What goes into the manifest; with a threshold that serves nothing where no candidate keeps the promise."""
     scorers: Mapping[str, Scorer]
-    """All that were compared, the learned one last where there is one."""
+    """All that were compared, what is learnt last where there is any."""
     areas: Mapping[str, float]
     """Area of each one's deferral curve over chance, on the rows that chose."""
+    coverages: Mapping[str, float]
+    """Share of the rows that tested which each would serve under the promise, which is given for the chosen one only: what the
+    choice costs."""
     chosen: Sequence[Judged]
     """Rows that chose, and fitted what is learnt; each with what a gate says of it that was not fitted on it."""
     tested: Sequence[Judged]
@@ -120,8 +123,8 @@ def calibrate(
         model: The very variant that will be served.
         examples: Rows that it was not trained on; for the loss ``teacher`` with the teacher's answers as their targets.
         promise: What is to be promised; at most 10% wrong with probability 95% if not given.
-        cloud: What the cloud answers to each row, by its id: the scorer is chosen by what handing over to this cloud gains. None
-            takes the cloud to be always right.
+        cloud: What the cloud answers to each row, by its id: the scorer is chosen by what handing over to this cloud gains, and one
+            of gain is fitted and considered. None takes the cloud to be always right.
         seed: Seed of the division of the rows.
         progress: Called with the number of rows answered, after each.
 
@@ -193,18 +196,20 @@ def calibrate_parts(
         choosing, testing = learnt.rows, _gated(testing, learnt)
         scorers[LEARNED] = learned_scorer(learnt.learned)
         confidences[LEARNED] = np.array([sigmoid(log_odds) for log_odds in learnt.foreseen])
-    choice = choose_scorer(confidences, np.array([answer.loss - answer.cloud_loss for answer in choosing]), seed=seed)
-    scorer = choice.scorer
-    chosen = Rows.of(confidences[scorer], losses_of(choosing))
-    tested = Rows.of(confidences_of(testing, scorers[scorer]), losses_of(testing))
-    test = promise.test
-    found = choose_threshold(
-        tested,
-        candidates=candidates(chosen, risk=promise.risk, guarantee=test),
-        risk=promise.risk,
-        delta=promise.delta,
-        guarantee=test,
+        if learnt.gain is not None and learnt.gain_foreseen is not None:
+            scorers[GAIN] = gain_scorer(learnt.gain)
+            confidences[GAIN] = np.array([sigmoid(log_odds) for log_odds in learnt.gain_foreseen])
+    choice = choose_scorer(
+        confidences,
+        np.array([answer.loss - answer.cloud_loss for answer in choosing]),
+        seed=seed,
+        without=too_dear(confidences, losses_of(choosing), risk=promise.risk),
     )
+    scorer, test = choice.scorer, promise.test
+    chose = {name: Rows.of(scores, losses_of(choosing)) for name, scores in confidences.items()}
+    tests = {name: Rows.of(confidences_of(testing, one), losses_of(testing)) for name, one in scorers.items()}
+    chosen, tested = chose[scorer], tests[scorer]
+    found = _threshold(chosen, tested, promise.risk, promise)
     served = 0 if found is None else tested.served(found)
     least = smallest_risk(chosen, tested, delta=promise.delta, guarantee=test) if found is None else None
     calibration = Calibration(
@@ -221,12 +226,14 @@ def calibrate_parts(
         loss=promise.loss.name,
         guarantee=test,
         learned=learnt.learned if learnt and scorer == LEARNED else None,
+        gain=learnt.gain if learnt and scorer == GAIN else None,
         gate=learnt.gate if learnt else None,
     )
     return Calibrated(
         calibration=calibration,
         scorers=scorers,
         areas=choice.areas,
+        coverages={name: _coverage(chose[name], tests[name], promise.risk, promise) for name in scorers},
         chosen=choosing,
         tested=testing,
         smallest_risk=least,
@@ -257,16 +264,23 @@ def _gated(answers: Sequence[Judged], learnt: Fitted) -> list[Judged]:
     return [
         answer
         if answer.pooled is None
-        else replace(answer, evidence=replace(answer.evidence, gate=judge_input(answer.pooled, len(answer.evidence.source))))
+        else replace(
+            answer,
+            evidence=replace(answer.evidence, gate=judge_input(answer.pooled, len(answer.evidence.source)), state=answer.pooled),
+        )
         for answer in answers
     ]
 
 
-def _coverage(chosen: Rows, tested: Rows, risk: float, promise: Promise) -> float:
+def _threshold(chosen: Rows, tested: Rows, risk: float, promise: Promise) -> float | None:
     test = promise.test
-    found = choose_threshold(
+    return choose_threshold(
         tested, candidates=candidates(chosen, risk=risk, guarantee=test), risk=risk, delta=promise.delta, guarantee=test
     )
+
+
+def _coverage(chosen: Rows, tested: Rows, risk: float, promise: Promise) -> float:
+    found = _threshold(chosen, tested, risk, promise)
     return 0.0 if found is None else tested.served(found) / len(tested.confidences)
 
 
