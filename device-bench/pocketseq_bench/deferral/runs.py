@@ -57,7 +57,9 @@ def measure_run(
     settings = recipe.settings("calibrate", CalibrateSettings)
     promise = Promise(risk=settings.risk, delta=settings.delta, loss=Loss(settings.loss), guarantee=settings.guarantee)
     folder = data or run / "data"
-    choosing, testing, examples = [], [], []
+    choosing: list[Judged] = []
+    testing: list[Judged] = []
+    examples: list[Example] = []
     splits = [split for split in CHOOSING if (folder / f"{split}.jsonl").is_file()]
     with PocketModel.load(run / "bundle", runtime=runtime, precision=precision) as model:
         for split in [*splits, TESTING]:

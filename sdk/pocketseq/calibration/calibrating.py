@@ -7,14 +7,14 @@ tests has fitted or chosen anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pocketseq.calibration.choosing import choose_scorer, too_dear
+from pocketseq.calibration.choosing import choose_scorer
 from pocketseq.calibration.fitting import Fitted, can_fit, fit
 from pocketseq.calibration.guarantee import Rows, candidates, check_promise, choose_threshold, smallest_risk
 from pocketseq.calibration.judging import Judged, judge
@@ -29,6 +29,10 @@ from pocketseq.model import PocketModel
 
 _CHOOSES: Final = 0.6
 """Share of the rows; the rest, two fifths, tests: it decides how much can be shown."""
+
+_LEAST_SERVED: Final = 0.8
+"""What the scorer of gain must serve of what ``learned`` serves at the same risk: fewer answers, for one that the cloud would have
+wrong as well is surer to it than one as doubtful that the cloud would have right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,17 @@ class Calibrated:
         """Share that could be served at this risk if the confidence were perfect."""
         risk = self.calibration.risk
         return 1.0 if self.calibration.guarantee == "conformal" else min(1.0, (1 - self.base_risk) / (1 - risk))
+
+    def price(self) -> str | None:
+        """What the scorer of gain costs of what can be served, in a sentence; None where another was chosen."""
+        if self.calibration.scorer != GAIN:
+            return None
+        gained, plain = self.areas[GAIN], self.areas[LEARNED]
+        more = f", {gained / plain - 1:+.0%} beside {LEARNED}" if plain > 0 else ""
+        return (
+            f"{GAIN} was chosen for what handing over to this cloud gains{more}; under the same promise {LEARNED} would serve "
+            f"{self.coverages[LEARNED]:.1%} instead of {self.coverages[GAIN]:.1%}"
+        )
 
     def refusal(self) -> str | None:
         """Why the promise cannot be given, and which one can, in a sentence; None where it can."""
@@ -199,14 +214,10 @@ def calibrate_parts(
         if learnt.gain is not None and learnt.gain_foreseen is not None:
             scorers[GAIN] = gain_scorer(learnt.gain)
             confidences[GAIN] = np.array([sigmoid(log_odds) for log_odds in learnt.gain_foreseen])
-    choice = choose_scorer(
-        confidences,
-        np.array([answer.loss - answer.cloud_loss for answer in choosing]),
-        seed=seed,
-        without=too_dear(confidences, losses_of(choosing), risk=promise.risk),
-    )
-    scorer, test = choice.scorer, promise.test
     chose = {name: Rows.of(scores, losses_of(choosing)) for name, scores in confidences.items()}
+    gains = np.array([answer.loss - answer.cloud_loss for answer in choosing])
+    choice = choose_scorer(confidences, gains, seed=seed, without=_too_dear(chose, promise))
+    scorer, test = choice.scorer, promise.test
     tests = {name: Rows.of(confidences_of(testing, one), losses_of(testing)) for name, one in scorers.items()}
     chosen, tested = chose[scorer], tests[scorer]
     found = _threshold(chosen, tested, promise.risk, promise)
@@ -270,6 +281,14 @@ def _gated(answers: Sequence[Judged], learnt: Fitted) -> list[Judged]:
         )
         for answer in answers
     ]
+
+
+def _too_dear(chose: Mapping[str, Rows], promise: Promise) -> Collection[str]:
+    """The scorer of gain where its price in coverage is too high, on the rows that choose."""
+    if GAIN not in chose:
+        return ()
+    gain, plain = (_coverage(chose[name], chose[name], promise.risk, promise) for name in (GAIN, LEARNED))
+    return (GAIN,) if gain < _LEAST_SERVED * plain else ()
 
 
 def _threshold(chosen: Rows, tested: Rows, risk: float, promise: Promise) -> float | None:

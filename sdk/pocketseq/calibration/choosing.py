@@ -16,8 +16,6 @@ PREFERENCE: Final = (LEARNED, GAIN, *SCORERS)
 before that of gain), then the rules in their
 order, those that look at whole distributions last, for they take their time at every token."""
 _RESAMPLINGS: Final = 300
-_LEAST_SERVED: Final = 0.8
-"""Share of what ``learned`` serves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,27 +50,3 @@ def choose_scorer(confidences: Mapping[str, Array], gains: Array, *, seed: int, 
         if areas[best] - areas[name] <= error:
             return Choice(name, areas)
     raise AssertionError("the best falls behind itself by nothing")
-
-
-def too_dear(confidences: Mapping[str, Array], losses: Array, *, risk: float) -> Collection[str]:
-    """The scorer of gain where too much of what could be served locally is its price.
-
-    It puts an answer that the cloud would have wrong as well above one that is as doubtful and that the cloud would have right, so
-    that fewer can be served at the same risk: no less than four fifths of what ``learned`` serves is allowed.
-
-    Args:
-        confidences: As in ``choose_scorer``.
-        losses: float64 [rows].
-        risk: Largest mean loss among those served.
-    """
-    if GAIN not in confidences:
-        return ()
-    gain, learned = (_servable(confidences[name], losses, risk) for name in (GAIN, LEARNED))
-    return (GAIN,) if gain < _LEAST_SERVED * learned else ()
-
-
-def _servable(confidences: Array, losses: Array, risk: float) -> int:
-    """How many of the surest answers have no more than this mean loss."""
-    means = np.cumsum(losses[np.argsort(-confidences, kind="stable")]) / np.arange(1, losses.size + 1)
-    kept = np.flatnonzero(means <= risk)
-    return int(kept[-1]) + 1 if kept.size else 0
