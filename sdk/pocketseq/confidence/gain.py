@@ -1,7 +1,8 @@
 """Gain: a confidence that puts first to hand over what the cloud would make better, not what is merely doubtful.
 
 Post-hoc deferral (Jitkrittum et al. 2023, "When Does Confidence-Based Cascade Deferral Suffice?"; Gupta et al. 2024, "Language
-Model Cascades"): handing over gains what the cloud is likelier to be right by. What both get wrong is not worth a request.
+Model Cascades"): handing over gains what the cloud is likelier to be right by. What both get wrong is not worth a request. Where
+the cloud is no better, answers stay in the order of how likely they are to be right, so that a promise can still be kept.
 """
 
 from __future__ import annotations
@@ -27,18 +28,22 @@ _PLAIN: Final = tuple(name for name in PLAIN_FEATURES if name != "gate")
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """log-odds of the confidence = bias + slope · (P(device right) − weight · P(cloud right))."""
+    """log-odds of the confidence = bias + slope · worth, with worth = P(device) − weight · max(P(device), P(cloud)).
+
+    P is the probability to be right. The worth of an answer is ``1 − weight`` parts of that, less ``weight`` parts of what the
+    cloud would add to it.
+    """
 
     local: Logistic
     """Foresees whether the device is right, over ``gain_names``."""
     cloud: Logistic
     """Foresees over the same whether the cloud is: what both misjudge alike then cancels out."""
     weight: float
-    """What the cloud counts, below 1, so that answers which both have right stay behind as the surest."""
+    """What the cloud counts, 0 to below 1."""
     slope: float
-    """Makes the difference a probability of the local answer to be right, above 0."""
+    """Makes the worth a probability of the local answer to be right, above 0."""
     bias: float
-    """Log-odds where there is no difference."""
+    """Log-odds where the worth is 0."""
 
 
 def gain_names(d_model: int) -> tuple[str, ...]:
@@ -51,9 +56,7 @@ def gain_names(d_model: int) -> tuple[str, ...]:
 
 
 def gain_scorer(gain: Gain) -> Scorer:
-    """The scorer of a gain: its confidence is the probability to be right of answers with a like difference, and so coarser than
-    that of ``learned``.
-    """
+    """The scorer of a gain; its confidence is the probability to be right of answers of like worth, coarser than ``learned``."""
     local, cloud = _evaluator(gain.local), _evaluator(gain.cloud)
 
     def log_confidence(evidence: Evidence) -> float:
@@ -61,8 +64,8 @@ def gain_scorer(gain: Gain) -> Scorer:
             return math.nan
         found = features(evidence)
         values = [found[name] for name in _PLAIN]
-        difference = sigmoid(local(values, evidence.state)) - gain.weight * sigmoid(cloud(values, evidence.state))
-        return log_sigmoid(gain.bias + gain.slope * difference)
+        right, mended = sigmoid(local(values, evidence.state)), sigmoid(cloud(values, evidence.state))
+        return log_sigmoid(gain.bias + gain.slope * (right - gain.weight * max(right, mended)))
 
     return Scorer(log_confidence, looks_at_state=True)
 
