@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from pocketseq.calibration import Calibrated, Judged, Promise, calibrate_parts
-from pocketseq.calibration.calibrating import confidences_of, losses_of
+from pocketseq.calibration.calibrated import confidences_of, losses_of
 from pocketseq.calibration.guarantee import Rows, candidates, choose_threshold
 from pocketseq.calibration.measures import deferral_area, interval, resamplings
 from pocketseq.calibration.report import measure

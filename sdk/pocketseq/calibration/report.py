@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from pocketseq.calibration.calibrating import Calibrated, confidences_of, losses_of
+from pocketseq.calibration.calibrated import Calibrated, confidences_of, losses_of
 from pocketseq.calibration.measures import (
     Array,
     Interval,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pocketseq.calibration import Calibrated, Judged, Promise, calibrate_answers
-from pocketseq.calibration.calibrating import confidences_of
+from pocketseq.calibration.calibrated import confidences_of
 from pocketseq.calibration.fitting import fit
 from pocketseq.calibration.measures import deferral_area, reliability
 from pocketseq.calibration.report import calibration_page
