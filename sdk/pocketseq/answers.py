@@ -34,11 +34,11 @@ class Answers:
         Args:
             job: The input.
             found: Its answers, the best first; without beams one.
-            pooled: Mean of the encoder's last states, float32 [d_model], where it was asked for.
+            pooled: Mean of the encoder's last states, float32 [d_model], where the caller or the scorer looks at it.
             gate: Log-odds of the gate, where there is one.
         """
         answer, beams = found[0], self.plan.request.beams
-        evidence = _evidence(job, answer, gate)
+        evidence = _evidence(job, answer, gate, pooled)
         if len(found) > 1:
             evidence = replace(evidence, rival=math.fsum(found[1].logprobs))
         confident = confidence(evidence, self.scorer)
@@ -46,7 +46,7 @@ class Answers:
         if beams is not None:
             others = found[1 : beams.answers]
             first = self._hypothesis(job, answer, confident)
-            hypotheses = (first, *(self._hypothesis(job, one, self._confidence(job, one, gate)) for one in others))
+            hypotheses = (first, *(self._hypothesis(job, one, self._confidence(job, one, gate, pooled)) for one in others))
         return Result(
             text=hypotheses[0].text if hypotheses else self._text(job.encoded, answer),
             confidence=confident,
@@ -62,7 +62,7 @@ class Answers:
             ),
             hypotheses=hypotheses,
             token_alternatives=answer.alternatives,
-            pooled=None if pooled is None else tuple(pooled.tolist()),
+            pooled=tuple(pooled.tolist()) if self.plan.request.pooled and pooled is not None else None,
             evidence=evidence,
         )
 
@@ -70,18 +70,18 @@ class Answers:
         """The result of an input that must end before it was begun."""
         return self.result(job, [Decoded((), (), reason, score=0.0)])
 
-    def score(self, job: Job, given: Decoded, *, gate: float | None = None) -> Score:
+    def score(self, job: Job, given: Decoded, pooled: Floats | None = None, *, gate: float | None = None) -> Score:
         """What the model thinks of an answer that it was given; arguments as ``result``."""
         return Score(
             logprob=math.fsum(given.logprobs),
-            confidence=self._confidence(job, given, gate),
+            confidence=self._confidence(job, given, gate, pooled),
             tokens=given.ids,
             token_logprobs=given.logprobs,
             token_alternatives=given.alternatives,
         )
 
-    def _confidence(self, job: Job, answer: Decoded, gate: float | None) -> float | None:
-        return confidence(_evidence(job, answer, gate), self.scorer)
+    def _confidence(self, job: Job, answer: Decoded, gate: float | None, pooled: Floats | None) -> float | None:
+        return confidence(_evidence(job, answer, gate, pooled), self.scorer)
 
     def _hypothesis(self, job: Job, answer: Decoded, confident: float | None) -> Hypothesis:
         return Hypothesis(
@@ -101,7 +101,7 @@ class Answers:
         return text[: first_stop(text, stops)] if stops else text
 
 
-def _evidence(job: Job, answer: Decoded, gate: float | None) -> Evidence:
+def _evidence(job: Job, answer: Decoded, gate: float | None, pooled: Floats | None) -> Evidence:
     return Evidence(
         logprobs=answer.logprobs,
         tokens=answer.ids,
@@ -111,4 +111,5 @@ def _evidence(job: Job, answer: Decoded, gate: float | None) -> Evidence:
         source=job.encoded.ids,
         truncated=bool(job.encoded.truncated),
         gate=gate,
+        state=pooled,
     )

@@ -123,7 +123,7 @@ class Engine:
             found = self._decoder.decode(memory, rows, jobs, plan)
             answers.decode_ms = milliseconds(started)
             for place, row in enumerate(rows):
-                pooled = memory.pooled[place] if plan.request.pooled else None
+                pooled = memory.pooled[place] if plan.request.pooled or self.scoring.scorer.looks_at_state else None
                 results[row] = answers.result(jobs[row], found[row], pooled, gate=gates[place])
 
     def stream(self, job: Job, plan: Plan) -> Generator[str, None, Result]:
@@ -158,7 +158,8 @@ class Engine:
                     yield piece
         if piece := text.finish():
             yield piece
-        return answers.result(job, found, memory.pooled[0] if plan.request.pooled else None, gate=gate)
+        pooled = memory.pooled[0] if plan.request.pooled or self.scoring.scorer.looks_at_state else None
+        return answers.result(job, found, pooled, gate=gate)
 
     def score(self, jobs: Sequence[Job], targets: Sequence[str], plan: Plan) -> list[Score]:
         """Score given answers to inputs, in the order given.
@@ -185,8 +186,8 @@ class Engine:
                 alternatives=plan.request.alternatives,
                 spread=self.scoring.scorer.looks_at_spread,
             )
-            for row, given, gate in zip(rows, found, gates, strict=True):
-                scores[row] = answers.score(jobs[row], given, gate=gate)
+            for row, given, gate, pooled in zip(rows, found, gates, memory.pooled, strict=True):
+                scores[row] = answers.score(jobs[row], given, pooled if self.scoring.scorer.looks_at_state else None, gate=gate)
         return [scores[row] for row in range(len(jobs))]
 
     def _target(self, job: Job, target: str, plan: Plan) -> list[int]:

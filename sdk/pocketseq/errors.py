@@ -40,7 +40,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pocketseq.calibration.calibrating import Calibrated
+    from pocketseq.calibration.calibrated import Calibrated
 
 
 class PocketSeqError(Exception):

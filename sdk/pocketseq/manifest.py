@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal, TypeAlias
 
+from pocketseq.confidence.gain import Gain
 from pocketseq.confidence.logistic import Logistic
 from pocketseq.errors import BundleCorruptError, BundleFormatError, InputError, VariantNotFoundError
 from pocketseq.files import digest, sha256
@@ -112,7 +113,8 @@ class Calibration:
     """A threshold of confidence with a promise: of the answers at or above it at most ``risk`` are wrong."""
 
     scorer: str
-    """Name of the confidence scorer, a key of ``pocketseq.confidence.SCORERS``, or ``learned``."""
+    """Name of the confidence scorer, a key of ``pocketseq.confidence.SCORERS``, ``learned`` or
+    ``learned_gain``."""
     threshold: float
     """An answer of at least this confidence is served locally; ``SERVES_NOTHING`` where no threshold keeps the promise."""
     risk: float
@@ -137,6 +139,8 @@ class Calibration:
     """What is promised and by which test; see ``Guarantee``."""
     learned: Logistic | None = None
     """The numbers of the learned scorer; None where a rule was chosen."""
+    gain: Gain | None = None
+    """The numbers of the scorer of gain; None where another was chosen."""
     gate: Logistic | None = None
     """The numbers of the pre-decode gate; None where none was fitted."""
 

@@ -23,8 +23,10 @@ from pocketseq.pipeline.calibrate import CalibrateSettings
 from pocketseq.pipeline.progress import Progress
 from pocketseq_bench.deferral.study import deferral
 
-SPLITS: Final = ("calibration", "test")
-"""The one that chooses, and the one that measures."""
+CHOOSING: Final = ("validation", "calibration")
+"""Splits that fit and choose, as far as there are any: no model learnt from them. The validation split did stop its training."""
+TESTING: Final = "test"
+"""The split that measures."""
 
 
 def measure_run(
@@ -55,16 +57,19 @@ def measure_run(
     settings = recipe.settings("calibrate", CalibrateSettings)
     promise = Promise(risk=settings.risk, delta=settings.delta, loss=Loss(settings.loss), guarantee=settings.guarantee)
     folder = data or run / "data"
-    parts, examples = [], []
+    choosing: list[Judged] = []
+    testing: list[Judged] = []
+    examples: list[Example] = []
+    splits = [split for split in CHOOSING if (folder / f"{split}.jsonl").is_file()]
     with PocketModel.load(run / "bundle", runtime=runtime, precision=precision) as model:
-        for split in SPLITS:
+        for split in [*splits, TESTING]:
             split_rows = list(islice(read_examples(folder / f"{split}.jsonl"), rows))
             cloud = _teacher_answers(run, folder / f"{split}.jsonl", split_rows) if (run / "student").is_dir() else None
             progress = Progress(f"deferral {recipe.name} {split}", len(split_rows))
-            parts.append(judge(model, split_rows, promise.loss, cloud=cloud, progress=progress))
+            part = testing if split == TESTING else choosing
+            part += judge(model, split_rows, promise.loss, cloud=cloud, progress=progress)
             examples += split_rows
         manifest, variant = model.manifest, model.variant
-    choosing, testing = parts
     fingerprint = digest(sorted([row.id, row.target] for row in examples))
     clouds = {"teacher": (choosing, testing)} if (run / "student").is_dir() else {}
     clouds["always right"] = (_always_right(choosing), _always_right(testing))

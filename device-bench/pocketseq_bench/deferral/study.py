@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from pocketseq.calibration import Calibrated, Judged, Promise, calibrate_parts
-from pocketseq.calibration.calibrating import confidences_of, losses_of
+from pocketseq.calibration.calibrated import confidences_of, losses_of
 from pocketseq.calibration.guarantee import Rows, candidates, choose_threshold
 from pocketseq.calibration.measures import deferral_area, interval, resamplings
 from pocketseq.calibration.report import measure
@@ -52,6 +52,7 @@ def deferral(
         "base_risk": found.base_risk,
         "cloud_risk": float(np.mean([answer.cloud_loss for answer in found.tested])),
         "chosen": chosen,
+        "risk": found.calibration.risk,
         "coverage": found.calibration.coverage,
         "served_right": found.calibration.accuracy,
         f"gain_over_{BASELINE}": {name: _advantage(found, name, weights) for name in found.scorers if name != BASELINE},
@@ -107,6 +108,7 @@ def _measures(found: Calibrated, name: str, weights: np.ndarray[Any, np.dtype[np
     one = measure(found, name, weights)
     return {
         "area_where_chosen": found.areas[name],
+        "coverage": found.coverages[name],
         **{
             key: None if value is None else plain(value)
             for key, value in (("area", one.gain), ("aurc", one.aurc), ("auroc", one.auroc))

@@ -1,7 +1,8 @@
 """Calibration: from answers whose loss is known to a threshold of confidence with a finite-sample promise."""
 
 from pocketseq.calibration.answers import read_answers
-from pocketseq.calibration.calibrating import Calibrated, Promise, calibrate, calibrate_answers, calibrate_parts
+from pocketseq.calibration.calibrated import Calibrated
+from pocketseq.calibration.calibrating import Promise, calibrate, calibrate_answers, calibrate_parts
 from pocketseq.calibration.fitting import can_fit
 from pocketseq.calibration.judging import Judged, judge
 from pocketseq.calibration.losses import Loss

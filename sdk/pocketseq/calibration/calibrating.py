@@ -7,20 +7,20 @@ tests has fitted or chosen anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pocketseq.calibration.calibrated import Calibrated, confidences_of, losses_of
 from pocketseq.calibration.choosing import choose_scorer
 from pocketseq.calibration.fitting import Fitted, can_fit, fit
 from pocketseq.calibration.guarantee import Rows, candidates, check_promise, choose_threshold, smallest_risk
 from pocketseq.calibration.judging import Judged, judge
 from pocketseq.calibration.losses import EXACT, Loss
 from pocketseq.calibration.measures import auroc
-from pocketseq.confidence import LEARNED, SCORERS, Scorer, confidence, gate, learned_scorer, sigmoid
+from pocketseq.confidence import GAIN, LEARNED, SCORERS, Scorer, gain_scorer, gate, learned_scorer, sigmoid
 from pocketseq.errors import CalibrationError, InfeasibleRiskError
 from pocketseq.examples import Example
 from pocketseq.files import digest
@@ -29,6 +29,10 @@ from pocketseq.model import PocketModel
 
 _CHOOSES: Final = 0.6
 """Share of the rows; the rest, two fifths, tests: it decides how much can be shown."""
+
+_LEAST_SERVED: Final = 0.8
+"""What the scorer of gain must serve of what ``learned`` serves at the same risk: fewer answers, for one that the cloud would have
+wrong as well is surer to it than one as doubtful that the cloud would have right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,53 +62,6 @@ class Promise:
         return self.guarantee or ("binomial" if self.loss.binary else "hoeffding-bentkus")
 
 
-@dataclass(frozen=True, slots=True)
-class Calibrated:
-    """A calibration, and all that it was made of."""
-
-    calibration: Calibration
-    """What goes into the manifest; with a threshold that serves nothing where no candidate keeps the promise."""
-    scorers: Mapping[str, Scorer]
-    """All that were compared, the learned one last where there is one."""
-    areas: Mapping[str, float]
-    """Area of each one's deferral curve over chance, on the rows that chose."""
-    chosen: Sequence[Judged]
-    """Rows that chose, and fitted what is learnt; each with what a gate says of it that was not fitted on it."""
-    tested: Sequence[Judged]
-    """Rows that tested, with what the gate said of each."""
-    smallest_risk: float | None
-    """The smallest risk that could have been promised, where this one could not; None where it could, or none can."""
-    smallest_coverage: float | None
-    """Share of the rows that would be served then."""
-
-    @property
-    def base_risk(self) -> float:
-        """Mean loss were everything served."""
-        return float(np.mean(losses_of(self.tested)))
-
-    @property
-    def largest_coverage(self) -> float:
-        """Share that could be served at this risk if the confidence were perfect."""
-        risk = self.calibration.risk
-        return 1.0 if self.calibration.guarantee == "conformal" else min(1.0, (1 - self.base_risk) / (1 - risk))
-
-    def refusal(self) -> str | None:
-        """Why the promise cannot be given, and which one can, in a sentence; None where it can."""
-        calibration = self.calibration
-        if calibration.feasible:
-            return None
-        found = (
-            f"expected a threshold that keeps the risk at {calibration.risk:.1%} with probability {1 - calibration.delta:.0%}, "
-            f"found none on {calibration.n} rows (base risk {self.base_risk:.1%}, scorer {calibration.scorer})"
-        )
-        if self.smallest_risk is None:
-            return f"{found}, nor for any other risk; give more rows, or a better model"
-        return (
-            f"{found}; the smallest risk that these rows can show is {self.smallest_risk:.1%}, "
-            f"at which {self.smallest_coverage:.1%} of suggestions would be served; allow it, or give more rows or a better model"
-        )
-
-
 def calibrate(
     model: PocketModel,
     examples: Sequence[Example],
@@ -120,8 +77,8 @@ def calibrate(
         model: The very variant that will be served.
         examples: Rows that it was not trained on; for the loss ``teacher`` with the teacher's answers as their targets.
         promise: What is to be promised; at most 10% wrong with probability 95% if not given.
-        cloud: What the cloud answers to each row, by its id: the scorer is chosen by what handing over to this cloud gains. None
-            takes the cloud to be always right.
+        cloud: What the cloud answers to each row, by its id: the scorer is chosen by what handing over to this cloud gains, and one
+            of gain is fitted and considered. None takes the cloud to be always right.
         seed: Seed of the division of the rows.
         progress: Called with the number of rows answered, after each.
 
@@ -193,18 +150,16 @@ def calibrate_parts(
         choosing, testing = learnt.rows, _gated(testing, learnt)
         scorers[LEARNED] = learned_scorer(learnt.learned)
         confidences[LEARNED] = np.array([sigmoid(log_odds) for log_odds in learnt.foreseen])
-    choice = choose_scorer(confidences, np.array([answer.loss - answer.cloud_loss for answer in choosing]), seed=seed)
-    scorer = choice.scorer
-    chosen = Rows.of(confidences[scorer], losses_of(choosing))
-    tested = Rows.of(confidences_of(testing, scorers[scorer]), losses_of(testing))
-    test = promise.test
-    found = choose_threshold(
-        tested,
-        candidates=candidates(chosen, risk=promise.risk, guarantee=test),
-        risk=promise.risk,
-        delta=promise.delta,
-        guarantee=test,
-    )
+        if learnt.gain is not None and learnt.gain_foreseen is not None:
+            scorers[GAIN] = gain_scorer(learnt.gain)
+            confidences[GAIN] = np.array([sigmoid(log_odds) for log_odds in learnt.gain_foreseen])
+    chose = {name: Rows.of(scores, losses_of(choosing)) for name, scores in confidences.items()}
+    gains = np.array([answer.loss - answer.cloud_loss for answer in choosing])
+    choice = choose_scorer(confidences, gains, seed=seed, without=_too_dear(chose, promise))
+    scorer, test = choice.scorer, promise.test
+    tests = {name: Rows.of(confidences_of(testing, one), losses_of(testing)) for name, one in scorers.items()}
+    chosen, tested = chose[scorer], tests[scorer]
+    found = _threshold(chosen, tested, promise.risk, promise)
     served = 0 if found is None else tested.served(found)
     least = smallest_risk(chosen, tested, delta=promise.delta, guarantee=test) if found is None else None
     calibration = Calibration(
@@ -221,28 +176,19 @@ def calibrate_parts(
         loss=promise.loss.name,
         guarantee=test,
         learned=learnt.learned if learnt and scorer == LEARNED else None,
+        gain=learnt.gain if learnt and scorer == GAIN else None,
         gate=learnt.gate if learnt else None,
     )
     return Calibrated(
         calibration=calibration,
         scorers=scorers,
         areas=choice.areas,
+        coverages={name: _coverage(chose[name], tests[name], promise.risk, promise) for name in scorers},
         chosen=choosing,
         tested=testing,
         smallest_risk=least,
         smallest_coverage=None if least is None else _coverage(chosen, tested, least, promise),
     )
-
-
-def confidences_of(answers: Sequence[Judged], scorer: Scorer) -> NDArray[np.float64]:
-    """Confidence of each answer, float64 [rows]; one without any is the last to be served."""
-    scores = (confidence(answer.evidence, scorer) for answer in answers)
-    return np.array([0.0 if score is None else score for score in scores])
-
-
-def losses_of(answers: Sequence[Judged]) -> NDArray[np.float64]:
-    """Loss of each answer, float64 [rows]."""
-    return np.array([answer.loss for answer in answers])
 
 
 def _parts(judged: Sequence[Judged], seed: int) -> tuple[Sequence[Judged], Sequence[Judged]]:
@@ -258,16 +204,29 @@ def _gated(answers: Sequence[Judged], learnt: Fitted) -> list[Judged]:
     for answer in answers:
         evidence = answer.evidence
         if answer.pooled is not None:
-            evidence = replace(evidence, gate=log_odds(answer.pooled[None], [len(evidence.source)])[0])
+            odds = log_odds(answer.pooled[None], [len(evidence.source)])[0]
+            evidence = replace(evidence, gate=odds, state=answer.pooled)
         gated.append(replace(answer, evidence=evidence))
     return gated
 
 
-def _coverage(chosen: Rows, tested: Rows, risk: float, promise: Promise) -> float:
+def _too_dear(chose: Mapping[str, Rows], promise: Promise) -> Collection[str]:
+    """The scorer of gain where its price in coverage is too high, on the rows that choose."""
+    if GAIN not in chose:
+        return ()
+    gain, plain = (_coverage(chose[name], chose[name], promise.risk, promise) for name in (GAIN, LEARNED))
+    return (GAIN,) if gain < _LEAST_SERVED * plain else ()
+
+
+def _threshold(chosen: Rows, tested: Rows, risk: float, promise: Promise) -> float | None:
     test = promise.test
-    found = choose_threshold(
+    return choose_threshold(
         tested, candidates=candidates(chosen, risk=risk, guarantee=test), risk=risk, delta=promise.delta, guarantee=test
     )
+
+
+def _coverage(chosen: Rows, tested: Rows, risk: float, promise: Promise) -> float:
+    found = _threshold(chosen, tested, risk, promise)
     return 0.0 if found is None else tested.served(found) / len(tested.confidences)
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from pocketseq.calibration.measures import Array, deferral_area, resamplings
-from pocketseq.confidence import LEARNED, SCORERS
+from pocketseq.confidence import GAIN, LEARNED, SCORERS
 
-PREFERENCE: Final = (LEARNED, *SCORERS)
-"""Which scorer is believed in before any row is seen: what is learnt, whose confidence is a probability, then the rules in their
+PREFERENCE: Final = (LEARNED, GAIN, *SCORERS)
+"""Which scorer is believed in before any row is seen: what is learnt, whose confidence is a probability (of being right
+before that of gain), then the rules in their
 order, those that look at whole distributions last, for they take their time at every token."""
 _RESAMPLINGS: Final = 300
 
@@ -27,7 +28,7 @@ class Choice:
     """Area of each one's deferral curve over chance."""
 
 
-def choose_scorer(confidences: Mapping[str, Array], gains: Array, *, seed: int) -> Choice:
+def choose_scorer(confidences: Mapping[str, Array], gains: Array, *, seed: int, without: Collection[str] = ()) -> Choice:
     """Take the first scorer of ``PREFERENCE`` that falls behind the best by no more than one standard error of their difference.
 
     The one-standard-error rule (Breiman et al. 1984, "Classification and Regression Trees", section 3.4.3), with the error from a
@@ -37,12 +38,14 @@ def choose_scorer(confidences: Mapping[str, Array], gains: Array, *, seed: int) 
         confidences: By scorer, float64 [rows] each; of one that was fitted, on rows that it had not seen.
         gains: Loss of the local answer less that of the cloud's, float64 [rows].
         seed: Seed of the bootstrap.
+        without: Scorers whose area is told, and which are not taken.
     """
     areas = {name: float(deferral_area(scores, gains)) for name, scores in confidences.items()}
-    best = max(areas, key=lambda name: areas[name])
+    eligible = [name for name in sorted(areas, key=PREFERENCE.index) if name not in without]
+    best = max(eligible, key=lambda name: areas[name])
     weights = resamplings(len(gains), seed=seed, count=_RESAMPLINGS)
     resampled = deferral_area(confidences[best], gains, weights)
-    for name in sorted(areas, key=PREFERENCE.index):
+    for name in eligible:
         error = float(np.std(resampled - deferral_area(confidences[name], gains, weights)))
         if areas[best] - areas[name] <= error:
             return Choice(name, areas)

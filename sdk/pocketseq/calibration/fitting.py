@@ -1,4 +1,4 @@
-"""Fitting the gate and the learned scorer, with scikit-learn; a device only evaluates them."""
+"""Fitting the gate and what is learnt, with scikit-learn; a device only evaluates them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pocketseq.calibration.gain import fit_gain
 from pocketseq.calibration.judging import Judged
-from pocketseq.confidence import FEATURES, PLAIN_FEATURES, Logistic, features, gate_names, gate_values
+from pocketseq.calibration.regression import Table, surprise
+from pocketseq.confidence import FEATURES, PLAIN_FEATURES, Gain, Logistic, features, gate_names, gate_values
 from pocketseq.errors import MissingExtraError
 
 LEAST_ROWS: Final = 100
@@ -24,7 +26,6 @@ _GATE_STRENGTHS: Final = (1e-4, 1e-3, 1e-2, 1e-1)
 _STRENGTHS: Final = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """The same over some tens of features. Boosted trees and a state of the encoder among the features were no better (measured on
 python-fix, English to IPA and English to Python, by cross-validation)."""
-_FOLDS: Final = 5
 _WORTH: Final = 0.03
 """Share by which the spread must lower the surprise to be worth its time, a twentieth of a suggestion's (on python-fix)."""
 
@@ -41,17 +42,22 @@ class Fitted:
     """The answers, each with what a gate says of it that was not fitted on it."""
     foreseen: NDArray[np.float64]
     """Log-odds that each is right, by a scorer that was not fitted on it: float64 [rows]; −∞ where an answer has no numbers."""
+    gain: Gain | None = None
+    """What tells where the cloud would do better; None where the cloud is always right, or its errors are too few to learn from."""
+    gain_foreseen: NDArray[np.float64] | None = None
+    """As ``foreseen``, by that."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Regression:
+class _Found:
     """A regression with the strength of penalty that foresees best."""
 
-    logistic: Logistic
+    table: Table
     foreseen: NDArray[np.float64]
     """Log-odds of each row by a regression that did not see it, float64 [rows]."""
     surprise: NDArray[np.float64]
-    """Cross-entropy of these with what came, in degrees too: float64 [rows]."""
+    """See ``regression.surprise``: float64 [rows]."""
+    strength: float
 
 
 def can_fit() -> bool:
@@ -78,21 +84,34 @@ def fit(answers: Sequence[Judged]) -> Fitted | None:
     places = [place for place, answer in enumerate(answers) if _is_usable(answer)]
     usable = [answers[place] for place in places]
     losses = np.array([answer.loss for answer in usable])
-    wrong = float(losses.sum())
-    if len(usable) < LEAST_ROWS or not _LEAST_OF_A_KIND <= wrong <= len(usable) - _LEAST_OF_A_KIND:
+    if len(usable) < LEAST_ROWS or not _are_both(losses):
         return None
     pooled = [answer.pooled for answer in usable if answer.pooled is not None]
     states = np.array([gate_values(state, len(answer.evidence.source)) for state, answer in zip(pooled, usable, strict=True)])
-    gate = _fit(gate_names(len(pooled[0])), states.astype(np.float64), losses, _GATE_STRENGTHS)
+    gate = _best(Table.of(gate_names(len(pooled[0])), states.astype(np.float64)), losses, _GATE_STRENGTHS)
     rows = [
-        replace(answer, evidence=replace(answer.evidence, gate=float(log_odds)))
+        replace(answer, evidence=replace(answer.evidence, gate=float(log_odds), state=answer.pooled))
         for answer, log_odds in zip(usable, gate.foreseen, strict=True)
     ]
     learned = _scorer(rows, losses)
-    judged, foreseen = list(answers), np.full(len(answers), -math.inf)
-    for place, row, log_odds in zip(places, rows, learned.foreseen, strict=True):
-        judged[place], foreseen[place] = row, log_odds
-    return Fitted(learned=learned.logistic, gate=gate.logistic, rows=judged, foreseen=foreseen)
+    judged = list(answers)
+    for place, row in zip(places, rows, strict=True):
+        judged[place] = row
+
+    def of_all(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
+        found = np.full(len(answers), -math.inf)
+        found[places] = log_odds
+        return found
+
+    gain = fit_gain(rows) if _are_both(np.array([row.cloud_loss for row in rows])) else None
+    return Fitted(
+        learned=learned.table.logistic(losses, strength=learned.strength),
+        gate=gate.table.logistic(losses, strength=gate.strength),
+        rows=judged,
+        foreseen=of_all(learned.foreseen),
+        gain=None if gain is None else gain.gain,
+        gain_foreseen=None if gain is None else of_all(gain.foreseen),
+    )
 
 
 def _is_usable(answer: Judged) -> bool:
@@ -100,11 +119,24 @@ def _is_usable(answer: Judged) -> bool:
     return answer.pooled is not None and 0 < len(logprobs) == len(tokens) and not any(map(math.isnan, logprobs))
 
 
-def _scorer(rows: Sequence[Judged], losses: NDArray[np.float64]) -> _Regression:
+def _are_both(losses: NDArray[np.float64]) -> bool:
+    """Whether there are enough right answers and enough wrong ones."""
+    return _LEAST_OF_A_KIND <= float(losses.sum()) <= len(losses) - _LEAST_OF_A_KIND
+
+
+def _best(table: Table, losses: NDArray[np.float64], strengths: Sequence[float]) -> _Found:
+    found = []
+    for strength in strengths:
+        foreseen = table.foresee(losses, strength=strength)
+        found.append(_Found(table, foreseen, surprise(foreseen, losses), strength))
+    return min(found, key=lambda one: float(one.surprise.mean()))
+
+
+def _scorer(rows: Sequence[Judged], losses: NDArray[np.float64]) -> _Found:
     """The regression over the plain features, unless the spread foresees so much better that it is worth its time, and no noise."""
     values = [features(row.evidence) for row in rows]
     plain, whole = (
-        _fit(names, np.array([[row[name] for name in names] for row in values]), losses, _STRENGTHS)
+        _best(Table.of(names, np.array([[row[name] for name in names] for row in values])), losses, _STRENGTHS)
         if all(name in row for row in values for name in names)
         else None
         for names in (PLAIN_FEATURES, FEATURES)
@@ -115,45 +147,3 @@ def _scorer(rows: Sequence[Judged], losses: NDArray[np.float64]) -> _Regression:
     less = plain.surprise - whole.surprise
     least = max(_WORTH * plain.surprise.mean(), less.std() / math.sqrt(len(less)))
     return whole if less.mean() > least else plain
-
-
-def _fit(names: tuple[str, ...], rows: NDArray[np.float64], losses: NDArray[np.float64], strengths: Sequence[float]) -> _Regression:
-    mean, spread = rows.mean(axis=0), rows.std(axis=0)
-    scale = np.where(spread > 1e-9, spread, 1.0)
-    standard = (rows - mean) / scale
-    fold = np.arange(len(rows)) % _FOLDS
-    found = []
-    for strength in strengths:
-        foreseen = np.empty(len(rows))
-        for number in range(_FOLDS):
-            held = fold == number
-            foreseen[held] = _regression(standard[~held], losses[~held], strength).decision_function(standard[held])
-        found.append((np.logaddexp(0, foreseen) - (1 - losses) * foreseen, foreseen))
-    best = min(range(len(found)), key=lambda place: float(found[place][0].mean()))
-    regression = _regression(standard, losses, strengths[best])
-    logistic = Logistic(
-        features=names,
-        mean=_rounded(mean),
-        scale=_rounded(scale),
-        weights=_rounded(regression.coef_[0]),
-        bias=_rounded(regression.intercept_)[0],
-    )
-    surprise, foreseen = found[best]
-    return _Regression(logistic, foreseen, surprise)
-
-
-def _regression(rows: NDArray[np.float64], losses: NDArray[np.float64], strength: float) -> Any:
-    """Logistic regression of 1 − loss; a loss between 0 and 1 counts as so much wrong and the rest right."""
-    from sklearn.linear_model import LogisticRegression
-
-    right, wrong = losses < 1, losses > 0
-    return LogisticRegression(C=strength, max_iter=1000).fit(
-        np.concatenate([rows[right], rows[wrong]]),
-        np.repeat([1, 0], [right.sum(), wrong.sum()]),
-        sample_weight=np.concatenate([1 - losses[right], losses[wrong]]),
-    )
-
-
-def _rounded(values: NDArray[np.float64]) -> tuple[float, ...]:
-    """Six significant digits are more than the rows can tell, and keep the manifest short."""
-    return tuple(float(f"{value:.6g}") for value in values)

@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from pocketseq.calibration.calibrating import Calibrated, confidences_of, losses_of
+from pocketseq.calibration.calibrated import Calibrated, confidences_of, losses_of
 from pocketseq.calibration.measures import (
     Array,
     Interval,
@@ -196,21 +196,23 @@ def _costs(found: Calibrated, weights: Array, cloud_ms: float | None, cloud_pric
 
 def _gains(found: Calibrated, measures: dict[str, ScorerMeasures]) -> str:
     by_teacher = any(answer.cloud_loss for answer in found.tested)
+    price = found.price()
     cloud = "the teacher as the cloud" if by_teacher else "a cloud that is always right"
     return html_card(
         "What each scorer gains",
         f"Area of the deferral curve over handing over at random, with {cloud}, on the rows that tested; the scorer was chosen on "
-        "others.",
+        f"others.{'' if price is None else f' {price[0].upper()}{price[1:]}.'}",
         gains_plot({name: one.gain for name, one in measures.items()}, found.calibration.scorer),
     )
 
 
 def _scorers(found: Calibrated, measures: dict[str, ScorerMeasures]) -> str:
     chosen = found.calibration.scorer
-    headings = ("Scorer", "Gain where chosen", "Gain", "AURC", "E-AURC", "AUROC", "ECE", "Brier")
+    headings = ("Scorer", "Served", "Gain where chosen", "Gain", "AURC", "E-AURC", "AUROC", "ECE", "Brier")
     rows = []
     for name, one in sorted(measures.items(), key=lambda item: -found.areas[item[0]]):
         cells = [
+            share(found.coverages[name]),
             f"{found.areas[name]:.4f}",
             _ranged(one.gain),
             _ranged(one.aurc),
@@ -227,7 +229,8 @@ def _scorers(found: Calibrated, measures: dict[str, ScorerMeasures]) -> str:
     note = (
         f"In the order of what each gained on the {len(found.chosen)} rows that chose (what is learnt judged each by a fit without "
         "it); all other columns are from the rows that tested, with 95% bootstrap intervals. Chosen is the first in the documented "
-        "order that falls behind the best by no more than one standard error."
+        "order that falls behind the best by no more than one standard error. Served is the share that each would serve at the "
+        "promised risk; the promise is given for the chosen one."
     )
     return (
         f'<section>\n<h2>Every scorer</h2>\n<p class="note">{note}</p>\n'

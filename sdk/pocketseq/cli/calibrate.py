@@ -40,7 +40,8 @@ def configure(parser: ArgumentParser) -> None:
         "--teacher-answers",
         type=Path,
         metavar="FILE",
-        help="what 'pocketseq label' wrote for these rows: the truth with --loss teacher, otherwise what the cloud would answer",
+        help="what 'pocketseq label' wrote for these rows: the truth with --loss teacher, otherwise what the cloud would answer: "
+        "the scorer is then chosen by what handing over to it gains",
     )
     parser.add_argument("--seed", type=int, default=0, help="divides the rows into those that fit, choose and test (%(default)s)")
     parser.add_argument("--report", type=Path, metavar="FILE.html", help="write what was found as one page")
@@ -119,7 +120,7 @@ def _sentences(found: Calibrated) -> str:
         f"confidence ({calibration.scorer}) from {calibration.threshold:.4f}: {calibration.promise}",
         f"it serves {calibration.coverage:.1%} of {calibration.n} rows, {calibration.accuracy:.1%} of them right (AUROC {area})",
     ]
-    return "\n".join(sentences)
+    return "\n".join([*sentences, *filter(None, [found.price()])])
 
 
 COMMAND: Final = Command(

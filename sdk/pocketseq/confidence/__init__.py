@@ -2,6 +2,7 @@
 
 from pocketseq.confidence.evidence import Evidence, spread_of
 from pocketseq.confidence.features import FEATURES, PLAIN_FEATURES, features
+from pocketseq.confidence.gain import GAIN, Gain, gain_names, gain_scorer, gain_values
 from pocketseq.confidence.gate import Gate, gate, gate_names, gate_values
 from pocketseq.confidence.logistic import Logistic, log_sigmoid, sigmoid
 from pocketseq.confidence.rules import DEFAULT_SCORER, SCORERS, Scorer, chow_quantile, confidence
@@ -10,10 +11,12 @@ from pocketseq.confidence.scoring import LEARNED, Scoring, learned_scorer, scori
 __all__ = [
     "DEFAULT_SCORER",
     "FEATURES",
+    "GAIN",
     "LEARNED",
     "PLAIN_FEATURES",
     "SCORERS",
     "Evidence",
+    "Gain",
     "Gate",
     "Logistic",
     "Scorer",
@@ -21,6 +24,9 @@ __all__ = [
     "chow_quantile",
     "confidence",
     "features",
+    "gain_names",
+    "gain_scorer",
+    "gain_values",
     "gate",
     "gate_names",
     "gate_values",

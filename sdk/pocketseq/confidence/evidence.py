@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
@@ -34,6 +34,8 @@ class Evidence:
     """Log-probability of the second-best answer as a whole, where a search with beams went on until it had one for certain."""
     gate: float | None = None
     """Log-odds of the pre-decode gate, where there is one and the scorer in force or the caller looks at it."""
+    state: Floats | None = field(default=None, compare=False, repr=False)
+    """Pooled encoder state, float32 [d_model], where the scorer in force looks at it."""
 
 
 def spread_of(logprobs: Floats) -> Floats:

@@ -25,6 +25,8 @@ class Scorer:
     """Whether it needs ``entropies`` and ``gaps``, which cost some microseconds a token."""
     looks_at_gate: bool = False
     """Whether it needs what the gate made of the encoder's state."""
+    looks_at_state: bool = False
+    """Whether it needs the pooled encoder state itself."""
 
 
 def quantile(ordered: Sequence[float], level: float) -> float:

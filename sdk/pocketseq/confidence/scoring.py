@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from pocketseq.confidence.evidence import Evidence
 from pocketseq.confidence.features import FEATURES, PLAIN_FEATURES, feature_values
+from pocketseq.confidence.gain import GAIN, gain_names, gain_scorer
 from pocketseq.confidence.gate import Gate, gate, gate_names
 from pocketseq.confidence.logistic import Logistic, log_sigmoid
 from pocketseq.confidence.rules import DEFAULT_SCORER, SCORERS, Scorer
@@ -34,11 +35,18 @@ class Scoring:
         """What a calibration brings; the default scorer where there is none."""
         if calibration is None:
             return cls()
-        learned = calibration.learned if calibration.scorer == LEARNED else None
         return cls(
-            scorer=SCORERS[calibration.scorer] if learned is None else learned_scorer(learned),
+            scorer=_scorer(calibration),
             gate=None if calibration.gate is None else gate(calibration.gate),
         )
+
+
+def _scorer(calibration: Calibration) -> Scorer:
+    if calibration.scorer == LEARNED and calibration.learned is not None:
+        return learned_scorer(calibration.learned)
+    if calibration.scorer == GAIN and calibration.gain is not None:
+        return gain_scorer(calibration.gain)
+    return SCORERS[calibration.scorer]
 
 
 def learned_scorer(logistic: Logistic) -> Scorer:
@@ -67,10 +75,19 @@ def scoring_problem(calibration: Calibration, *, d_model: int) -> str | None:
     names = gate_names(d_model)
     if calibration.gate is not None and calibration.gate.features != names:
         return f"a gate over {' and '.join(names)}, found one over {' and '.join(calibration.gate.features)}"
+    if calibration.scorer == GAIN:
+        return _gain_problem(calibration, gain_names(d_model))
     if calibration.scorer != LEARNED:
-        known = sorted([*SCORERS, LEARNED])
+        known = sorted([*SCORERS, LEARNED, GAIN])
         return None if calibration.scorer in SCORERS else f"a scorer among {known}, found {calibration.scorer!r}"
     if calibration.learned is None:
         return "the numbers of its learned scorer, found none"
     unknown = sorted(set(calibration.learned.features) - set(FEATURES))
     return f"features of the learned scorer among {list(FEATURES)}, found also {unknown}" if unknown else None
+
+
+def _gain_problem(calibration: Calibration, names: tuple[str, ...]) -> str | None:
+    if calibration.gain is None:
+        return "the numbers of its scorer of gain, found none"
+    found = {calibration.gain.local.features, calibration.gain.cloud.features} - {names}
+    return f"a scorer of gain over {list(names)}, found one over {[*found.pop()]}" if found else None

@@ -13,7 +13,17 @@ import numpy as np
 import pytest
 
 from pocketseq.bundle import open_bundle, write_manifest
-from pocketseq.confidence import FEATURES, PLAIN_FEATURES, Logistic, confidence, features, learned_scorer
+from pocketseq.confidence import (
+    FEATURES,
+    PLAIN_FEATURES,
+    Gain,
+    Logistic,
+    confidence,
+    features,
+    gain_names,
+    gain_scorer,
+    learned_scorer,
+)
 from pocketseq.decoding import Beams
 from pocketseq.manifest import Calibration
 from pocketseq.model import PocketModel
@@ -109,6 +119,25 @@ def test_every_way_to_ask_gives_the_same_confidence(learned: Path) -> None:
             assert model.generate(text, beams=Beams(count=1)).confidence == pytest.approx(alone.confidence, abs=1e-5)
 
 
+def test_a_scorer_of_gain_sees_the_encoders_state(bundle_directory: Path) -> None:
+    """On every way to ask, the same confidence; the state is told to nobody who did not ask for it."""
+    names = gain_names(WIDTH)
+    gain = Gain(*(numbers(*names, width=len(names) - 1 + WIDTH),) * 2, weight=0.5, slope=2.0, bias=0.1)
+    with PocketModel.load(calibrated(bundle_directory, scorer="learned_gain", learned=None, gain=gain)) as model:
+        assert model.calibration_problem is None
+        text = "for i in range(10):"
+        alone = model.generate(text, pooled=True)
+        assert alone.evidence is not None
+        assert alone.evidence.state is not None
+        assert alone.evidence.state.tolist() == list(alone.pooled or ())
+        assert alone.confidence == confidence(alone.evidence, gain_scorer(gain))
+        others = [model.generate_batch([text])[0], whole(model.stream(text)), model.generate(text, beams=Beams(count=1))]
+        for other in others:
+            assert other.pooled is None
+            assert other.confidence == pytest.approx(alone.confidence, abs=1e-5)
+        assert 0 < (model.score(text, "range").confidence or 0) < 1
+
+
 def test_several_beams_carry_their_evidence(learned: Path) -> None:
     """The best answer knows its rival, and each hypothesis has a confidence of its own."""
     with PocketModel.load(learned) as model:
@@ -158,6 +187,11 @@ def test_without_a_gate_nobody_is_called(bundle_directory: Path) -> None:
         (
             {"learned": numbers("tea_leaves", width=1)},
             r"expected features of the learned scorer among .*, found also \['tea_leaves'\]",
+        ),
+        ({"scorer": "learned_gain"}, "expected the numbers of its scorer of gain, found none"),
+        (
+            {"scorer": "learned_gain", "gain": Gain(*(numbers("tea_leaves", width=1),) * 2, weight=0.8, slope=1.0, bias=0.0)},
+            "expected a scorer of gain over .*, found one over .*tea_leaves",
         ),
         ({"gate": numbers("pooled:4", width=4)}, "expected a gate over pooled:8 and input_length, found one over pooled:4"),
     ],

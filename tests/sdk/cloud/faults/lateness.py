@@ -11,6 +11,8 @@ from typing import Final
 
 STAGES: Final = ("local", "cloud", "after")
 NAP_S: Final = 0.005
+ALLOWED_MS: Final = 50
+"""After a deadline a call may end so late."""
 
 
 @dataclass
@@ -109,15 +111,15 @@ class Sleeper:
 def described(late: Sequence[Lateness]) -> list[str]:
     """Lines for people: quantiles of the whole and of each stage, and what is later than 50 ms."""
     lines = [f"{name + ':':22}{quantiles([getattr(one, name) for one in late])}" for name in ("whole", *STAGES, "sleeper")]
-    tardy = [one for one in late if one.whole > 50]
-    by_us = sum(one.whole - one.sleeper > 50 for one in tardy)
+    tardy = [one for one in late if one.whole > ALLOWED_MS]
+    by_us = sum(one.whole - one.sleeper > ALLOWED_MS for one in tardy)
     stages = {stage: sum(max(STAGES, key=lambda name: getattr(one, name)) == stage for one in tardy) for stage in STAGES}
     lines.append(f"later than 50 ms:     {len(tardy)} of {len(late)}, most of it in {stages}")
     lines.append(f"and than a sleeper:   {by_us} by more than 50 ms beyond a thread of this process that only slept then")
     return lines
 
 
-def quantiles(late_ms: Sequence[float]) -> str:
-    """How late things were, in milliseconds."""
+def quantiles(late_ms: Sequence[float]) -> dict[str, float]:
+    """How late things were, in milliseconds, by percentile."""
     ordered = sorted(late_ms)
-    return str({share: round(ordered[int(share * (len(ordered) - 1))], 1) for share in (0.5, 0.9, 0.99, 0.999, 1.0)})
+    return {f"p{100 * share:g}": round(ordered[int(share * (len(ordered) - 1))], 1) for share in (0.5, 0.9, 0.99, 0.999, 1.0)}

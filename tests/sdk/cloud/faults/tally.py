@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
-from tests.sdk.cloud.faults.lateness import Lateness
+from tests.sdk.cloud.faults.lateness import ALLOWED_MS, STAGES, Lateness, quantiles
 
 KEY: Final = "key-that-must-not-show-0123456789"
 SECRET: Final = "pass-word-that-must-not-leave-77"
@@ -36,6 +36,21 @@ class Tally:
     def met(self) -> int:
         """Faults that calls have met; a request that went well is none."""
         return sum(count for name, count in self.faults.items() if name not in {"good", "whole stream"})
+
+
+def summary(tally: Tally) -> dict[str, Any]:
+    """What came of many calls, as JSON values."""
+    tardy = [one for one in tally.late if one.whole > ALLOWED_MS]
+    return {
+        "faults": tally.met,
+        "calls": len(tally.late),
+        "ended": dict(tally.ended),
+        "requests": dict(sorted(tally.faults.items())),
+        "wrong": dict(Counter(tally.wrong)),
+        "late_ms": {name: quantiles([getattr(one, name) for one in tally.late]) for name in ("whole", *STAGES, "sleeper")},
+        f"later_than_{ALLOWED_MS}_ms": len(tardy),
+        "of_these_beyond_a_sleeper": sum(one.whole - one.sleeper > ALLOWED_MS for one in tardy),
+    }
 
 
 class Listener(logging.Handler):

@@ -1,0 +1,34 @@
+"""What routing adds to a local suggestion."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pocketseq_bench.measuring import BenchInputs
+from pocketseq_bench.measuring.inputs import default_inputs
+from pocketseq_bench.routing import WARMUP, main, routing
+
+
+def test_routing_is_told_without_the_model() -> None:
+    """By both clocks, with and without telemetry that listens; far less than the answer itself takes the device."""
+    rows = default_inputs("python-fix").rows[: WARMUP + 5]
+    found = routing("python-fix", BenchInputs.of_examples(rows, origin="some"), rounds=2)
+    assert (found["variant"], found["rows"], found["rounds"], found["inputs"]) == ("onnx/int8", 5, 2, "some")
+    assert set(found["routing_ms"]) == {"none", "spans", "spans and metrics"}
+    for clocks in found["routing_ms"].values():
+        for one in clocks.values():
+            assert 0 < one["p50"] <= one["p95"] <= one["p99"]
+
+
+def test_the_command_writes_what_it_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And prints a line for each telemetry and clock."""
+    inputs = tmp_path / "rows.jsonl"
+    inputs.write_text("".join(json.dumps({"fields": {"line": f"retrun x{number}"}}) + "\n" for number in range(WARMUP + 2)))
+    assert main(["python-fix", "--inputs", str(inputs), "--rounds", "1", "-o", str(tmp_path / "routing.json")]) == 0
+    assert json.loads((tmp_path / "routing.json").read_text())["bundle"] == "python-fix"
+    assert capsys.readouterr().out.count("p99") == 6
+    assert main(["python-fix", "--inputs", str(tmp_path / "none.jsonl")]) == 1
+    assert "expected a file of inputs" in capsys.readouterr().err
