@@ -26,6 +26,7 @@ from pocketseq.errors import LabellingError, RecipeError
 from pocketseq_distill.losses.terms import IGNORED
 from pocketseq_distill.rows import Distributions, TokenRows
 from pocketseq_distill.training.batches import Collate
+from pocketseq_distill.training.kernels import fewer_passes
 
 _SHARD_ROWS: Final = 4096
 _BATCH_ROWS: Final = 64
@@ -103,7 +104,8 @@ def _ranked(model: PreTrainedModel, rows: TokenRows, order: list[int], top_k: in
             name: tensor.to(model.device) for name, tensor in collate([rows[row] for row in chosen]).items()
         }
         labels = batch.pop("labels")
-        with torch.inference_mode(), torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=bf16):
+        precision = torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=bf16)
+        with torch.inference_mode(), precision, fewer_passes(model):
             logits = model(**batch, use_cache=False).logits
         logprobs, ids = logits[labels != IGNORED].float().log_softmax(-1).topk(top_k)
         yield _Ranked(chosen, ids.cpu(), logprobs.cpu())

@@ -18,6 +18,7 @@ from pocketseq_distill.losses.matching import LayerMap, Matching
 from pocketseq_distill.losses.on_policy import is_on_policy, own_answers
 from pocketseq_distill.losses.spans import span_divergence
 from pocketseq_distill.losses.terms import IGNORED, TopTokens
+from pocketseq_distill.training.kernels import fewer_passes
 from pocketseq_distill.training.plan import TrainingPlan
 
 
@@ -92,7 +93,7 @@ class Lesson:
         if self._encoder_frozen:
             seen["encoder_outputs"] = self._encode(seen.pop("input_ids"), seen["attention_mask"])
         asks = self._matching.asks if self._matching else {}
-        with unspoken(self._student) as caught:
+        with fewer_passes(self._student), unspoken(self._student) as caught:
             outputs = model(**seen, **asks, use_cache=False)
         student = caught[0]
         taught: Taught | None = known
@@ -127,7 +128,7 @@ class Lesson:
         shared = states is not None and self._shares_encoder
         source = {"encoder_outputs": states} if shared else {"input_ids": inputs["input_ids"]}
         given = {"attention_mask": inputs["attention_mask"], "decoder_input_ids": inputs["decoder_input_ids"]}
-        with torch.no_grad(), self.precision(), unspoken(self._teacher) as caught:
+        with torch.no_grad(), self.precision(), fewer_passes(self._teacher), unspoken(self._teacher) as caught:
             outputs = self._teacher(**source, **given, **asks, use_cache=False)
         return caught[0], outputs
 

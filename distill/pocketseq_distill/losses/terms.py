@@ -51,9 +51,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> 
     Returns:
         float32 []; zero where nothing is labelled.
     """
-    return functional.cross_entropy(
-        logits.float().flatten(0, -2), labels.flatten(), ignore_index=IGNORED, reduction="sum", label_smoothing=smoothing
-    )
+    return distillation_loss(logits, None, labels, LossWeights(smoothing=smoothing))
 
 
 def divergence(
@@ -83,25 +81,22 @@ def divergence(
     Returns:
         float32 []; zero where nothing is labelled.
     """
-    counted = labels != IGNORED
-    logits = student_logits[counted].float() / temperature
-    if isinstance(teacher, TopTokens):
-        known = teacher[counted]
-        likeliest = logits.gather(-1, known.ids) - logits.logsumexp(-1, keepdim=True)
-        student, target = _with_tail(likeliest), _with_tail(known.logprobs.float())
-    else:
-        student = functional.log_softmax(logits, dim=-1)
-        target = functional.log_softmax(teacher[counted].float() / temperature, dim=-1)
-    match kind:
+    weights = LossWeights(cross_entropy=0.0, divergence=1.0, kind=kind, temperature=temperature, beta=beta)
+    return distillation_loss(student_logits, teacher, labels, weights)
+
+
+def _divergence(student: Tensor, target: Tensor, weights: LossWeights) -> Tensor:
+    """Sum of T² times the divergence, log-probabilities float32 [position, token] both."""
+    match weights.kind:
         case "forward_kl":
             total = _kl(target, student)
         case "reverse_kl":
             total = _kl(student, target)
         case "jensen_shannon":
-            weights = torch.tensor([beta, 1 - beta], device=student.device).log()
-            middle = torch.logsumexp(torch.stack((target, student), dim=-1) + weights, dim=-1)
-            total = beta * _kl(target, middle) + (1 - beta) * _kl(student, middle)
-    return total * temperature**2
+            shares = torch.tensor([weights.beta, 1 - weights.beta], device=student.device).log()
+            middle = torch.logsumexp(torch.stack((target, student), dim=-1) + shares, dim=-1)
+            total = weights.beta * _kl(target, middle) + (1 - weights.beta) * _kl(student, middle)
+    return total * weights.temperature**2
 
 
 def _kl(one: Tensor, other: Tensor) -> Tensor:
@@ -116,26 +111,21 @@ def _with_tail(logprobs: Tensor) -> Tensor:
     return torch.cat((logprobs, tail), dim=-1)
 
 
-def doubt(logits: Tensor, labels: Tensor, *, balance: float = 0.5) -> Tensor:
-    """Sum over the labelled positions of what makes a model sure where it is right and unsure where it is wrong.
+def _doubt(logprobs: Tensor, labels: Tensor, balance: float) -> Tensor:
+    """Sum over positions of what makes a model sure where it is right and unsure where it is wrong.
 
     Where the likeliest token is the label, its cross-entropy, times the balance; where it is not, the divergence of the model's
     distribution from the even one, KL(Q ‖ U) = log |V| − H(Q), times one less the balance (Rabanser et al. 2025, "Gatekeeper:
     Improving Model Cascades Through Confidence Tuning"). It costs some accuracy where it buys doubt: measure both.
 
     Args:
-        logits: float [..., vocab].
-        labels: int64 [...]; ``IGNORED`` where there is none.
+        logprobs: float32 [position, vocab].
+        labels: int64 [position].
         balance: α from 0 to 1; the smaller, the more a wrong token's doubt counts.
-
-    Returns:
-        float32 []; zero where nothing is labelled.
     """
-    counted = labels != IGNORED
-    logprobs, spoken = functional.log_softmax(logits[counted].float(), dim=-1), labels[counted]
-    right = logprobs.argmax(-1) == spoken
-    surprise = -logprobs.gather(-1, spoken[:, None])[:, 0]
-    certainty = (logprobs.exp() * logprobs).sum(-1) + math.log(logits.size(-1))
+    right = logprobs.argmax(-1) == labels
+    surprise = -logprobs.gather(-1, labels[:, None])[:, 0]
+    certainty = (logprobs.exp() * logprobs).sum(-1) + math.log(logprobs.size(-1))
     return torch.where(right, balance * surprise, (1 - balance) * certainty).sum()
 
 
@@ -173,12 +163,26 @@ def distillation_loss(student_logits: Tensor, teacher: Teaching | None, labels: 
     Returns:
         float32 []; the caller divides by the number of labels.
     """
-    total = torch.zeros((), device=student_logits.device)
+    counted = labels != IGNORED
+    taught = teacher if weights.divergence else None
+    # Seldom are some left out here: chunks hold only what counts, and a copy of the logits is as large as they are.
+    if labels.ndim != 1 or not counted.all():
+        student_logits, labels, taught = student_logits[counted], labels[counted], None if taught is None else taught[counted]
+    logits, heat = student_logits.float(), weights.temperature
+    logprobs = functional.log_softmax(logits, dim=-1)
+    softened = logprobs if heat == 1 or taught is None else functional.log_softmax(logits / heat, dim=-1)
+    total = logprobs.new_zeros(())
     if weights.cross_entropy:
-        total = total + weights.cross_entropy * cross_entropy(student_logits, labels, smoothing=weights.smoothing)
-    if weights.divergence and teacher is not None:
-        apart = divergence(student_logits, teacher, labels, kind=weights.kind, temperature=weights.temperature, beta=weights.beta)
-        total = total + weights.divergence * apart
+        entropy = functional.nll_loss(logprobs, labels, reduction="sum")
+        if weights.smoothing:
+            entropy = (1 - weights.smoothing) * entropy - weights.smoothing * logprobs.mean(-1).sum()
+        total = total + weights.cross_entropy * entropy
+    if isinstance(taught, TopTokens):
+        student = _with_tail(softened.gather(-1, taught.ids))
+        total = total + weights.divergence * _divergence(student, _with_tail(taught.logprobs.float()), weights)
+    elif taught is not None:
+        target = functional.log_softmax(taught.float() / heat, dim=-1)
+        total = total + weights.divergence * _divergence(softened, target, weights)
     if weights.doubt:
-        total = total + weights.doubt * doubt(student_logits, labels, balance=weights.balance)
+        total = total + weights.doubt * _doubt(logprobs, labels, weights.balance)
     return total

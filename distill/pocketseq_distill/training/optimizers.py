@@ -23,9 +23,16 @@ _POSITION_RATE: Final = 5.0
 """Rate of tables of relative positions."""
 _OTHER_RATE: Final = 0.25
 """Rate of norms and biases."""
-_QUINTIC: Final = (3.4445, -4.7750, 2.0315)
-"""Coefficients of the Newton-Schulz iteration that bring singular values between 0 and 1 near 1 soonest (Jordan et al. 2024)."""
-_ITERATIONS: Final = 5
+_QUINTICS: Final = (
+    (8.3007, -24.0372, 17.4661),
+    (4.0034, -2.9228, 0.5419),
+    (3.4709, -2.5494, 0.5002),
+    (2.4901, -1.8343, 0.4368),
+)
+"""Coefficients of x, x³ and x⁵ in the iterations that make a matrix orthogonal. Each is the odd quintic that comes nearest to 1,
+in the greatest difference, over the interval that the one before leaves of [0.003, 1] (Amsel et al. 2025, "The Polar Express:
+Optimal Matrix Sign Methods and Their Application to the Muon Algorithm"); all but the last are for arguments 1% larger, as
+rounding makes them. Four of them leave [0.80, 1.20], where five of the fixed one of Jordan et al. leave [0.68, 1.20]."""
 
 
 class Muon(Optimizer):
@@ -109,23 +116,27 @@ class Muon(Optimizer):
 
 
 def orthogonalised(matrices: Tensor) -> Tensor:
-    """Bring the singular values of each matrix near 1 and keep its singular vectors, by Newton-Schulz iteration in bfloat16.
+    """Bring the singular values of each matrix near 1 and keep its singular vectors, by Newton-Schulz iterations in bfloat16.
 
     Args:
         matrices: float [count, rows, columns].
 
     Returns:
-        bfloat16 [count, rows, columns]; singular values lie between about 0.7 and 1.2.
+        bfloat16 [count, rows, columns]; singular values of 1% of the greatest or more lie between about 0.77 and 1.21.
     """
-    a, b, c = _QUINTIC
     found: Tensor = matrices.bfloat16()
     tall = found.size(1) > found.size(2)
-    if tall:
+    if tall:  # so that products of the shorter side are formed
         found = found.mT
     found = found / (found.norm(dim=(1, 2), keepdim=True) + 1e-7)
-    for _ in range(_ITERATIONS):
-        gram = found @ found.mT
-        found = a * found + (b * gram + c * gram @ gram) @ found
+    gram = found @ found.mT
+    # ‖X Xᵀ‖ bounds the square of the greatest singular value far more tightly than ‖X‖² does, and costs next to nothing.
+    bound = gram.norm(dim=(1, 2), keepdim=True) + 1e-7
+    found, gram = found / bound.sqrt(), gram / bound
+    for number, (a, b, c) in enumerate(_QUINTICS):
+        if number:
+            gram = found @ found.mT
+        found = torch.baddbmm(found, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), found, beta=a)
     return found.mT if tall else found
 
 

@@ -133,3 +133,12 @@ def test_a_teacher_that_is_sure_leaves_a_finite_tail() -> None:
         (gradient,) = torch.autograd.grad(loss, student)
         assert torch.isfinite(loss)
         assert torch.isfinite(gradient).all()
+
+
+def test_doubt_by_hand() -> None:
+    """Of (¼, ¾) and a balance of ⅕: a right label costs ⅕·log 4/3, a wrong one ⅘ of log 2 less the entropy."""
+    logits = torch.tensor([[[0.0, math.log(3)], [0.0, math.log(3)]]])
+    weights = LossWeights(cross_entropy=0.0, doubt=1.0, balance=0.2)
+    right, wrong = (distillation_loss(logits[:, :1], None, torch.tensor([[label]]), weights).item() for label in (1, 0))
+    assert right == pytest.approx(0.2 * math.log(4 / 3), rel=1e-5)
+    assert wrong == pytest.approx(0.8 * (math.log(2) + 0.25 * math.log(0.25) + 0.75 * math.log(0.75)), rel=1e-5)

@@ -1,0 +1,161 @@
+"""Kernels: the attention, norms and feed-forward layers of a model, in fewer passes over memory than they are spelled out in.
+
+On a CPU a small model waits for memory as much as for products. Where relative positions are learnt, PyTorch's attention falls back
+to steps of its own with a mask of batch × heads × queries × keys; T5's norm is five operations of which each reads and writes all
+states, in float32; and its feed-forward layer casts its hidden units to float32 and back. The functions stay what they are, up to
+the rounding of the precision that a plan computes in, and so do the modules and what is saved of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.activations import NewGELUActivation
+from transformers.masking_utils import eager_mask
+from transformers.models.mt5.modeling_mt5 import MT5DenseActDense, MT5DenseGatedActDense, MT5LayerNorm
+from transformers.models.t5.modeling_t5 import T5DenseActDense, T5DenseGatedActDense, T5LayerNorm
+
+_ATTENTION: Final = "pocketseq"
+"""Name under which transformers finds ``attend``."""
+_FAMILIES: Final = frozenset({"t5", "mt5", "bart", "mbart", "marian", "pegasus", "m2m_100"})
+"""Families whose attention has as many keys as queries, and no caps or windows, which ``attend`` does not know."""
+
+
+@contextmanager
+def fewer_passes(model: PreTrainedModel) -> Iterator[None]:
+    """While the block runs, let a model on a CPU compute with the kernels of this module; elsewhere it stays as it is.
+
+    Backward passes may follow after the block. Attention whose weights were asked for (``eager``) stays as it is too.
+
+    Args:
+        model: An encoder-decoder; what its family has no kernel for is left alone.
+    """
+    if model.device.type != "cpu":
+        yield
+        return
+    modules = list(model.modules())
+    configs = {id(module.config): module.config for module in modules if isinstance(module, PreTrainedModel)}
+    attending = [one for one in configs.values() if one.model_type in _FAMILIES and one._attn_implementation == "sdpa"]
+    replaced = [(module, forward) for module in modules if (forward := _forward(module)) and "forward" not in module.__dict__]
+    try:
+        for config in attending:
+            config._attn_implementation = _ATTENTION
+        for module, forward in replaced:
+            module.__dict__["forward"] = forward
+        yield
+    finally:
+        for config in attending:
+            config._attn_implementation = "sdpa"
+        for module, _ in replaced:
+            module.__dict__.pop("forward", None)
+
+
+def _forward(module: nn.Module) -> Any:
+    """A module's forward pass by a kernel, where there is one."""
+    match module:
+        case T5LayerNorm() | MT5LayerNorm():
+            return partial(_norm, module)
+        case T5DenseActDense() | MT5DenseActDense():
+            return partial(_feed_forward, module)
+        case T5DenseGatedActDense() | MT5DenseGatedActDense():
+            return partial(_gated_feed_forward, module)
+    return None
+
+
+def attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    position_bias: Tensor | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Softmax(query · keyᵀ · scaling + bias + mask) · value, where bias and mask are added to the products in place.
+
+    Args:
+        module: The layer; its mode decides whether weights are dropped.
+        query: float [batch, head, query, width].
+        key: float [batch, head, key, width].
+        value: float [batch, head, key, width].
+        attention_mask: float [batch, 1, query or 1, key], 0 where a query may look and very low elsewhere.
+        dropout: Share of the weights that is dropped in training.
+        scaling: Of the products; 1/√width if not given.
+        position_bias: float [1, head, query, key].
+
+    Returns:
+        float [batch, query, head, width], and no weights.
+    """
+    scaling = query.size(-1) ** -0.5 if scaling is None else scaling
+    with torch.autocast(query.device.type, enabled=False):  # it would have the softmax in float32
+        scores = torch.matmul(query if scaling == 1 else query * scaling, key.mT)
+        if position_bias is not None:
+            scores += position_bias.to(scores.dtype)
+        if attention_mask is not None:
+            # The lowest float32 would be −∞ in bfloat16, and a query that may look nowhere no number.
+            scores += attention_mask.clamp(min=torch.finfo(scores.dtype).min).to(scores.dtype)
+        weights = functional.dropout(scores.softmax(-1), p=dropout, training=module.training)
+        return torch.matmul(weights, value).transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register(_ATTENTION, attend)
+AttentionMaskInterface.register(_ATTENTION, eager_mask)
+
+
+class _RootMeanSquare(torch.autograd.Function):
+    """x · w / √(mean x² + ε) over the last dimension (Zhang and Sennrich 2019, "Root Mean Square Layer Normalization")."""
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, weight: Tensor, epsilon: float, dtype: torch.dtype) -> Tensor:
+        inverse = torch.linalg.vector_norm(states, dim=-1, keepdim=True).square_().div_(states.size(-1)).add_(epsilon).rsqrt_()
+        ctx.save_for_backward(states, weight, inverse)
+        return torch.mul(states, inverse).mul_(weight).to(dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        states, weight, inverse = ctx.saved_tensors
+        gradient, width = gradients[0].to(states.dtype), states.size(-1)
+        # The gradient of a layer norm of mean 0 is that of this norm but for the mean that it takes away again.
+        towards, to_weight, _ = torch.ops.aten.native_layer_norm_backward(
+            gradient, states, [width], torch.zeros_like(inverse), inverse, weight, None, [True, True, False]
+        )
+        towards += (gradient @ weight)[..., None].mul_(inverse).div_(width)
+        return towards, to_weight, None, None
+
+
+def _norm(module: Any, states: Tensor) -> Tensor:
+    """T5's norm, in the precision that the layers behind it would cast it to, one by one."""
+    if states.dtype != module.weight.dtype:
+        return type(module).forward(module, states)  # type: ignore[no-any-return]
+    kind = states.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else states.dtype
+    return _RootMeanSquare.apply(states, module.weight, module.variance_epsilon, dtype)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def _feed_forward(module: Any, states: Tensor) -> Tensor:
+    hidden = module.wi(states)
+    hidden = functional.relu(hidden, inplace=True) if isinstance(module.act, nn.ReLU) else _activated(module.act, hidden)
+    return module.wo(module.dropout(hidden))  # type: ignore[no-any-return]
+
+
+def _gated_feed_forward(module: Any, states: Tensor) -> Tensor:
+    hidden = _activated(module.act, module.wi_0(states)) * module.wi_1(states)
+    return module.wo(module.dropout(hidden))  # type: ignore[no-any-return]
+
+
+def _activated(act: nn.Module, states: Tensor) -> Tensor:
+    if isinstance(act, NewGELUActivation):  # the same curve, spelled out in nine operations
+        return functional.gelu(states, approximate="tanh")
+    return act(states)  # type: ignore[no-any-return]
