@@ -24,7 +24,7 @@ from pocketseq_distill.training.course import train
 from pocketseq_distill.training.plan import TrainingPlan
 from pocketseq_distill.training.processes import first_before_others, is_first, joined, wait_for_all
 from pocketseq_distill.training.rounding import tune_for_int8
-from pocketseq_distill.training.validation import ExactMatch, held_out
+from pocketseq_distill.training.validation import HeldOutAnswers, held_out
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ def distil(
             found = teacher_distributions(rows, lambda: teacher.model, shards, teacher_id=origin, top_k=plan.top_k, bf16=plan.bf16)
         rows = replace(rows, distributions=found)
     matches = bool(plan.hidden or plan.attention)
-    measure = ExactMatch(validation, reading.tokenizer, reading.card) if validation and plan.validate_every else None
+    measure = HeldOutAnswers(validation, reading.tokenizer, reading.card) if validation and plan.validate_every else None
     asked = teacher.model if matches or (plan.divergence and not beforehand) else None
     layers = layer_map(teacher.model, student) if matches else None
     trained = train(model, rows, plan, state_dir=state_dir, teacher=asked, layers=layers, validation=measure, origin=origin)

@@ -19,6 +19,7 @@ from pocketseq.template import Field, Template
 if TYPE_CHECKING:
     from pocketseq_distill.distil import Data
 
+_TEST_LABELS = "labels/test.jsonl"
 _NEEDS = ("torch", "transformers", "accelerate")
 
 
@@ -195,12 +196,28 @@ def _data(run: Path, rows: str) -> Data:
 
 
 def _evaluate(recipe: Recipe, run: Path) -> None:
+    from pocketseq_distill.asked import evaluate_through_text
     from pocketseq_distill.evaluation import EvaluationSettings, evaluate_checkpoint
+    from pocketseq_distill.teaching import TeacherSettings
 
     examples = list(read_examples(run / "data/test.jsonl"))
     settings = recipe.settings("evaluate", EvaluationSettings)
-    for name in ("teacher", "student", *(["plain"] if recipe.table("plain_train") else [])):
+    names = ["student", *(["plain"] if recipe.table("plain_train") else [])]
+    teacher = recipe.settings("teacher", TeacherSettings)
+    if teacher.through_text:  # it labelled; what stands in its place in the run is only what students are cut from
+        template, labels = CheckpointCard.read(run / "teacher").template, run / _TEST_LABELS
+        asked = evaluate_through_text(teacher, examples, settings, template=template, labels=labels)
+        write_json(run / "evaluation/teacher.json", asked.to_json())
+    else:
+        names.insert(0, "teacher")
+    for name in names:
         write_json(run / f"evaluation/{name}.json", evaluate_checkpoint(run / name, examples, settings, name=name).to_json())
+
+
+def _evaluate_inputs(recipe: Recipe, run: Path) -> Any:
+    """Labels of held-out rows are written by hand, when somebody pays for them."""
+    labels = run / _TEST_LABELS
+    return sha256(labels) if "endpoint" in recipe.table("teacher") and labels.is_file() else None
 
 
 CORPUS = Stage(
@@ -268,6 +285,7 @@ EVALUATE = Stage(
     after=("corpus", "teacher", "train", "plain"),
     run=_evaluate,
     sections=("evaluate",),
+    inputs=_evaluate_inputs,
     outputs=("evaluation",),
     needs=_NEEDS,
     extra="distill",

@@ -23,7 +23,7 @@ from pocketseq_distill.rows import tokenize
 from pocketseq_distill.students.shapes import Shape, new_t5
 from pocketseq_distill.training.course import train
 from pocketseq_distill.training.plan import TrainingPlan
-from pocketseq_distill.training.validation import ExactMatch, held_out
+from pocketseq_distill.training.validation import HeldOutAnswers, held_out
 
 SHIPPED: Final = Path(__file__).parent / "teachers"
 """Folder of the teachers that a source checkout carries; a wheel is built without them."""
@@ -170,7 +170,7 @@ def train_teacher(
         tokenized.rows,
         plan,
         state_dir=output.with_name(f"{output.name}.training"),
-        validation=ExactMatch(validation, tokenizer, card) if validation else None,
+        validation=HeldOutAnswers(validation, tokenizer, card) if validation else None,
         origin=checkpoint_fingerprint(start) if start else "",
     )
     card = replace(

@@ -44,6 +44,20 @@ def test_the_document_has_the_promised_form(findings: Findings) -> None:
     json.dumps(document, allow_nan=False)
 
 
+def test_a_teacher_that_does_not_tell_its_size_has_a_row_all_the_same(findings: Findings) -> None:
+    """Null and a dash where there is no number, and the reason; nothing is compared with what is not known."""
+    unknown = {"parameters": None, "size_bytes": None, "p50_ms": None, "p95_ms": None, "n": 0}
+    quality = dict.fromkeys(findings.models[0].quality)
+    teacher = replace(findings.models[0], runtime="endpoint", quality=quality, note="it does not <tell>", **unknown)  # type: ignore[arg-type]
+    untold = replace(findings, models=(teacher, *findings.models[1:]))
+    row = report_document(untold)["rows"][0]
+    assert (row["size_bytes"], row["exact_match"], row["note"]) == (None, None, "it does not <tell>")
+    text = report_page(untold)
+    assert "<h1>The int8 student takes 6.5 MB.</h1>" in text
+    assert "Of the teacher: it does not &lt;tell&gt;." in text
+    assert "teacher (endpoint)" in terminal_report(untold)
+
+
 class Page(HTMLParser):
     """Notes what a page would load and whether its tags close."""
 

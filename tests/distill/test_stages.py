@@ -18,6 +18,7 @@ from pocketseq_distill.checkpoints import checkpoint_fingerprint
 from pocketseq_distill.ensemble import Ensemble
 from pocketseq_distill.generation import TeacherModel
 from pocketseq_distill.labelling.function import FunctionTeacher
+from pocketseq_distill.labelling.labels import LabelSettings, label_rows
 
 from .models import repair_examples
 
@@ -89,6 +90,46 @@ def test_a_run_labels_with_a_function_and_keeps_what_it_had(run: Path) -> None:
     stages.FILTER.run(through_text, run)
     with pytest.raises(RecipeError, match=r"expected divergence = 0 in \[train\] with a teacher through text"):
         stages.TRAIN.run(through_text, run)
+
+
+def test_the_teacher_that_labelled_is_the_one_that_is_evaluated(run: Path) -> None:
+    """A function answers for itself, is timed, and tells no sizes; a row that it declines counts as wrong."""
+    rows = list(read_examples(run / "data/test.jsonl"))[:6]
+    given = [row.fields["line"].upper() if len(row.fields["line"]) % 2 else "" for row in rows]
+    silent = given.count("")
+    assert 0 < silent < 6
+    tables = {**RECIPE.tables, "teacher": {"function": "tests.distill.labelling.answers:choosy"}}
+    shutil.copytree(run / "teacher", run / "student")
+    stages.EVALUATE.run(replace(RECIPE, tables=tables), run)
+    teacher, student = (json.loads((run / f"evaluation/{name}.json").read_text()) for name in ("teacher", "student"))
+    texts = [prediction["text"] for prediction in teacher["predictions"]]
+    assert texts == given
+    assert (teacher["n"], teacher["exact_match"]) == (6, sum(text == row.target for text, row in zip(given, rows, strict=True)) / 6)
+    assert (teacher["runtime"], teacher["parameters"], teacher["size_bytes"]) == ("function", None, None)
+    assert teacher["latency_ms"]["p50"] > 0
+    assert "does not tell how large it is" in teacher["note"]
+    assert f"{silent} rows without an answer count as wrong" in teacher["note"]
+    assert set(student) <= set(teacher)
+
+
+def test_an_endpoint_is_judged_by_labels_alone(run: Path) -> None:
+    """Nothing is asked that costs money: labels of held-out rows are judged, and where there are none the note says so."""
+    tables = {**RECIPE.tables, "teacher": {"endpoint": {"url": "http://127.0.0.1:9/v1", "model": "m"}}}
+    recipe = replace(RECIPE, tables=tables)
+    shutil.copytree(run / "teacher", run / "student")
+    stages.EVALUATE.run(recipe, run)
+    empty = json.loads((run / "evaluation/teacher.json").read_text())
+    assert (empty["n"], empty["exact_match"], empty["latency_ms"]) == (0, None, None)
+    assert "label them into labels/test.jsonl" in empty["note"]
+    before = stages.EVALUATE.inputs(recipe, run)
+    rows = list(read_examples(run / "data/test.jsonl"))
+    label_rows(rows[:4], FunctionTeacher("tests.distill.labelling.answers:upper"), run / "labels/test.jsonl", LabelSettings())
+    assert stages.EVALUATE.inputs(recipe, run) != before
+    stages.EVALUATE.run(recipe, run)
+    judged = json.loads((run / "evaluation/teacher.json").read_text())
+    assert judged["n"] == 4
+    assert [prediction["text"] for prediction in judged["predictions"]] == [row.fields["line"].upper() for row in rows[:4]]
+    assert "judged by its labels of 4 of 6 rows" in judged["note"]
 
 
 def test_a_run_joins_an_ensemble(run: Path, teacher_path: Path) -> None:

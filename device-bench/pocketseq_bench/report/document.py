@@ -27,6 +27,7 @@ def report_document(findings: Findings) -> dict[str, Any]:
                 "parses": model.quality["parses"],
                 "latency_ms": {"p50": model.p50_ms, "p95": model.p95_ms},
                 "n": model.n,
+                **({"note": model.note} if model.note else {}),
             }
             for model in findings.models
         ],

@@ -26,10 +26,10 @@ class ModelFindings:
     """What ran it, such as ``pytorch`` or ``onnx``."""
     precision: str
     """Of its weights, such as ``fp32`` or ``int8``."""
-    parameters: int
-    """Weights in all, each shared one counted once."""
-    size_bytes: int
-    """On disk."""
+    parameters: int | None
+    """Weights in all, each shared one counted once; None of a teacher that answers through text and does not tell."""
+    size_bytes: int | None
+    """On disk; None likewise."""
     n: int
     """Rows that the shares are taken over."""
     quality: Mapping[str, float | None]
@@ -38,6 +38,8 @@ class ModelFindings:
     """Median time of one suggestion, end to end, one thread; None where it was not measured."""
     p95_ms: float | None
     """The time that 95 of 100 suggestions stayed within."""
+    note: str = ""
+    """Why a number is not known, where one is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,14 +168,15 @@ def _evaluated(value: Mapping[str, Any]) -> ModelFindings:
     latency = value["latency_ms"] or {"p50": None, "p95": None}
     return ModelFindings(
         name=value["name"],
-        runtime="pytorch",
-        precision="fp32",
+        runtime=value.get("runtime", "pytorch"),
+        precision=value.get("precision", "fp32"),
         parameters=value["parameters"],
         size_bytes=value["size_bytes"],
         n=value["n"],
         quality=_quality(value),
         p50_ms=latency["p50"],
         p95_ms=latency["p95"],
+        note=value.get("note", ""),
     )
 
 

@@ -47,10 +47,12 @@ def _header(findings: Findings) -> str:
     kept, right = shipped.quality["exact_match"], teacher.quality["exact_match"]
     if kept is not None and right:
         claims.append(f"keeps {share(kept / right)} of its teacher's exact match")
-    claims.append(f"takes {megabytes(shipped.size_bytes)} MB instead of {megabytes(teacher.size_bytes)}")
+    instead = "" if teacher.size_bytes is None else f" instead of {megabytes(teacher.size_bytes)}"
+    claims.append(f"takes {megabytes(shipped.size_bytes)} MB{instead}")
     if teacher.p50_ms and shipped.p50_ms:
         claims.append(f"answers {teacher.p50_ms / shipped.p50_ms:.1f} times as fast")
-    sentence = f"The {shipped.precision} student {', '.join(claims[:-1])} and {claims[-1]}."
+    listed = " and ".join([", ".join(claims[:-1]), claims[-1]] if len(claims) > 1 else claims)
+    sentence = f"The {shipped.precision} student {listed}."
     return f"<header>\n<p>{escape(findings.task)} · recipe {escape(findings.recipe)}</p>\n<h1>{escape(sentence)}</h1>\n</header>"
 
 
@@ -80,6 +82,7 @@ def _models(findings: Findings) -> str:
         "Times are for one suggestion end to end, one thread, one at a time. "
         f"The hybrid was asked about {hybrid.n} of the rows; on these the device alone has {share(hybrid.local_exact_match)}."
     )
+    note += "".join(f" Of the {model.name}: {escape(model.note)}." for model in findings.models if model.note)
     return (
         f'<section>\n<h2>Teacher and student</h2>\n<p class="note">{note}</p>\n<div class="card wide">\n'
         f"<table>\n<thead><tr>{headings}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table>\n</div>\n</section>"

@@ -36,7 +36,7 @@ def held_out(validation: Sequence[Example], train: Sequence[Example]) -> list[Ex
     return kept
 
 
-class ExactMatch:
+class HeldOutAnswers:
     """How a model in training answers held-out rows, greedily: the share that is exactly right, and chrF to the references."""
 
     def __init__(

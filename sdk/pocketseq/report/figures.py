@@ -10,14 +10,14 @@ def share(value: float | None) -> str:
     return MISSING if value is None else f"{100 * value:.1f}%"
 
 
-def megabytes(size_bytes: int) -> str:
+def megabytes(size_bytes: int | None) -> str:
     """A size in millions of bytes."""
-    return f"{size_bytes / 1e6:.1f}"
+    return MISSING if size_bytes is None else f"{size_bytes / 1e6:.1f}"
 
 
-def millions(count: int) -> str:
+def millions(count: int | None) -> str:
     """A count in millions."""
-    return f"{count / 1e6:.1f}M"
+    return MISSING if count is None else f"{count / 1e6:.1f}M"
 
 
 def milliseconds(value: float | None) -> str:

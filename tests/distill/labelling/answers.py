@@ -20,6 +20,11 @@ def upper(rows: Rows) -> list[str]:
     return [row["line"].upper() for row in rows]
 
 
+def choosy(rows: Rows) -> list[str | None]:
+    """Capitals for lines of an odd length; nothing for the others."""
+    return [row["line"].upper() if len(row["line"]) % 2 else None for row in rows]
+
+
 def slow(rows: Rows) -> list[str]:
     """Capitals, after a while."""
     time.sleep(0.2)
