@@ -33,15 +33,16 @@ _FAMILIES: Final = frozenset({"t5", "mt5", "bart", "mbart", "marian", "pegasus",
 def fewer_passes(model: PreTrainedModel) -> Iterator[None]:
     """While the block runs, let a model on a CPU compute with the kernels of this module; elsewhere it stays as it is.
 
-    Backward passes may follow after the block. Attention whose weights were asked for (``eager``) stays as it is too.
+    Backward passes may follow after the block. Attention whose weights were asked for (``eager``) stays as it is, and so does a
+    model whose projections are replaced, as ``rounding`` replaces them: it looks at what goes into them before it is cast.
 
     Args:
         model: An encoder-decoder; what its family has no kernel for is left alone.
     """
-    if model.device.type != "cpu":
+    modules = list(model.modules())
+    if model.device.type != "cpu" or any(isinstance(one, nn.Linear) and "forward" in one.__dict__ for one in modules):
         yield
         return
-    modules = list(model.modules())
     configs = {id(module.config): module.config for module in modules if isinstance(module, PreTrainedModel)}
     attending = [one for one in configs.values() if one.model_type in _FAMILIES and one._attn_implementation == "sdpa"]
     replaced = [(module, forward) for module in modules if (forward := _forward(module)) and "forward" not in module.__dict__]
@@ -147,12 +148,20 @@ def _norm(module: Any, states: Tensor) -> Tensor:
 def _feed_forward(module: Any, states: Tensor) -> Tensor:
     hidden = module.wi(states)
     hidden = functional.relu(hidden, inplace=True) if isinstance(module.act, nn.ReLU) else _activated(module.act, hidden)
-    return module.wo(module.dropout(hidden))  # type: ignore[no-any-return]
+    return _contracted(module, hidden)
 
 
 def _gated_feed_forward(module: Any, states: Tensor) -> Tensor:
     hidden = _activated(module.act, module.wi_0(states)) * module.wi_1(states)
-    return module.wo(module.dropout(hidden))  # type: ignore[no-any-return]
+    return _contracted(module, hidden)
+
+
+def _contracted(module: Any, hidden: Tensor) -> Tensor:
+    """The second projection; its weights may be kept in float32, which nobody but autocast bridges."""
+    hidden = module.dropout(hidden)
+    if not torch.is_autocast_enabled(hidden.device.type):
+        hidden = hidden.to(module.wo.weight.dtype)
+    return module.wo(hidden)  # type: ignore[no-any-return]
 
 
 def _activated(act: nn.Module, states: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import AutoModelForSeq2SeqLM, PreTrainedModel, T5Config, T5ForConditionalGeneration
 
 from pocketseq_distill.training.kernels import fewer_passes
+from pocketseq_distill.training.rounding import rounded
 
 
 def batch() -> dict[str, Tensor]:
@@ -137,6 +138,27 @@ def test_attention_that_tells_where_it_looks_stays() -> None:
     with fewer_passes(model):
         outputs = model(**batch(), output_attentions=True)
     assert all(weights is not None for weights in outputs.encoder_attentions)
+
+
+def test_a_model_that_is_rounded_stays() -> None:
+    """Rounding looks at activations in float32; the kernels would have cast them."""
+    model = make_t5().train()
+    with rounded(model):
+        expected = model(**batch()).loss
+        with fewer_passes(model):
+            assert attentions(model) == {"sdpa"}
+            assert torch.equal(model(**batch()).loss, expected)
+
+
+def test_weights_of_two_precisions_stay_bridged() -> None:
+    """In a model held in bfloat16 whose contracting projections are kept in float32, without autocast."""
+    model = gated_t5().to(torch.bfloat16)
+    for block in (*model.encoder.block, *model.decoder.block):
+        block.layer[-1].DenseReluDense.wo.float()
+    expected = model(**batch()).loss
+    with fewer_passes(model):
+        found = model(**batch()).loss
+    torch.testing.assert_close(found.float(), expected.float(), rtol=2e-2, atol=0)
 
 
 def test_a_query_that_may_look_nowhere_stays_a_number() -> None:
