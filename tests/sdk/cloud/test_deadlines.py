@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterable, Iterator
-from typing import Final
+from dataclasses import replace
+from typing import Any, Final
 
 import pytest
 
 from pocketseq.endpoint import Completion
-from pocketseq.errors import EndpointTimeoutError
+from pocketseq.errors import EndpointTimeoutError, PolicyError
 from pocketseq.hybrid import Draft, Hybrid
 from pocketseq.hybrid import Final as Ending
 from pocketseq.policy import Policy
 from pocketseq.privacy import Finding
-from pocketseq.testing import FakeEndpoint, FakeModel
+from pocketseq.results import Result
+from pocketseq.testing import FakeEndpoint, FakeModel, Reply
 
 UNSURE = {"confidence": 0.3, "threshold": 0.8}
 SURE_BUT_FOR_THE_GATE = {"confidence": 0.9, "threshold": 0.8, "gate": 0.01}
@@ -130,3 +132,62 @@ def test_a_stuck_detector_is_left_at_the_deadline() -> None:
         assert waited == []
     finally:
         over.set()
+
+
+def test_the_cloud_gets_what_is_left_of_the_deadline() -> None:
+    """Local decoding is paid out of the one deadline."""
+    slow = FakeModel("local", delay_s=0.05, **UNSURE)
+    cloud = FakeEndpoint("cloud")
+    Hybrid(slow, cloud, Policy(deadline_ms=60_000)).suggest("text")
+    (call,) = cloud.calls
+    assert call.deadline_s is not None
+    assert call.deadline_s <= 59.95
+
+    late = Hybrid(slow, cloud, Policy(deadline_ms=10)).suggest("text")
+    assert len(cloud.calls) == 1
+    assert late.text == "local"
+    assert "the local answer took the whole deadline of 10 ms; nothing was sent" in late.reason
+    assert (late.receipt.error, late.receipt.attempts, late.receipt.sent) == ("EndpointTimeoutError", (), None)
+
+
+def test_a_slow_cloud_is_given_up_at_the_deadline() -> None:
+    """A cloud that takes longer than the deadline is not waited for."""
+    suggestion = Hybrid(FakeModel("local", **UNSURE), FakeEndpoint(Reply("late", delay_s=60)), Policy(deadline_ms=50)).suggest(
+        "text"
+    )
+    assert (suggestion.text, suggestion.receipt.error) == ("local", "EndpointTimeoutError")
+    assert suggestion.receipt.bytes_sent == len("text")
+
+
+def test_an_answer_that_the_deadline_cut_says_so_and_is_not_kept() -> None:
+    """Half a local answer stands where there is no time for more, and the next call makes a whole one."""
+
+    class Hurried(FakeModel):
+        def generate(self, *args: Any, **options: Any) -> Result:
+            return replace(super().generate(*args, **options), finish_reason="deadline")
+
+    hybrid = Hybrid(Hurried("loc", confidence=0.9, threshold=0.8), FakeEndpoint("cloud"))
+    suggestion = hybrid.suggest("text")
+    assert suggestion.text == "loc"
+    assert "the deadline came first, and cut the local answer short" in suggestion.reason
+    assert hybrid.suggest("text").source == "local"
+
+
+def test_no_deadline_is_handed_down_where_none_is_set() -> None:
+    """Without a deadline the endpoint's own bound holds."""
+    cloud = FakeEndpoint("cloud")
+    Hybrid(FakeModel("local", **UNSURE), cloud, Policy(deadline_ms=None, max_tokens=5)).suggest("text")
+    assert (cloud.calls[0].deadline_s, cloud.calls[0].max_tokens) == (None, 5)
+
+
+def test_a_call_may_name_a_deadline_of_its_own() -> None:
+    """In place of the policy's; one out of its range is refused, as a mode that there is not."""
+    cloud = FakeEndpoint("cloud")
+    hybrid = Hybrid(FakeModel("local", **UNSURE), cloud, Policy(deadline_ms=None))
+    hybrid.suggest("text", deadline_ms=60_000)
+    assert cloud.calls[0].deadline_s is not None
+    assert 59 < cloud.calls[0].deadline_s <= 60
+    with pytest.raises(PolicyError, match="deadline_ms: expected more than 0"):
+        hybrid.suggest("text", deadline_ms=-1)
+    with pytest.raises(PolicyError, match="mode: expected one of"):
+        hybrid.suggest("text", mode="sometimes")  # type: ignore[arg-type]

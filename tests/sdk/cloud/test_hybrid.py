@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,11 +19,9 @@ from pocketseq.errors import (
     EndpointTimeoutError,
     EndpointUnavailableError,
     InputError,
-    PolicyError,
 )
 from pocketseq.hybrid import Hybrid
 from pocketseq.policy import Mode, Policy
-from pocketseq.results import Result
 from pocketseq.template import Field, Template
 from pocketseq.testing import FakeEndpoint, FakeModel, Reply
 
@@ -161,52 +158,6 @@ def test_an_uncalibrated_model_is_served_locally() -> None:
     assert cloud.calls == []
 
 
-def test_the_cloud_gets_what_is_left_of_the_deadline() -> None:
-    """Local decoding is paid out of the one deadline."""
-    slow = FakeModel("local", delay_s=0.05, **UNSURE)
-    cloud = FakeEndpoint("cloud")
-    Hybrid(slow, cloud, Policy(deadline_ms=60_000)).suggest("text")
-    (call,) = cloud.calls
-    assert call.deadline_s is not None
-    assert call.deadline_s <= 59.95
-
-    late = Hybrid(slow, cloud, Policy(deadline_ms=10)).suggest("text")
-    assert len(cloud.calls) == 1
-    assert late.text == "local"
-    assert "the local answer took the whole deadline of 10 ms; nothing was sent" in late.reason
-    assert (late.receipt.error, late.receipt.attempts, late.receipt.sent) == ("EndpointTimeoutError", (), None)
-
-
-def test_a_slow_cloud_is_given_up_at_the_deadline() -> None:
-    """A cloud that takes longer than the deadline is not waited for."""
-    suggestion = Hybrid(FakeModel("local", **UNSURE), FakeEndpoint(Reply("late", delay_s=60)), Policy(deadline_ms=50)).suggest(
-        "text"
-    )
-    assert (suggestion.text, suggestion.receipt.error) == ("local", "EndpointTimeoutError")
-    assert suggestion.receipt.bytes_sent == len("text")
-
-
-def test_an_answer_that_the_deadline_cut_says_so_and_is_not_kept() -> None:
-    """Half a local answer stands where there is no time for more, and the next call makes a whole one."""
-
-    class Hurried(FakeModel):
-        def generate(self, *args: Any, **options: Any) -> Result:
-            return replace(super().generate(*args, **options), finish_reason="deadline")
-
-    hybrid = Hybrid(Hurried("loc", **SURE), FakeEndpoint("cloud"))
-    suggestion = hybrid.suggest("text")
-    assert suggestion.text == "loc"
-    assert "the deadline came first, and cut the local answer short" in suggestion.reason
-    assert hybrid.suggest("text").source == "local"
-
-
-def test_no_deadline_is_handed_down_where_none_is_set() -> None:
-    """Without a deadline the endpoint's own bound holds."""
-    cloud = FakeEndpoint("cloud")
-    Hybrid(FakeModel("local", **UNSURE), cloud, Policy(deadline_ms=None, max_tokens=5)).suggest("text")
-    assert (cloud.calls[0].deadline_s, cloud.calls[0].max_tokens) == (None, 5)
-
-
 def test_the_cloud_is_sent_the_template_s_prompt() -> None:
     """Fields go to the cloud as the template writes them, with its instruction."""
     fields = (Field("before", max_tokens=8), Field("line", max_tokens=8))
@@ -263,19 +214,6 @@ def test_a_call_may_name_a_mode_of_its_own(mode: Mode, text: str, source: str) -
     suggestion = hybrid.suggest("text", mode=mode)
     assert (suggestion.text, suggestion.source) == (text, source)
     assert hybrid.suggest("other text").source == "local"
-
-
-def test_a_call_may_name_a_deadline_of_its_own() -> None:
-    """So may its deadline; one out of its range is refused."""
-    cloud = FakeEndpoint("cloud")
-    hybrid = Hybrid(FakeModel("local", **UNSURE), cloud, Policy(deadline_ms=None))
-    hybrid.suggest("text", deadline_ms=60_000)
-    assert cloud.calls[0].deadline_s is not None
-    assert 59 < cloud.calls[0].deadline_s <= 60
-    with pytest.raises(PolicyError, match="deadline_ms: expected more than 0"):
-        hybrid.suggest("text", deadline_ms=-1)
-    with pytest.raises(PolicyError, match="mode: expected one of"):
-        hybrid.suggest("text", mode="sometimes")  # type: ignore[arg-type]
 
 
 def test_prefer_cloud_asks_while_the_local_answer_is_made() -> None:

@@ -1,0 +1,106 @@
+"""What the HTTP API refuses, and in which words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import openai
+import pytest
+
+from pocketseq.cloud import CloudEndpoint
+from pocketseq.errors import EndpointAuthError, EndpointError
+from pocketseq_distill.generation import TeacherModel
+
+from .conftest import Served
+
+GOOD_CHAT: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "x"}]}
+GOOD = {"model": "tiny", "prompt": "x"}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "param", "words"),
+    [
+        ("completions", b"{", 400, None, "expected JSON as body"),
+        ("completions", b"\xff", 400, None, "expected JSON as body"),
+        ("completions", b"[" * 100_000, 400, None, "expected JSON as body"),
+        ("completions", b"", 400, None, "expected JSON as body"),
+        ("completions", [], 400, None, "expected a JSON object"),
+        ("completions", {"prompt": "x"}, 400, "model", "model: expected a string"),
+        ("completions", {**GOOD, "model": "gpt-4"}, 404, "model", "expected 'tiny', found 'gpt-4'"),
+        ("completions", {"model": "tiny"}, 400, "prompt", "prompt: expected a string"),
+        ("completions", {**GOOD, "prompt": 5}, 400, "prompt", "prompt: expected a string"),
+        ("completions", {**GOOD, "prompt": [1, 2]}, 400, "prompt", "prompt: expected a string"),
+        ("completions", {**GOOD, "prompt": []}, 400, "prompt", "prompt: expected a string"),
+        ("completions", {**GOOD, "prompt": ["x"] * 129}, 400, "prompt", "at most 128 prompts"),
+        ("completions", {**GOOD, "prompt": "  "}, 400, "prompt", "expected text in the field 'text'"),
+        ("completions", {**GOOD, "prompt": "\ud800"}, 400, "prompt", "lone surrogate"),
+        ("completions", {**GOOD, "prompt": "name " * 50}, 400, "prompt", "at most 24 tokens in 'text'"),
+        ("completions", {**GOOD, "max_tokens": 5000}, 400, "max_tokens", "at most 1024 tokens"),
+        ("completions", {**GOOD, "max_tokens": 0}, 400, "max_tokens", "max_tokens: expected a whole number of at least 1"),
+        ("completions", {**GOOD, "max_tokens": "9"}, 400, "max_tokens", "max_tokens: expected a whole number"),
+        ("completions", {**GOOD, "max_tokens": True}, 400, "max_tokens", "max_tokens: expected a whole number"),
+        ("completions", {**GOOD, "max_tokens": 2.5}, 400, "max_tokens", "max_tokens: expected a whole number"),
+        ("completions", {**GOOD, "temperature": 3}, 400, "temperature", "temperature: expected a number from 0 to 2"),
+        ("completions", {**GOOD, "temperature": math.nan}, 400, "temperature", "temperature: expected a number"),
+        ("completions", {**GOOD, "seed": 2**70}, 400, "seed", "seed: expected a whole number"),
+        ("completions", {**GOOD, "stream": "yes"}, 400, "stream", "stream: expected true or false"),
+        ("completions", {**GOOD, "stream_options": 1}, 400, "stream_options", "stream_options: expected an object"),
+        ("completions", {**GOOD, "logprobs": 5}, 400, "logprobs", "alternatives to the chosen tokens are not kept"),
+        ("completions", {**GOOD, "n": 2}, 400, "n", "this server does not know it"),
+        ("completions", {**GOOD, "stop": ["\n"]}, 400, "stop", "this server does not know it"),
+        ("chat/completions", {"model": "tiny"}, 400, "messages", "messages: expected a list"),
+        ("chat/completions", {**GOOD_CHAT, "messages": []}, 400, "messages", "messages: expected a list"),
+        ("chat/completions", {**GOOD_CHAT, "messages": ["x"]}, 400, "messages[0]", "expected an object with a role"),
+        ("chat/completions", {**GOOD_CHAT, "messages": [{"role": "system", "content": "x"}]}, 400, "messages", "found none"),
+        ("chat/completions", {**GOOD_CHAT, "messages": [{"role": "king", "content": "x"}]}, 400, "messages[0]", "a role among"),
+        ("chat/completions", {**GOOD_CHAT, "messages": [{"role": "user"}]}, 400, "messages[0].content", "expected a string"),
+        (
+            "chat/completions",
+            {**GOOD_CHAT, "messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+            400,
+            "messages[0].content",
+            "parts of the type 'text' only",
+        ),
+        ("chat/completions", {**GOOD_CHAT, "logprobs": 1}, 400, "logprobs", "logprobs: expected true or false"),
+        ("chat/completions", {**GOOD_CHAT, "tools": [{}]}, 400, "tools", "this server does not know it"),
+        ("nothing", GOOD, 404, None, "Not Found"),
+        ("models", GOOD, 405, None, "Method Not Allowed"),
+    ],
+)
+def test_bad_requests(served: Served, path: str, body: object, status: int, param: str | None, words: str) -> None:
+    """What is wrong with a request is told in OpenAI's error form, with the status and the field at fault."""
+    found, answer = served.post(f"/v1/{path}", body)
+    assert found == status
+    assert set(answer) == {"error"}
+    error = answer["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert (error["type"], error["param"]) == ("invalid_request_error", param)
+    assert words in error["message"]
+
+
+def test_a_huge_body_is_refused(served: Served) -> None:
+    """A body past the limit is refused with 413 before it is parsed."""
+    status, answer = served.post("/v1/completions", {**GOOD, "prompt": "x" * (1 << 20)})
+    assert status == 413
+    assert "expected a body of at most" in answer["error"]["message"]
+
+
+def test_the_key_is_required(model: TeacherModel, serve: Callable[..., Any]) -> None:
+    """With a key set, everything under /v1 wants it as a bearer; /health does not."""
+    with serve(model, api_key="s3cret") as served:
+        with served.client(api_key="s3cret") as client:
+            assert client.chat.completions.create(**GOOD_CHAT).object == "chat.completion"
+        with served.client(api_key="wrong") as client, pytest.raises(openai.AuthenticationError, match="this server's key"):
+            client.chat.completions.create(**GOOD_CHAT)
+        assert served.post("/v1/completions", GOOD)[0] == 401
+        assert served.post("/v1/completions", GOOD, Authorization="Basic s3cret")[0] == 401
+        with CloudEndpoint(served.url, model="tiny", api_key=lambda: "wrong") as cloud, pytest.raises(EndpointAuthError):
+            cloud.complete("x")
+
+
+def test_a_refused_request_is_an_endpoint_error(served: Served) -> None:
+    """What the server refuses reaches the SDK as a typed error with the server's words."""
+    with CloudEndpoint(served.url, model="other") as cloud, pytest.raises(EndpointError, match="expected 'tiny', found 'other'"):
+        cloud.complete("x")
