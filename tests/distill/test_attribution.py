@@ -113,6 +113,16 @@ def test_answers_beyond_the_vocabulary_are_counted(trained: Path, tmp_path: Path
     assert vocabulary.lost is not None
 
 
+def test_a_teacher_that_was_asked_along_the_way_learns_all_the_same(trained: Path, tmp_path: Path) -> None:
+    """A plan with a divergence freezes the teacher while it is asked; learning by heart comes after that, and moves it."""
+    run = shutil.copytree(trained, tmp_path / "run")
+    card = CheckpointCard.read(run / "student")
+    plan = {**card.recipe["train"], "divergence": 1.0}
+    replace(card, recipe={**card.recipe, "train": plan}).write(run / "student")
+    measured = attribute_gap(run, replace(SETTINGS, updates=1, subset=4, subset_updates=1))
+    assert "both see the same rows 1 times over" in of(measured, "capacity").controls
+
+
 def test_the_command_writes_and_prints(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A table for people, ``gap.json`` beside the run's other results."""
     arguments = ["--rows", "8", "--updates", "1", "--subset", "4", "--subset-updates", "1"]

@@ -66,7 +66,7 @@ class _Run:
 
     def with_weights(self, source: TeacherModel, examples: Sequence[Example], plan: TrainingPlan) -> TeacherModel:
         """A copy of a model after further training on examples."""
-        model = copy.deepcopy(source.model)
+        model = copy.deepcopy(source.model).requires_grad_(True)  # a teacher that was asked in an earlier training is frozen
         teaches = plan.divergence > 0 and source.model.config.vocab_size == self.teacher.model.config.vocab_size
         with tempfile.TemporaryDirectory() as folder, quiet_transformers():
             teacher = self.teacher.model if teaches else None
