@@ -58,8 +58,11 @@ def suggest(recipe: Recipe, directory: Path) -> None:
     ):
         measured = measure_hybrid(Hybrid(model, endpoint, policy), rows, progress=Progress("suggest", len(rows)))
     calibration = model.calibration if model.calibration is not None and model.calibration.feasible else None
+    through_text = {"causal", "endpoint", "function"} & set(recipe.table("teacher"))
+    note = "the cloud is the model that the student was cut from, not the teacher that labelled, which cannot be served"
     document = {
         "format": FORMAT,
+        **({"note": note} if through_text else {}),
         "runtime": model.variant.runtime,
         "precision": model.variant.precision,
         "threshold": calibration.threshold if calibration else None,

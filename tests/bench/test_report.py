@@ -49,12 +49,13 @@ def test_a_teacher_that_does_not_tell_its_size_has_a_row_all_the_same(findings: 
     unknown = {"parameters": None, "size_bytes": None, "p50_ms": None, "p95_ms": None, "n": 0}
     quality = dict.fromkeys(findings.models[0].quality)
     teacher = replace(findings.models[0], runtime="endpoint", quality=quality, note="it does not <tell>", **unknown)  # type: ignore[arg-type]
-    untold = replace(findings, models=(teacher, *findings.models[1:]))
+    hybrid = replace(findings.hybrid, note="the cloud is another model")
+    untold = replace(findings, models=(teacher, *findings.models[1:]), hybrid=hybrid)
     row = report_document(untold)["rows"][0]
     assert (row["size_bytes"], row["exact_match"], row["note"]) == (None, None, "it does not <tell>")
     text = report_page(untold)
     assert "<h1>The int8 student takes 6.5 MB.</h1>" in text
-    assert "Of the teacher: it does not &lt;tell&gt;." in text
+    assert "Of the hybrid: the cloud is another model. Of the teacher: it does not &lt;tell&gt;." in text
     assert "teacher (endpoint)" in terminal_report(untold)
 
 

@@ -94,6 +94,8 @@ class HybridFindings:
     """Whether the local answer was exactly right, by row."""
     suggestions: tuple[SuggestionFindings, ...]
     """A few for people to look at."""
+    note: str = ""
+    """What the cloud was, where it was not the teacher."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,4 +213,5 @@ def _hybrid(value: Mapping[str, Any]) -> HybridFindings:
         confidences=tuple(row["confidence"] for row in rows),
         correct=tuple(row["local_correct"] for row in rows),
         suggestions=tuple(SuggestionFindings(**suggestion) for suggestion in value["suggestions"]),
+        note=value.get("note", ""),
     )

@@ -82,6 +82,7 @@ def _models(findings: Findings) -> str:
         "Times are for one suggestion end to end, one thread, one at a time. "
         f"The hybrid was asked about {hybrid.n} of the rows; on these the device alone has {share(hybrid.local_exact_match)}."
     )
+    note += f" Of the hybrid: {escape(hybrid.note)}." if hybrid.note else ""
     note += "".join(f" Of the {model.name}: {escape(model.note)}." for model in findings.models if model.note)
     return (
         f'<section>\n<h2>Teacher and student</h2>\n<p class="note">{note}</p>\n<div class="card wide">\n'
