@@ -33,6 +33,7 @@ from pocketseq_distill.rows import TokenRows, tokenize
 from pocketseq_distill.students.student import StudentSettings, student_of
 from pocketseq_distill.teaching import find_teacher
 from pocketseq_distill.training.batches import Collate, LengthGroupedOrder
+from pocketseq_distill.training.dropout import ByteDropout
 from pocketseq_distill.training.optimizers import Muon
 from pocketseq_distill.training.plan import TrainingPlan
 
@@ -91,7 +92,7 @@ def measure_pace(teacher: TeacherModel, rows: TokenRows, plan: TrainingPlan, stu
             inputs = collate(batch)
             if kind == "online":
                 del inputs["top_ids"], inputs["top_logprobs"]
-            with lessons[kind].precision():
+            with ByteDropout(), lessons[kind].precision():
                 loss = lessons[kind].loss(model, inputs, step=update, rate=1e-5, items=None)
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
