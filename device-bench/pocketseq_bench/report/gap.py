@@ -43,7 +43,7 @@ def gap_section(gap: Mapping[str, Any] | None) -> str:
         "points; causes overlap, and they need not add up to the gap. In brackets: where 95% of the bootstrap resamplings lie."
     )
     return (
-        f'<section>\n<h2>Where quality was lost</h2>\n<p class="note">{note}</p>\n<div class="card wide">\n<table>\n<thead><tr>'
+        f'<section>\n<h2>Where quality was lost</h2>\n<p class="note">{note}</p>\n<div class="card wide gap">\n<table>\n<thead><tr>'
         "<th>Cause</th><th>Points lost</th><th>Rows</th><th>What was compared</th></tr></thead>\n"
         f"<tbody>\n{rows}\n</tbody>\n</table>\n</div>\n"
         f'<p class="note">What to try next: {escape(gap["advice"])}.</p>\n</section>'
