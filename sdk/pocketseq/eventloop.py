@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from typing import Any, Final, TypeVar
+from weakref import WeakSet
 
 T = TypeVar("T")
 
@@ -27,7 +28,8 @@ class BackgroundLoop:
             at_end: Run in it when all else has been cancelled, such as to close connections; must not refer to this object.
         """
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=_serve, args=(self._loop, at_end), name=name, daemon=True)
+        opened = _opened(self._loop)
+        self._thread = threading.Thread(target=_serve, args=(self._loop, at_end, opened), name=name, daemon=True)
         self._thread.start()
         self._stop = weakref.finalize(self, self._loop.call_soon_threadsafe, self._loop.stop)
 
@@ -64,17 +66,33 @@ class BackgroundLoop:
         self._thread.join()
 
 
-def _serve(loop: asyncio.AbstractEventLoop, at_end: Callable[[], Awaitable[object]]) -> None:
+def _opened(loop: asyncio.AbstractEventLoop) -> WeakSet[asyncio.Transport]:
+    """What connections a loop opens: of one that opens in the moment in which its opener is cancelled, nobody else knows."""
+    opened: WeakSet[asyncio.Transport] = WeakSet()
+    create = loop.create_connection
+
+    async def create_connection(*args: Any, **options: Any) -> Any:
+        transport, protocol = await create(*args, **options)
+        opened.add(transport)
+        return transport, protocol
+
+    loop.create_connection = create_connection  # type: ignore[method-assign]
+    return opened
+
+
+def _serve(loop: asyncio.AbstractEventLoop, at_end: Callable[[], Awaitable[object]], opened: WeakSet[asyncio.Transport]) -> None:
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
         runner.get_loop().run_forever()
-        runner.run(_end(at_end))
+        runner.run(_end(at_end, opened))
 
 
-async def _end(at_end: Callable[[], Awaitable[object]]) -> None:
+async def _end(at_end: Callable[[], Awaitable[object]], opened: WeakSet[asyncio.Transport]) -> None:
     """Cancel what runs, and close only then: a request under way would connect anew, and nobody would close that."""
     running = asyncio.all_tasks() - {asyncio.current_task()}
     for task in running:
         task.cancel()
     await asyncio.gather(*running, return_exceptions=True)
-    with suppress(Exception):  # what does not close well, or not in time, is left to the system
+    with suppress(Exception):  # what does not close well, or not in time, is broken off below
         await asyncio.wait_for(at_end(), _END_S)
+    for transport in list(opened):
+        transport.abort()

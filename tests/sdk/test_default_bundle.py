@@ -14,6 +14,9 @@ from pocketseq.confidence import DEFAULT_SCORER, SCORERS, Scoring, confidence
 from pocketseq.model import PocketModel
 from pocketseq_bench.measuring.inputs import default_inputs
 
+ROUNDING = 0.01
+"""Between graphs that norm in other nodes: 8 bits make the last bits of float32 larger."""
+
 
 @pytest.fixture(scope="module")
 def shipped() -> Iterator[PocketModel]:
@@ -75,18 +78,18 @@ def test_the_lines_around_reveal_a_name(shipped: PocketModel) -> None:
 
 @pytest.mark.parametrize("runtime", ["onnx", "tflite"])
 def test_the_fast_path_says_what_calibration_judged(runtime: str) -> None:
-    """Held-out rows: answers of one call have the tokens, log-probabilities and confidences of answers step by step."""
+    """Held-out rows: an answer of one call has tokens, log-probabilities and confidence of one step by step, up to rounding."""
     with PocketModel.load("python-fix", runtime=runtime) as model:
         steps = model.scored_by(Scoring(scorer=replace(SCORERS[DEFAULT_SCORER], looks_at_spread=True)))
         for row in default_inputs("python-fix").rows[: 48 if runtime == "onnx" else 16]:
             fast, slow = model.generate(row.fields), steps.generate(row.fields)
             assert (fast.text, fast.tokens, fast.finish_reason) == (slow.text, slow.tokens, slow.finish_reason)
-            assert fast.token_logprobs == pytest.approx(slow.token_logprobs, abs=1e-4)
+            assert fast.token_logprobs == pytest.approx(slow.token_logprobs, abs=ROUNDING)
             assert fast.evidence is not None
             assert slow.evidence is not None
             for scorer in SCORERS.values():
                 if not scorer.looks_at_spread:
-                    assert confidence(fast.evidence, scorer) == pytest.approx(confidence(slow.evidence, scorer), abs=1e-4)
+                    assert confidence(fast.evidence, scorer) == pytest.approx(confidence(slow.evidence, scorer), abs=ROUNDING)
 
 
 def test_a_device_suggests_without_a_training_library() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import CancelledError
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -57,3 +59,25 @@ def test_an_end_that_fails_is_an_end() -> None:
     loop.close()
     with pytest.raises(CancelledError):
         loop.run(asyncio.sleep(0), timeout_s=1)
+
+
+def test_a_connection_that_nobody_knows_is_broken_off(server: Any) -> None:
+    """One that opened as its opener was cancelled does not outlive the loop."""
+    lost = asyncio.Event()
+
+    class Lost(asyncio.Protocol):
+        def connection_lost(self, error: Exception | None) -> None:
+            lost.set()
+
+    async def connect() -> None:
+        url = urlsplit(server.url)
+        await asyncio.get_running_loop().create_connection(Lost, url.hostname, url.port)
+
+    async def close() -> None:
+        """Know of nothing."""
+
+    loop = BackgroundLoop("test", at_end=close)
+    loop.run(connect(), timeout_s=30)
+    assert not lost.is_set()
+    loop.close()
+    assert lost.is_set()
