@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import sys
 import time
-from argparse import ArgumentParser
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from statistics import median
@@ -22,13 +21,12 @@ from typing import Any, Final, cast
 import numpy as np
 
 from pocketseq import PocketModel, open_bundle
-from pocketseq.errors import PocketSeqError
-from pocketseq.files import write_json
 from pocketseq.runtimes.opening import choose_variant, open_runtime
 from pocketseq.runtimes.protocol import AnyRuntime
 from pocketseq.tokenizer import TextTokenizer
 from pocketseq_bench.environment import environment
-from pocketseq_bench.measuring.inputs import BenchInputs, default_inputs, read_inputs
+from pocketseq_bench.instrument import measure_bundle
+from pocketseq_bench.measuring.inputs import BenchInputs
 
 FORMAT: Final = 1
 ROUNDS: Final = 7
@@ -124,32 +122,23 @@ def _summary(rows: Sequence[Sequence[Sequence[float]]]) -> dict[str, float]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print and write."""
-    parser = ArgumentParser(prog="python -m pocketseq_bench.overhead", description="What the SDK costs beside the runtime.")
-    parser.add_argument("bundle", metavar="BUNDLE", nargs="?", default="python-fix", help="default: %(default)s")
-    parser.add_argument("--inputs", metavar="FILE", type=Path, help="rows; those of the bundle's task if not given")
-    parser.add_argument("--precision", help="such as int8; the bundle's first if not given")
-    parser.add_argument("--rounds", metavar="N", type=int, default=ROUNDS, help="default: %(default)s")
-    parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="write the result as JSON")
-    args = parser.parse_args(arguments)
-    try:
-        if args.inputs is None:
-            with open_bundle(args.bundle) as bundle:
-                inputs = default_inputs(bundle.manifest.task)
-        else:
-            inputs = read_inputs(args.inputs)
-        found = overhead(args.bundle, inputs, precision=args.precision, rounds=args.rounds)
-    except PocketSeqError as error:
-        print(error, file=sys.stderr)
-        return 1
-    if args.output is not None:
-        write_json(args.output, found)
+    return measure_bundle(
+        arguments,
+        overhead,
+        _lines,
+        name="pocketseq_bench.overhead",
+        summary="What the SDK costs beside the runtime.",
+        rounds=ROUNDS,
+    )
+
+
+def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     for kind in ("new_text", "seen_text"):
         for clock, one in found[kind].items():
-            print(
+            yield (
                 f"{kind:<10} {clock:<5} SDK {one['sdk_us']:6.0f} µs of {one['sdk_us'] + one['runtime_us']:6.0f} µs, "
                 f"{one['share']:.1%} (p95 {one['share_p95']:.1%})"
             )
-    return 0
 
 
 if __name__ == "__main__":

@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import sys
 import time
-from argparse import ArgumentParser
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from io import StringIO
 from pathlib import Path
@@ -22,15 +21,15 @@ from typing import Any, Final
 
 import numpy as np
 
-from pocketseq import Hybrid, PocketModel, Policy, open_bundle
+from pocketseq import Hybrid, PocketModel, Policy
 from pocketseq.errors import MissingExtraError, PocketSeqError
-from pocketseq.files import write_json
 from pocketseq.results import Result
 from pocketseq.telemetry import Telemetry
 from pocketseq.template import Input, Template
 from pocketseq.testing import FakeEndpoint
 from pocketseq_bench.environment import environment
-from pocketseq_bench.measuring.inputs import BenchInputs, default_inputs, read_inputs
+from pocketseq_bench.instrument import measure_bundle
+from pocketseq_bench.measuring.inputs import BenchInputs
 
 FORMAT: Final = 1
 ROUNDS: Final = 20
@@ -169,29 +168,20 @@ def _summary(times: Sequence[float]) -> dict[str, float]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print and write."""
-    parser = ArgumentParser(prog="python -m pocketseq_bench.routing", description="What routing adds to a local suggestion.")
-    parser.add_argument("bundle", metavar="BUNDLE", nargs="?", default="python-fix", help="default: %(default)s")
-    parser.add_argument("--inputs", metavar="FILE", type=Path, help="rows; those of the bundle's task if not given")
-    parser.add_argument("--precision", help="such as int8; the bundle's first if not given")
-    parser.add_argument("--rounds", metavar="N", type=int, default=ROUNDS, help="default: %(default)s")
-    parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="write the result as JSON")
-    args = parser.parse_args(arguments)
-    try:
-        if args.inputs is None:
-            with open_bundle(args.bundle) as bundle:
-                inputs = default_inputs(bundle.manifest.task)
-        else:
-            inputs = read_inputs(args.inputs)
-        found = routing(args.bundle, inputs, precision=args.precision, rounds=args.rounds)
-    except PocketSeqError as error:
-        print(error, file=sys.stderr)
-        return 1
-    if args.output is not None:
-        write_json(args.output, found)
+    return measure_bundle(
+        arguments,
+        routing,
+        _lines,
+        name="pocketseq_bench.routing",
+        summary="What routing adds to a local suggestion.",
+        rounds=ROUNDS,
+    )
+
+
+def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     for name, clocks in found["routing_ms"].items():
         for clock, one in clocks.items():
-            print(f"{name:<18} {clock:<5} p50 {one['p50']:.3f} ms, p95 {one['p95']:.3f} ms, p99 {one['p99']:.3f} ms")
-    return 0
+            yield f"{name:<18} {clock:<5} p50 {one['p50']:.3f} ms, p95 {one['p95']:.3f} ms, p99 {one['p99']:.3f} ms"
 
 
 if __name__ == "__main__":

@@ -123,7 +123,7 @@ class Engine:
             found = self._decoder.decode(memory, rows, jobs, plan)
             answers.decode_ms = milliseconds(started)
             for place, row in enumerate(rows):
-                pooled = memory.pooled[place] if plan.request.pooled or self.scoring.scorer.looks_at_state else None
+                pooled = memory.pooled[place] if self._looks_at_state(plan) else None
                 results[row] = answers.result(jobs[row], found[row], pooled, gate=gates[place])
 
     def stream(self, job: Job, plan: Plan) -> Generator[str, None, Result]:
@@ -158,7 +158,7 @@ class Engine:
                     yield piece
         if piece := text.finish():
             yield piece
-        pooled = memory.pooled[0] if plan.request.pooled or self.scoring.scorer.looks_at_state else None
+        pooled = memory.pooled[0] if self._looks_at_state(plan) else None
         return answers.result(job, found, pooled, gate=gate)
 
     def score(self, jobs: Sequence[Job], targets: Sequence[str], plan: Plan) -> list[Score]:
@@ -187,7 +187,7 @@ class Engine:
                 spread=self.scoring.scorer.looks_at_spread,
             )
             for row, given, gate, pooled in zip(rows, found, gates, memory.pooled, strict=True):
-                scores[row] = answers.score(jobs[row], given, pooled if self.scoring.scorer.looks_at_state else None, gate=gate)
+                scores[row] = answers.score(jobs[row], given, pooled if self._looks_at_state(plan) else None, gate=gate)
         return [scores[row] for row in range(len(jobs))]
 
     def _target(self, job: Job, target: str, plan: Plan) -> list[int]:
@@ -214,6 +214,10 @@ class Engine:
             ids[row, : len(encoded.ids)] = encoded.ids
             mask[row, : len(encoded.ids)] = 1
         return self.runtime.encode(ids, mask)
+
+    def _looks_at_state(self, plan: Plan) -> bool:
+        """Whether the caller or the scorer asks for the pooled encoder state."""
+        return plan.request.pooled or self.scoring.scorer.looks_at_state
 
     def _gates(self, memory: Any, jobs: Sequence[Job], plan: Plan) -> list[float | None]:
         """Log-odds of each row by the gate, where anyone looks at it, and the callback of a caller who waits for it."""

@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from typing import Any, Final, TypeVar
-from weakref import WeakSet
 
 T = TypeVar("T")
 
@@ -66,9 +65,9 @@ class BackgroundLoop:
         self._thread.join()
 
 
-def _opened(loop: asyncio.AbstractEventLoop) -> WeakSet[asyncio.Transport]:
+def _opened(loop: asyncio.AbstractEventLoop) -> weakref.WeakSet[asyncio.Transport]:
     """What connections a loop opens: of one that opens in the moment in which its opener is cancelled, nobody else knows."""
-    opened: WeakSet[asyncio.Transport] = WeakSet()
+    opened: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
     create = loop.create_connection
 
     async def create_connection(*args: Any, **options: Any) -> Any:
@@ -80,13 +79,15 @@ def _opened(loop: asyncio.AbstractEventLoop) -> WeakSet[asyncio.Transport]:
     return opened
 
 
-def _serve(loop: asyncio.AbstractEventLoop, at_end: Callable[[], Awaitable[object]], opened: WeakSet[asyncio.Transport]) -> None:
+def _serve(
+    loop: asyncio.AbstractEventLoop, at_end: Callable[[], Awaitable[object]], opened: weakref.WeakSet[asyncio.Transport]
+) -> None:
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
         runner.get_loop().run_forever()
         runner.run(_end(at_end, opened))
 
 
-async def _end(at_end: Callable[[], Awaitable[object]], opened: WeakSet[asyncio.Transport]) -> None:
+async def _end(at_end: Callable[[], Awaitable[object]], opened: weakref.WeakSet[asyncio.Transport]) -> None:
     """Cancel what runs, and close only then: a request under way would connect anew, and nobody would close that."""
     running = asyncio.all_tasks() - {asyncio.current_task()}
     for task in running:

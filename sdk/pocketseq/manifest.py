@@ -113,8 +113,7 @@ class Calibration:
     """A threshold of confidence with a promise: of the answers at or above it at most ``risk`` are wrong."""
 
     scorer: str
-    """Name of the confidence scorer, a key of ``pocketseq.confidence.SCORERS``, ``learned`` or
-    ``learned_gain``."""
+    """Name of the confidence scorer, a key of ``pocketseq.confidence.SCORERS``, ``learned`` or ``learned_gain``."""
     threshold: float
     """An answer of at least this confidence is served locally; ``SERVES_NOTHING`` where no threshold keeps the promise."""
     risk: float

@@ -12,9 +12,8 @@ from pocketseq.calibration.measures import Array, deferral_area, resamplings
 from pocketseq.confidence import GAIN, LEARNED, SCORERS
 
 PREFERENCE: Final = (LEARNED, GAIN, *SCORERS)
-"""Which scorer is believed in before any row is seen: what is learnt, whose confidence is a probability (of being right
-before that of gain), then the rules in their
-order, those that look at whole distributions last, for they take their time at every token."""
+"""Which scorer is believed in before any row is seen: what is learnt, whose confidence is a probability (of being right before
+that of gain), then the rules in their order. Those that look at whole distributions come last: they take time at every token."""
 _RESAMPLINGS: Final = 300
 
 

@@ -17,13 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pocketseq.confidence.evidence import Evidence, Floats
-from pocketseq.confidence.features import PLAIN_FEATURES, features
+from pocketseq.confidence.features import PLAIN_FEATURES, feature_values
 from pocketseq.confidence.logistic import Logistic, log_sigmoid, sigmoid
 from pocketseq.confidence.rules import Scorer
 
 GAIN: Final = "learned_gain"
 """Name of the scorer of gain, whose numbers the calibration brings along."""
-_PLAIN: Final = tuple(name for name in PLAIN_FEATURES if name != "gate")
+_PLAIN: Final = PLAIN_FEATURES[: PLAIN_FEATURES.index("gate")]
+"""The gate comes last of them, and is left out: it is made of the state, which is looked at here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +63,7 @@ def gain_scorer(gain: Gain) -> Scorer:
     def log_confidence(evidence: Evidence) -> float:
         if evidence.state is None or len(evidence.tokens) != len(evidence.logprobs):
             return math.nan
-        found = features(evidence)
-        values = [found[name] for name in _PLAIN]
+        values = feature_values(evidence)[: len(_PLAIN)]
         right, mended = sigmoid(local(values, evidence.state)), sigmoid(cloud(values, evidence.state))
         return log_sigmoid(gain.bias + gain.slope * (right - gain.weight * max(right, mended)))
 
@@ -77,8 +77,7 @@ def gain_values(evidence: Evidence, state: Floats) -> NDArray[np.float64]:
         evidence: With at least one token.
         state: Pooled encoder state, float32 [d_model].
     """
-    found = features(evidence)
-    return np.array([*(found[name] for name in _PLAIN), *state])
+    return np.array([*feature_values(evidence)[: len(_PLAIN)], *state])
 
 
 def _evaluator(logistic: Logistic) -> Callable[[Sequence[float], Floats], float]:
