@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pocketseq.model import PocketModel
+from pocketseq.testing import scripted_model
 from pocketseq.tokenizer import TextTokenizer
 
 from .tiny import EDITS, make_tokenizer, write_bundle
@@ -47,3 +48,9 @@ def model(pristine_bundle: Path) -> Iterator[PocketModel]:
     """The tiny bundle, loaded."""
     with PocketModel.load(pristine_bundle) as loaded:
         yield loaded
+
+
+@pytest.fixture(scope="module")
+def letters() -> PocketModel:
+    """A model with one token a byte that repeats its input."""
+    return scripted_model({})

@@ -17,12 +17,6 @@ from pocketseq.testing import ScriptedRuntime, scripted_model
 TEXTS = [TEXT, "x", "def fit(self, x):", "naïve café €5 😀"]
 
 
-@pytest.fixture(scope="module")
-def letters() -> PocketModel:
-    """A model with one token a byte that repeats its input."""
-    return scripted_model({})
-
-
 @pytest.mark.parametrize("constraints", GRAMMARS.values(), ids=GRAMMARS)
 def test_every_hypothesis_has_the_form(letters: PocketModel, constraints: Constraints) -> None:
     """At every limit of tokens, whole where there is room for any answer, and refused by name where there is none."""
@@ -198,3 +192,30 @@ def test_a_cancelled_search_streams_its_best_beginning() -> None:
     assert result.finish_reason == "cancelled"
     assert first + "".join(rest) == result.text
     assert text.startswith(result.text)
+
+
+def test_best_answers_come_with_their_scores(model: PocketModel) -> None:
+    """The first is the result; the log-probabilities of each add up to its score."""
+    result = model.generate(TEXT, beams=Beams(4, answers=3, length_penalty=0.0), max_new_tokens=8)
+    assert len(result.hypotheses) == 3
+    assert (result.text, result.tokens) == (result.hypotheses[0].text, result.hypotheses[0].tokens)
+    scores = [hypothesis.score for hypothesis in result.hypotheses]
+    assert scores == sorted(scores, reverse=True)
+    for hypothesis in result.hypotheses:
+        assert sum(hypothesis.token_logprobs) == pytest.approx(hypothesis.score, abs=1e-4)
+    assert model.generate(TEXT).hypotheses == ()
+
+
+def test_one_beam_is_greedy(model: PocketModel) -> None:
+    """In a batch too."""
+    sources = [TEXT, "x", "def fit(self, x):"]
+    greedy = model.generate_batch(sources)
+    assert [one.tokens for one in model.generate_batch(sources, beams=Beams(1))] == [one.tokens for one in greedy]
+
+
+def test_a_cancelled_search_keeps_what_it_has(model: PocketModel) -> None:
+    """Nothing before the first step, and says why."""
+    cancellation = Cancellation()
+    cancellation.cancel()
+    result = model.generate(TEXT, beams=Beams(3, 2), cancellation=cancellation)
+    assert (result.tokens, result.finish_reason, result.confidence) == ((), "cancelled", None)

@@ -1,0 +1,80 @@
+"""Callbacks that raise: their error passes, what was answered is kept, and the model answers on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pocketseq import Beams, Constraints, PocketModel, Sampling, answers_before
+
+TEXT = "for i in rnage(10)"
+
+
+class Mine(Exception):
+    """What a caller's code raises."""
+
+
+def after(calls: int) -> Callable[..., Any]:
+    """A callable that raises at one of its calls, and else allows every token."""
+    count = 0
+
+    def broken(*_: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count > calls:
+            raise Mine
+        return range(200)
+
+    return broken
+
+
+def stop_reading(model: PocketModel, **options: Any) -> None:
+    for number, _ in enumerate(model.stream(TEXT, **options)):
+        if number == 1:
+            raise Mine
+
+
+BREAKING: dict[str, Callable[[PocketModel], Any]] = {
+    "allowed": lambda model: model.generate(TEXT, constraints=Constraints(allowed=after(2))),
+    "allowed, in a batch": lambda model: model.generate_batch([TEXT, "x", "yz"], constraints=Constraints(allowed=after(4))),
+    "allowed, with beams": lambda model: model.generate(TEXT, beams=Beams(2), constraints=Constraints(allowed=after(3))),
+    "allowed, with draws": lambda model: model.generate(TEXT, sampling=Sampling(), constraints=Constraints(allowed=after(2))),
+    "allowed, in a stream": lambda model: list(model.stream(TEXT, constraints=Constraints(allowed=after(2)))),
+    "allowed, in a stream of beams": lambda model: list(
+        model.stream(TEXT, beams=Beams(2), constraints=Constraints(allowed=after(3)))
+    ),
+    "a reader": stop_reading,
+    "a reader with a form": lambda model: stop_reading(model, constraints=Constraints(regex="[a-z]{9}")),
+}
+
+
+def test_what_was_answered_before_an_error_is_kept(model: PocketModel) -> None:
+    """By the number of the input, as it would have come; an error of nothing answered has none."""
+    sources = [TEXT[: 4 + number] for number in range(10)]  # more than run at once, the shortest first
+    plain = model.generate_batch(sources, constraints=Constraints(allowed=lambda _: range(200)))
+    calls = sum(len(result.tokens) for result in plain[:8])
+    with pytest.raises(Mine) as raised:
+        model.generate_batch(sources, constraints=Constraints(allowed=after(calls)))
+    kept = answers_before(raised.value)
+    assert {number: result.tokens for number, result in kept.items()} == {number: plain[number].tokens for number in range(8)}
+    with pytest.raises(Mine) as raised:
+        model.generate_batch(sources, constraints=Constraints(allowed=after(calls - 1)))
+    assert answers_before(raised.value) == answers_before(ValueError()) == {}
+
+
+@pytest.mark.parametrize("name", BREAKING)
+def test_what_a_callable_raises_passes_as_it_is(model: PocketModel, letters: PocketModel, name: str) -> None:
+    """From every way to ask; later answers of every kind are unchanged."""
+
+    def known(asked: PocketModel) -> list[Any]:
+        found = [asked.generate(TEXT), asked.generate(TEXT, beams=Beams(2)), *asked.generate_batch([TEXT, "x"])]
+        found.append(asked.generate(TEXT, constraints=Constraints(choices=("ab", "c"))))
+        return [(result.text, result.tokens, result.token_logprobs, result.confidence) for result in found]
+
+    for asked in (model, letters):
+        before = known(asked)
+        with pytest.raises(Mine):
+            BREAKING[name](asked)
+        assert known(asked) == before
