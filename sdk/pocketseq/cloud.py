@@ -20,7 +20,7 @@ from pocketseq.errors import (
     MissingExtraError,
 )
 from pocketseq.eventloop import BackgroundLoop
-from pocketseq.exchange import Exchange, completion_of, current_exchange, failure_of, on_request, on_response
+from pocketseq.exchange import Exchange, completion_of, failure_of, on_connection, on_request, on_response
 from pocketseq.network import is_offline, leaves_this_network
 
 
@@ -84,7 +84,7 @@ class CloudEndpoint:
         )
         self._needs_network = not loopback and leaves_this_network(base_url)
         self._completions = self._client.chat.completions  # imported here, lest the first call pays for it out of its deadline
-        self._background = BackgroundLoop("pocketseq-cloud", at_end=self._client.close)
+        self._background = BackgroundLoop("pocketseq-cloud", at_end=self._client.close, on_connection=on_connection)
 
     def __repr__(self) -> str:
         return f"CloudEndpoint({self._url!r}, model={self._model!r})"
@@ -168,11 +168,11 @@ class CloudEndpoint:
         return body
 
     async def _ask(self, exchange: Exchange, body: dict[str, Any], limit_s: float) -> Completion:
-        current_exchange.set(exchange)
-        try:
-            return completion_of(await self._completions.create(**body, timeout=limit_s), exchange)
-        except Exception as error:
-            failure = failure_of(error, exchange)
+        with exchange:
+            try:
+                return completion_of(await self._completions.create(**body, timeout=limit_s), exchange)
+            except Exception as error:
+                failure = failure_of(error, exchange)
         # raised out here, so that the transport's error does not come along: it holds the request, and that the key
         raise failure
 

@@ -13,7 +13,7 @@ from typing import Any
 from pocketseq.endpoint import Completion
 from pocketseq.errors import EndpointError, EndpointResponseError, EndpointTimeoutError, EndpointUnavailableError
 from pocketseq.eventloop import BackgroundLoop
-from pocketseq.exchange import Exchange, completion_of, current_exchange, failure_of
+from pocketseq.exchange import Exchange, completion_of, failure_of
 
 
 class CloudStream:
@@ -72,16 +72,16 @@ class CloudStream:
         self._future.cancel()
 
     async def _pour(self, body: dict[str, Any]) -> None:
-        current_exchange.set(self._exchange)
         news: Completion | EndpointError = self._closed()
-        try:
-            news = await self._read(await self._completions.create(**body, timeout=self._limit_s))
-        except Exception as error:
-            news = failure_of(error, self._exchange)
-        finally:  # also where the future was cancelled
-            if isinstance(news, EndpointError):
-                news.request_bytes = self._exchange.request_bytes
-            self._news.put(news)
+        with self._exchange:
+            try:
+                news = await self._read(await self._completions.create(**body, timeout=self._limit_s))
+            except Exception as error:
+                news = failure_of(error, self._exchange)
+            finally:  # also where the future was cancelled
+                if isinstance(news, EndpointError):
+                    news.request_bytes = self._exchange.request_bytes
+                self._news.put(news)
 
     async def _read(self, chunks: Any) -> Completion:
         """Pass the pieces on, and put the whole answer together."""

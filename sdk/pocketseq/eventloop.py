@@ -19,16 +19,24 @@ _END_S: Final = 1.0
 class BackgroundLoop:
     """Runs coroutines for blocking callers; its thread ends when the object is closed or forgotten."""
 
-    def __init__(self, name: str, *, at_end: Callable[[], Awaitable[object]]) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        at_end: Callable[[], Awaitable[object]],
+        on_connection: Callable[[asyncio.Transport], object] | None = None,
+    ) -> None:
         """Start the thread.
 
         Args:
             name: Name of the thread.
             at_end: Run in it when all else has been cancelled, such as to close connections; must not refer to this object.
+            on_connection: Told of every connection, in the context of the coroutine that opens it.
         """
         self._loop = asyncio.new_event_loop()
-        opened = _opened(self._loop)
-        self._thread = threading.Thread(target=_serve, args=(self._loop, at_end, opened), name=name, daemon=True)
+        if on_connection is not None:
+            _tell_of_connections(self._loop, on_connection)
+        self._thread = threading.Thread(target=_serve, args=(self._loop, at_end), name=name, daemon=True)
         self._thread.start()
         self._stop = weakref.finalize(self, self._loop.call_soon_threadsafe, self._loop.stop)
 
@@ -65,35 +73,28 @@ class BackgroundLoop:
         self._thread.join()
 
 
-def _opened(loop: asyncio.AbstractEventLoop) -> weakref.WeakSet[asyncio.Transport]:
-    """What connections a loop opens: of one that opens in the moment in which its opener is cancelled, nobody else knows."""
-    opened: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
+def _tell_of_connections(loop: asyncio.AbstractEventLoop, on_connection: Callable[[asyncio.Transport], object]) -> None:
     create = loop.create_connection
 
     async def create_connection(*args: Any, **options: Any) -> Any:
         transport, protocol = await create(*args, **options)
-        opened.add(transport)
+        on_connection(transport)
         return transport, protocol
 
     loop.create_connection = create_connection  # type: ignore[method-assign]
-    return opened
 
 
-def _serve(
-    loop: asyncio.AbstractEventLoop, at_end: Callable[[], Awaitable[object]], opened: weakref.WeakSet[asyncio.Transport]
-) -> None:
+def _serve(loop: asyncio.AbstractEventLoop, at_end: Callable[[], Awaitable[object]]) -> None:
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
         runner.get_loop().run_forever()
-        runner.run(_end(at_end, opened))
+        runner.run(_end(at_end))
 
 
-async def _end(at_end: Callable[[], Awaitable[object]], opened: weakref.WeakSet[asyncio.Transport]) -> None:
+async def _end(at_end: Callable[[], Awaitable[object]]) -> None:
     """Cancel what runs, and close only then: a request under way would connect anew, and nobody would close that."""
-    running = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in running:
-        task.cancel()
-    await asyncio.gather(*running, return_exceptions=True)
-    with suppress(Exception):  # what does not close well, or not in time, is broken off below
+    while running := asyncio.all_tasks() - {asyncio.current_task()}:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+    with suppress(Exception):  # what does not close well, or not in time, ends with the process
         await asyncio.wait_for(at_end(), _END_S)
-    for transport in list(opened):
-        transport.abort()

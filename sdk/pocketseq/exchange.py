@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from statistics import fmean
-from typing import Any
+from typing import Any, Self
 
 from pocketseq.endpoint import Completion
 from pocketseq.errors import (
@@ -42,6 +43,8 @@ class Exchange:
     """Size of the request body, once it is handed to the network."""
     response: Any = None
     """The transport's response, once its headers are there."""
+    connections: list[asyncio.Transport] = field(default_factory=list, repr=False)
+    """What was opened for it."""
 
     @property
     def response_bytes(self) -> int:
@@ -52,9 +55,29 @@ class Exchange:
         """Strike the key out of words that a server or a library chose."""
         return words.replace(self.key, "[key]") if self.key else words
 
+    def __enter__(self) -> Self:
+        """Let the transport's hooks work for it."""
+        current_exchange.set(self)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Break off the connections that were opened for it and brought no whole answer.
+
+        One that opens, or closes, in the moment in which the call is cancelled or out of time is forgotten by the transport:
+        nobody would ever close it. One that brought an answer is the transport's, to close or to use again.
+        """
+        if self.response is None or kind is not None:
+            for connection in self.connections:
+                connection.abort()
+
 
 current_exchange: ContextVar[Exchange] = ContextVar("current_exchange")
 """The exchange that the transport's hooks work for."""
+
+
+def on_connection(connection: asyncio.Transport) -> None:
+    """Remember a connection with the exchange that it is opened for."""
+    current_exchange.get().connections.append(connection)
 
 
 async def on_request(request: Any) -> None:

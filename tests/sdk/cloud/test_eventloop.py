@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import CancelledError
+from contextvars import ContextVar
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -61,23 +62,23 @@ def test_an_end_that_fails_is_an_end() -> None:
         loop.run(asyncio.sleep(0), timeout_s=1)
 
 
-def test_a_connection_that_nobody_knows_is_broken_off(server: Any) -> None:
-    """One that opened as its opener was cancelled does not outlive the loop."""
-    lost = asyncio.Event()
+def test_connections_are_told_to_who_opens_them(server: Any) -> None:
+    """Each in the context of the coroutine that opened it, so that it can be told whose it is."""
+    opened: dict[str, asyncio.Transport] = {}
+    opener: ContextVar[str] = ContextVar("opener")
 
-    class Lost(asyncio.Protocol):
-        def connection_lost(self, error: Exception | None) -> None:
-            lost.set()
-
-    async def connect() -> None:
+    async def connect(name: str) -> asyncio.Transport:
+        opener.set(name)
         url = urlsplit(server.url)
-        await asyncio.get_running_loop().create_connection(Lost, url.hostname, url.port)
+        transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, url.hostname, url.port)
+        return transport
 
     async def close() -> None:
-        """Know of nothing."""
+        for transport in opened.values():
+            transport.abort()
 
-    loop = BackgroundLoop("test", at_end=close)
-    loop.run(connect(), timeout_s=30)
-    assert not lost.is_set()
+    loop = BackgroundLoop("test", at_end=close, on_connection=lambda transport: opened.update({opener.get(): transport}))
+    found = {name: loop.run(connect(name), timeout_s=30) for name in "ab"}
     loop.close()
-    assert lost.is_set()
+    assert found == opened
+    assert opened["a"] is not opened["b"]

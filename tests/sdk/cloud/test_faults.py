@@ -31,9 +31,9 @@ def test_most_faults_are_met_in_memory(tmp_path: Path) -> None:
     assert heard.wrong == []
 
 
-# What the transport leaves behind where it is cancelled in the middle of connecting: a coroutine, and a socket for the collector.
+# The transport leaves a coroutine behind where it is cancelled in the middle of connecting.
 @pytest.mark.filterwarnings("ignore:coroutine 'connect_tcp.*' was never awaited:RuntimeWarning")
-@pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore:Exception ignored in. <coroutine object connect_tcp:pytest.PytestUnraisableExceptionWarning")
 def test_some_faults_are_met_on_a_real_socket(tmp_path: Path) -> None:
     """A server that refuses, resets, drips, redirects and speaks everything but the contract; every debug log is read."""
     heard = Tally()
@@ -42,4 +42,4 @@ def test_some_faults_are_met_on_a_real_socket(tmp_path: Path) -> None:
     look(tally, 500)
     assert heard.wrong == []
     assert listener.heard > 1_000
-    gc.collect()  # here, so that no other test hears of those sockets
+    gc.collect()  # a socket that is left open shall be told here, not in another test
