@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pocketseq.errors import CheckpointError
@@ -37,6 +38,14 @@ class Emission:
     """Token ids, the end token included where it was emitted."""
     logprobs: list[float] = field(default_factory=list)
     """Log-probability of each token under the raw distribution (temperature 1, nothing banned)."""
+
+
+@cache
+def cache_name() -> str:
+    """What transformers calls the keys and values of the tokens so far: ``past_key_values``, and ``cache`` since 5.24."""
+    from transformers.modeling_outputs import Seq2SeqLMOutput
+
+    return "cache" if "cache" in {each.name for each in fields(Seq2SeqLMOutput)} else "past_key_values"
 
 
 class Decoder:
@@ -87,16 +96,16 @@ class Decoder:
             ids, mask = self._pad([prompts[row].ids for row in rows])
             memory = self._encode(ids, mask)
             last = torch.full((len(rows), 1), self._start_id, device=ids.device)
-            cache, step = None, 0
+            past, step = None, 0
             while rows:
                 output = self.model(
                     encoder_outputs=BaseModelOutput(last_hidden_state=memory),
                     attention_mask=mask,
                     decoder_input_ids=last,
-                    past_key_values=cache,
                     use_cache=True,
+                    **{cache_name(): past},
                 )
-                cache = output.past_key_values
+                past = output[cache_name()]
                 logprobs = output.logits[:, -1].float().log_softmax(-1)
                 chosen = self._choose(logprobs, [prompts[row] for row in rows], [generators[row] for row in rows], first=step == 0)
                 step += 1
@@ -110,7 +119,7 @@ class Decoder:
                         keep.append(place)
                 if keep and len(keep) < len(rows):
                     index = torch.tensor(keep, device=ids.device)
-                    cache.batch_select_indices(index)
+                    past.batch_select_indices(index)
                     memory, mask, chosen = memory[index], mask[index], chosen[index]
                 rows = [rows[place] for place in keep]
                 last = chosen[:, None]

@@ -23,6 +23,7 @@ from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 from pocketseq.checkpoint import CheckpointCard
 from pocketseq.errors import CheckpointError, RecipeError
 from pocketseq.files import write_json
+from pocketseq_distill.decoder import cache_name
 from pocketseq_distill.generation import read_tokenizer
 
 Average: TypeAlias = Literal["probabilities", "log_probabilities"]
@@ -133,14 +134,15 @@ class Ensemble(PreTrainedModel, GenerationMixin):
         decoder_input_ids: Tensor | None = None,
         *,
         encoder_outputs: BaseModelOutput | None = None,
-        past_key_values: Caches | None = None,
         use_cache: bool | None = None,
         **options: Any,
     ) -> Seq2SeqLMOutput:
         """Ask every member.
 
+        The cache is taken and given by the name that transformers calls it by, see ``cache_name``.
+
         Returns:
-            ``logits`` float32 [batch, step, vocab]: logarithms of the average, normalised; ``past_key_values`` of all members.
+            ``logits`` float32 [batch, step, vocab]: logarithms of the average, normalised; and the caches of all members.
 
         Raises:
             RecipeError: hidden states or attention are wanted, of which an ensemble has none of its own.
@@ -152,14 +154,15 @@ class Ensemble(PreTrainedModel, GenerationMixin):
         if encoder_outputs is None:
             encoder_outputs = self.get_encoder()(input_ids=input_ids, attention_mask=attention_mask)
         states = encoder_outputs.last_hidden_state.split(self._widths, dim=-1)
-        caches = past_key_values.members if isinstance(past_key_values, Caches) else [None] * len(self.members)
+        past = options.get(cache_name())
+        caches = past.members if isinstance(past, Caches) else [None] * len(self.members)
         outputs = [
             member(
                 encoder_outputs=BaseModelOutput(last_hidden_state=state),
                 attention_mask=attention_mask,
                 decoder_input_ids=decoder_input_ids,
-                past_key_values=cache,
                 use_cache=use_cache,
+                **{cache_name(): cache},
             )
             for member, state, cache in zip(self.members, states, caches, strict=True)
         ]
@@ -170,7 +173,7 @@ class Ensemble(PreTrainedModel, GenerationMixin):
             logits = logprobs.mean(0).log_softmax(-1)
         return Seq2SeqLMOutput(
             logits=self._spoken(logits),
-            past_key_values=Caches([output.past_key_values for output in outputs]) if use_cache else None,
+            **{cache_name(): Caches([output[cache_name()] for output in outputs]) if use_cache else None},
         )
 
 
