@@ -22,6 +22,9 @@ BUILT_IN: Final = {
 }
 """The SDK's own, which need no entry point."""
 
+_TALKATIVE: Final = ("coremltools", "torch.utils._pytree", "torchao")
+"""Loggers that warn at every import on Linux, whatever the command: torchao's too, which transformers imports where it is found."""
+
 
 @dataclass(frozen=True, slots=True)
 class Command:
@@ -43,6 +46,14 @@ def command_targets() -> dict[str, str]:
 
     found = {entry.name.replace(".", " "): entry.value for entry in entry_points(group=GROUP)}
     return BUILT_IN | {name: found[name] for name in sorted(found) if name not in BUILT_IN}
+
+
+def quiet_imports() -> None:
+    """Keep libraries from telling, as they are imported, which parts of theirs this machine lacks; errors are still told."""
+    import logging
+
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def load_command(target: str) -> Command:

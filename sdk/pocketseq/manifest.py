@@ -235,9 +235,9 @@ class Manifest:
             if runtime in (None, variant.runtime) and precision in (None, variant.precision):
                 return variant
         there = ", ".join(variant.label for variant in self.variants) or "none"
+        wanted = f"{runtime}/{precision}" if runtime and precision else f"for {runtime}" if runtime else f"in {precision}"
         raise VariantNotFoundError(
-            f"bundle {self.name!r}: expected a variant {runtime or 'any runtime'}/{precision or 'any precision'}, found {there}; "
-            "ask for one of these or export the missing one"
+            f"bundle {self.name!r}: expected a variant {wanted}, found {there}; ask for one of these or export the missing one"
         )
 
     def replacing(self, variant: Variant) -> Manifest:

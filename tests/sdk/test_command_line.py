@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 from argparse import ArgumentParser
@@ -95,13 +96,18 @@ def test_a_line_of_a_file_comes_with_the_lines_around_it(
         (["suggest", "--model", "BUNDLE", "--file", "nowhere.py", "--line", "1"], "nowhere.py: expected a text file in UTF-8"),
         (["suggest", "--model", "BUNDLE", "x", "--endpoint", "http://127.0.0.1:9"], "expected --endpoint-model"),
         (["suggest", "--model", "BUNDLE", "x", "--mode", "sometimes"], "mode: expected one of only_local"),
-        (["suggest", "--model", "BUNDLE", "x", "--precision", "int4"], "found onnx/fp32"),
+        (["suggest", "--model", "BUNDLE", "x", "--precision", "int4"], "expected a variant in int4, found onnx/fp32"),
         (["suggest", "--model", "nowhere", "x"], "expected a bundle at 'nowhere', found nothing"),
         (["inspect", "nowhere"], "expected a bundle at 'nowhere', found nothing"),
-        (["calibrate", "nowhere", "--data", "FILE"], "expected a bundle directory, found none"),
+        (["calibrate", "nowhere", "--data", "FILE"], "found none; write one first: pocketseq pack nowhere -o DIR"),
         (["calibrate", "BUNDLE", "--data", "nowhere"], "nowhere: expected a file of rows, found none"),
         (["calibrate", "BUNDLE", "--data", "FILE"], "app.py:1: expected one JSON object a line"),
+        (["suggest", "--model", "BUNDLE", "--file", "nowhere.py", "--line", "1"], "found: No such file or directory"),
+        (["suggest", "--model", "BUNDLE", "--file", "FILE", "--line", "1", "--before-lines", "-1"], "expected at least 0, found -1"),
+        (["suggest", "--model", "BUNDLE", "x", "--runtime", "abacus"], "expected a variant for abacus, found onnx/fp32"),
         (["sugest", "x"], "expected a command among suggest, inspect, calibrate"),
+        (["sugest", "x"], "found 'sugest'; did you mean 'suggest'? pocketseq --help"),
+        (["zzz"], "found 'zzz'; pocketseq --help"),
     ],
 )
 def test_an_error_is_one_line_and_exit_code_2(
@@ -268,6 +274,23 @@ def test_ctrl_c_is_exit_code_130(capsys: pytest.CaptureFixture[str], fake_comman
     fake_command(interrupted)
     code, _, err = pocketseq(capsys, "fake")
     assert (code, err) == (INTERRUPTED, "pocketseq: interrupted\n")
+
+
+def test_libraries_keep_to_themselves_what_they_lack(
+    capsys: pytest.CaptureFixture[str], fake_command: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What torchao or coremltools warn of as they are imported is nothing that who runs a command can mend; errors are told."""
+    logger = logging.getLogger("torchao")
+    caplog.set_level(logging.NOTSET, logger="torchao")  # and back, when the test ends
+
+    def importing(args: object) -> int:
+        logger.warning("Failed to load a part")
+        logger.error("this matters")
+        return 0
+
+    fake_command(importing)
+    assert pocketseq(capsys, "fake")[0] == 0
+    assert caplog.messages == ["this matters"]
 
 
 def test_a_message_of_several_lines_is_one_line(capsys: pytest.CaptureFixture[str], fake_command: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Final
@@ -22,6 +23,12 @@ def run(args: Namespace) -> int:
 
     recipe = Recipe.read("python-fix-quick" if args.quick else "python-fix-demo")
     directory = args.output or Path("runs") / recipe.name
+    print(
+        f"{recipe.description} It takes about {'two' if args.quick else 'ten'} minutes on two cores; everything goes to {directory}, "
+        "and after Ctrl-C the same command goes on.",
+        file=sys.stderr,
+        flush=True,
+    )
     run_recipe(recipe, directory)
     print(f"\n{terminal_report(read_findings(directory, recipe=recipe.name, task=recipe.task))}")
     print(f"\n{directory / 'report.html'} shows all of it, {directory / 'report.json'} is for programs.")

@@ -87,7 +87,8 @@ def lines_of_file(path: Path, *, count: int, before: int = 5, after: int = 2) ->
     try:
         rows = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: expected a text file in UTF-8, found {error}") from None
+        found = error.strerror if isinstance(error, OSError) else error
+        raise DataError(f"{path}: expected a text file in UTF-8, found: {found}") from None
     lines = []
     for number, row in enumerate(rows):
         if row.strip():

@@ -12,6 +12,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
+from pocketseq.commands import quiet_imports
 from pocketseq.errors import CheckpointError, DataError, InputError, LabellingError, PocketSeqError, TeacherError
 from pocketseq.examples import Example
 from pocketseq_distill.labelling.labeller import Labeller, Outcome
@@ -108,6 +109,7 @@ def _work(pipe: Connection, packed: bytes, threads: int) -> None:
     """Label whatever comes through the pipe until it closes; the caller alone answers Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["OMP_NUM_THREADS"] = str(threads)  # heard by a torch that is imported from here on
+    quiet_imports()
     labeller: Labeller | None = None
     while True:
         try:

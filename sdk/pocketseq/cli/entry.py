@@ -8,7 +8,7 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 from typing import Final
 
-from pocketseq.commands import BUILT_IN, command_targets, load_command
+from pocketseq.commands import BUILT_IN, command_targets, load_command, quiet_imports
 from pocketseq.errors import PocketSeqError
 
 FAILED: Final = 2
@@ -57,9 +57,15 @@ def _run(words: list[str]) -> int:
         print(_PROGRAM, pocketseq.__version__)
         return 0
     if first not in targets:
+        from difflib import get_close_matches
+
+        near = get_close_matches(first, targets, n=1)
+        meant = f"did you mean {near[0]!r}? " if near else ""
         raise PocketSeqError(
-            f"expected a command among {', '.join(targets)}, found {first!r}; {_PROGRAM} --help tells what they do"
+            f"expected a command among {', '.join(targets)}, found {first!r}; {meant}{_PROGRAM} --help tells what they do"
         )
+    if first not in BUILT_IN:
+        quiet_imports()
     command = load_command(targets[first])
     parser = ArgumentParser(prog=f"{_PROGRAM} {command.name}", description=f"{command.summary[0].upper()}{command.summary[1:]}.")
     command.configure(parser)

@@ -38,7 +38,10 @@ def run(args: Namespace) -> int:
 
 def _lines(manifest: Manifest) -> Iterator[str]:
     geometry = manifest.geometry
-    yield f"{manifest.name} {manifest.version}: {manifest.task}, licence {manifest.license}; every file is as the manifest says"
+    yield (
+        f"{manifest.name}, version {manifest.version}, for the task {manifest.task}, licence {manifest.license}; "
+        "every file is as the manifest says"
+    )
     yield "input     " + ", ".join(
         f"{field.name} (up to {field.max_tokens} tokens, cut on the {field.truncate})" for field in manifest.template.fields
     )

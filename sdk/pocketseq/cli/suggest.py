@@ -87,6 +87,8 @@ def _source(args: Namespace, template: Template) -> Input:
     names = {field.name for field in template.fields}
     if "line" not in names:
         raise InputError(f"--file: expected a model with a field 'line', found one with {sorted(names)}; give a TEXT instead")
+    if args.before_lines < 0:
+        raise InputError(f"--before-lines: expected at least 0, found {args.before_lines}")
     around = _around(args.file, args.line, args.before_lines)
     return {name: text for name, text in around.items() if name in names}
 
@@ -96,11 +98,12 @@ def _around(file: Path, number: int, before_lines: int) -> dict[str, str]:
     try:
         rows = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: expected a text file in UTF-8, found {error}") from None
+        found = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"{file}: expected a text file in UTF-8, found: {found}") from None
     if not 1 <= number <= len(rows):
         raise InputError(f"{file}: expected a line from 1 to {len(rows)}, found {number}")
     return {
-        "before": "\n".join(rows[max(0, number - 1 - max(0, before_lines)) : number - 1]),
+        "before": "\n".join(rows[max(0, number - 1 - before_lines) : number - 1]),
         "line": rows[number - 1],
         "after": "\n".join(rows[number : number + _AFTER_LINES]),
     }
@@ -126,7 +129,7 @@ def _remark(suggestion: Suggestion) -> str:
         if suggestion.local.truncated:
             parts.append(f"cut to its budget: {', '.join(suggestion.local.truncated)}")
     receipt = suggestion.receipt
-    if receipt.attempts:
+    if receipt.bytes_sent:
         kept = ", ".join(f"{item.count} × {item.kind}" for item in receipt.redacted)
         parts.append(f"{receipt.bytes_sent} bytes left for {receipt.endpoint}" + (f", without {kept}" if kept else ""))
     return f"[{'; '.join(parts)}] {suggestion.reason}"
