@@ -40,6 +40,20 @@ def test_help_brings_no_training_library() -> None:
     assert "transformers" not in heavy_after(code.format("--help"))
 
 
+@pytest.mark.parametrize(
+    "words", ["evaluate nowhere x.csv", "evaluate python-fix x.csv", "train python-fix x.csv -o s", "label nowhere x -o l"]
+)
+def test_a_wrong_name_is_told_before_anything_heavy_is_imported(words: str) -> None:
+    """Whoever mistypes a teacher or a file need not wait for torch to hear it."""
+    assert heavy_after(f"from pocketseq.cli import main\nassert main({words.split()!r}) == 2") == []
+
+
+def test_what_a_stage_was_made_from_is_known_without_a_training_library() -> None:
+    """So that a run in which nothing has changed is over at once."""
+    stages = "for stage in find_stages():\n    stage.inputs(Recipe.read('python-fix-demo'), Path('nowhere'))"
+    assert heavy_after(f"from pathlib import Path\nfrom pocketseq.pipeline import Recipe, find_stages\n{stages}") == []
+
+
 def test_every_command_loads_without_a_training_library() -> None:
     """A bare install has a smaller command line, not a broken one."""
     code = "from pocketseq.commands import command_targets, load_command\n[load_command(t) for t in command_targets().values()]"

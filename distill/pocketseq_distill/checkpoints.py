@@ -1,4 +1,7 @@
-"""Checkpoints: ordinary Hugging Face directories with a card beside the weights, written whole or not at all."""
+"""Checkpoints: ordinary Hugging Face directories with a card beside the weights, found by name, written whole or not at all.
+
+Nothing heavy is imported to find one or to tell whether it has changed.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,17 @@ from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import python_version
-from typing import Final
-
-from transformers import PreTrainedModel
+from typing import TYPE_CHECKING, Final
 
 from pocketseq.checkpoint import CheckpointCard
 from pocketseq.errors import CheckpointError
 from pocketseq.files import digest, sha256
-from pocketseq_distill.console import quiet_transformers
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+SHIPPED: Final = Path(__file__).parent / "teachers"
+"""Folder of the teachers that a source checkout carries; a wheel is built without them."""
 TOKENIZER_FILES: Final = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -34,6 +39,28 @@ TOKENIZER_FILES: Final = (
 _LIBRARIES: Final = ("pocketseq", "torch", "transformers", "tokenizers", "accelerate", "numpy")
 
 
+def find_teacher(name: str) -> Path:
+    """Directory of a teacher that exists: shipped, on disk, or on the hub, from which it is then downloaded.
+
+    Raises:
+        CheckpointError: there is none of that name.
+    """
+    for path in (Path(name), SHIPPED / name):
+        if (path / "config.json").is_file():
+            return path
+    shipped = sorted(path.name for path in SHIPPED.glob("*/")) if SHIPPED.is_dir() else []
+    wanted = f"expected a directory with a config.json, a hub id, or one of the shipped teachers {shipped}, found {name!r}"
+    if name.count("/") != 1:
+        raise CheckpointError(wanted if shipped else f"{wanted}; shipped teachers come with a source checkout, not with the wheel")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt", "*.spm"]))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise CheckpointError(f"{wanted}; the hub said: {error}") from error
+
+
 def save_checkpoint(model: PreTrainedModel, path: Path, *, card: CheckpointCard, tokenizer: Path) -> None:
     """Write a checkpoint; one that is there already is replaced when the new one is complete.
 
@@ -46,6 +73,8 @@ def save_checkpoint(model: PreTrainedModel, path: Path, *, card: CheckpointCard,
     Raises:
         CheckpointError: there is no tokenizer to go with the model.
     """
+    from pocketseq_distill.console import quiet_transformers
+
     names = [name for name in TOKENIZER_FILES if (tokenizer / name).is_file()]
     if not names:
         raise CheckpointError(f"{tokenizer}: expected the tokenizer of the model, found none of {list(TOKENIZER_FILES)}")

@@ -50,17 +50,17 @@ def _teacher_inputs(recipe: Recipe, run: Path) -> Any:
     members = recipe.table("teacher").get("ensemble", {}).get("members", ())
     if not name and not members:
         return None
-    from pocketseq_distill.checkpoints import checkpoint_fingerprint
-    from pocketseq_distill.teaching import find_teacher
+    from pocketseq_distill.checkpoints import checkpoint_fingerprint, find_teacher
 
     found = [checkpoint_fingerprint(find_teacher(each)) for each in (members or [str(name)])]
     return found if members else found[0]
 
 
 def _teacher(recipe: Recipe, run: Path) -> None:
+    from pocketseq_distill.checkpoints import find_teacher
     from pocketseq_distill.corpus import TASKS
     from pocketseq_distill.students.trimming import trim_checkpoint
-    from pocketseq_distill.teaching import TeacherSettings, copy_teacher, find_teacher, train_teacher
+    from pocketseq_distill.teaching import TeacherSettings, copy_teacher, train_teacher
     from pocketseq_distill.training.plan import TrainingPlan
 
     settings = recipe.settings("teacher", TeacherSettings)
@@ -118,9 +118,9 @@ def _label_inputs(recipe: Recipe, run: Path) -> Any:
     reverse, teacher = recipe.table("label").get("reverse"), recipe.table("teacher")
     if not (reverse or "causal" in teacher or "function" in teacher):
         return None
-    from pocketseq_distill.checkpoints import checkpoint_fingerprint
+    from pocketseq_distill.checkpoints import checkpoint_fingerprint, find_teacher
     from pocketseq_distill.labelling.opening import open_teacher
-    from pocketseq_distill.teaching import TeacherSettings, find_teacher
+    from pocketseq_distill.teaching import TeacherSettings
 
     settings = recipe.settings("teacher", TeacherSettings)
     return [

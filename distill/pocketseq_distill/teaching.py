@@ -5,14 +5,13 @@ from __future__ import annotations
 import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Final
 
 import torch
 from transformers import PreTrainedModel
 
 from pocketseq.checkpoint import CheckpointCard
-from pocketseq.errors import CheckpointError, RecipeError
-from pocketseq_distill.checkpoints import checkpoint_fingerprint, save_checkpoint
+from pocketseq.errors import RecipeError
+from pocketseq_distill.checkpoints import checkpoint_fingerprint, find_teacher, save_checkpoint
 from pocketseq_distill.corpus.vocabulary import END_ID, PAD_ID, TOKENIZER_ROWS, Units, save_tokenizer, train_tokenizer
 from pocketseq_distill.distil import Data, hardware
 from pocketseq_distill.ensemble import Average
@@ -24,9 +23,6 @@ from pocketseq_distill.students.shapes import Shape, new_t5
 from pocketseq_distill.training.course import train
 from pocketseq_distill.training.plan import TrainingPlan
 from pocketseq_distill.training.validation import HeldOutAnswers, held_out
-
-SHIPPED: Final = Path(__file__).parent / "teachers"
-"""Folder of the teachers that a source checkout carries; a wheel is built without them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,28 +79,6 @@ class EnsembleSettings:
     """Two or more, each named as a teacher is, of one vocabulary; students are cut from the first."""
     average: Average = "probabilities"
     """Of what the average is taken."""
-
-
-def find_teacher(name: str) -> Path:
-    """Directory of a teacher that exists: shipped, on disk, or on the hub, from which it is then downloaded.
-
-    Raises:
-        CheckpointError: there is none of that name.
-    """
-    for path in (Path(name), SHIPPED / name):
-        if (path / "config.json").is_file():
-            return path
-    shipped = sorted(path.name for path in SHIPPED.glob("*/")) if SHIPPED.is_dir() else []
-    wanted = f"expected a directory with a config.json, a hub id, or one of the shipped teachers {shipped}, found {name!r}"
-    if name.count("/") != 1:
-        raise CheckpointError(wanted if shipped else f"{wanted}; shipped teachers come with a source checkout, not with the wheel")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt", "*.spm"]))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise CheckpointError(f"{wanted}; the hub said: {error}") from error
 
 
 def copy_teacher(source: Path, output: Path) -> CheckpointCard:

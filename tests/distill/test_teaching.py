@@ -13,9 +13,10 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 from pocketseq.checkpoint import CheckpointCard
 from pocketseq.errors import CheckpointError
 from pocketseq.examples import read_examples
+from pocketseq_distill.checkpoints import find_teacher
 from pocketseq_distill.corpus import TASKS, LibrarySettings, build_library_corpus
 from pocketseq_distill.distil import Data
-from pocketseq_distill.teaching import TeacherSettings, copy_teacher, find_teacher, train_teacher
+from pocketseq_distill.teaching import TeacherSettings, copy_teacher, train_teacher
 from pocketseq_distill.training.plan import TrainingPlan
 
 TASK = TASKS["python-fix"]

@@ -103,7 +103,10 @@ def test_a_line_of_a_file_comes_with_the_lines_around_it(
         (["calibrate", "BUNDLE", "--data", "nowhere"], "nowhere: expected a file of rows, found none"),
         (["calibrate", "BUNDLE", "--data", "FILE"], "app.py:1: expected one JSON object a line"),
         (["suggest", "--model", "BUNDLE", "--file", "nowhere.py", "--line", "1"], "found: No such file or directory"),
-        (["suggest", "--model", "BUNDLE", "--file", "FILE", "--line", "1", "--before-lines", "-1"], "expected at least 0, found -1"),
+        (
+            ["suggest", "--model", "BUNDLE", "--file", "FILE", "--line", "1", "--before-lines", "-1"],
+            "at least 0, found -1",
+        ),
         (["suggest", "--model", "BUNDLE", "x", "--runtime", "abacus"], "expected a variant for abacus, found onnx/fp32"),
         (["sugest", "x"], "expected a command among suggest, inspect, calibrate"),
         (["sugest", "x"], "found 'sugest'; did you mean 'suggest'? pocketseq --help"),

@@ -23,8 +23,9 @@ def run(args: Namespace) -> int:
 
     recipe = Recipe.read("python-fix-quick" if args.quick else "python-fix-demo")
     directory = args.output or Path("runs") / recipe.name
+    minutes = "two" if args.quick else "ten"
     print(
-        f"{recipe.description} It takes about {'two' if args.quick else 'ten'} minutes on two cores; everything goes to {directory}, "
+        f"{recipe.description} It takes about {minutes} minutes on two cores; everything goes to {directory}, "
         "and after Ctrl-C the same command goes on.",
         file=sys.stderr,
         flush=True,

@@ -46,8 +46,8 @@ def run(args: Namespace) -> int:
     from pocketseq.files import digest, write_json
     from pocketseq.pipeline import Recipe
     from pocketseq_distill.ablation import to_json, vary
+    from pocketseq_distill.checkpoints import find_teacher
     from pocketseq_distill.distil import Data, hardware
-    from pocketseq_distill.teaching import find_teacher
 
     setting, values = read_setting(args.vary)
     recipe = Recipe.read(args.recipe)

@@ -27,12 +27,14 @@ def run(args: Namespace) -> int:
     """Evaluate and print."""
     from pocketseq.checkpoint import CheckpointCard
     from pocketseq.files import write_json
-    from pocketseq_distill.evaluation import EvaluationSettings, evaluate_checkpoint
-    from pocketseq_distill.model_card import record_evaluation
-    from pocketseq_distill.teaching import find_teacher
+    from pocketseq_distill.checkpoints import find_teacher
 
     path = find_teacher(args.checkpoint)
     rows = read_data(args, CheckpointCard.read(path).template)
+    # What takes seconds to import only now, when the words are known to be right.
+    from pocketseq_distill.evaluation import EvaluationSettings, evaluate_checkpoint
+    from pocketseq_distill.model_card import record_evaluation
+
     settings = EvaluationSettings(rows=args.rows, latency_rows=args.latency_rows)
     evaluation = evaluate_checkpoint(path, rows, settings, name=path.name)
     if args.record:

@@ -95,18 +95,22 @@ def run(args: Namespace) -> int:
 def _recipe(args: Namespace) -> Recipe:
     """The recipe that was given, or one that names the teacher that was given."""
     from pocketseq.pipeline import Recipe
+    from pocketseq_distill.checkpoints import find_teacher
 
     if args.teacher.endswith(".toml"):
         return Recipe.read(args.teacher)
     kind = "function" if ":" in args.teacher and not Path(args.teacher).exists() else "checkpoint"
+    if kind == "checkpoint":
+        find_teacher(args.teacher)  # a wrong name is told at once, before anything that takes seconds to import
     return Recipe(name="", task="", description="", tables={"teacher": {kind: args.teacher}}, text="")
 
 
 def _open(recipe: Recipe, args: Namespace) -> tuple[Opened, list[Example]]:
     """The teacher and the rows: an encoder-decoder tells how rows are read, for others the rows tell it themselves."""
     from pocketseq.template import Field, Template
+    from pocketseq_distill.checkpoints import find_teacher
     from pocketseq_distill.labelling.opening import open_teacher
-    from pocketseq_distill.teaching import TeacherSettings, find_teacher
+    from pocketseq_distill.teaching import TeacherSettings
 
     settings = recipe.settings("teacher", TeacherSettings)
     spent = args.output.with_suffix(".spent.json")
@@ -129,8 +133,8 @@ def _open(recipe: Recipe, args: Namespace) -> tuple[Opened, list[Example]]:
 
 def _joined(settings: TeacherSettings, output: Path) -> TeacherSettings:
     """An ensemble written as a checkpoint beside the labels, where workers find it too."""
+    from pocketseq_distill.checkpoints import find_teacher
     from pocketseq_distill.ensemble import write_ensemble
-    from pocketseq_distill.teaching import find_teacher
 
     assert settings.ensemble is not None
     folder = output.with_suffix(".ensemble")

@@ -42,15 +42,17 @@ def run(args: Namespace) -> int:
     from pocketseq.checkpoint import CheckpointCard
     from pocketseq.examples import read_examples
     from pocketseq.files import digest
-    from pocketseq_distill.distil import Data, distil
-    from pocketseq_distill.students.student import StudentSettings
-    from pocketseq_distill.teaching import find_teacher
-    from pocketseq_distill.training.plan import TrainingPlan
-    from pocketseq_distill.training.processes import is_first
+    from pocketseq_distill.checkpoints import find_teacher
 
     recipe = _recipe(args)
     teacher = find_teacher(args.teacher)
     rows = read_data(args, CheckpointCard.read(teacher).template)
+    # What takes seconds to import only now, when the words are known to be right.
+    from pocketseq_distill.distil import Data, distil
+    from pocketseq_distill.students.student import StudentSettings
+    from pocketseq_distill.training.plan import TrainingPlan
+    from pocketseq_distill.training.processes import is_first
+
     data = Data(
         train=_labelled(rows, args.labels, recipe, teacher) if args.labels else rows,
         validation=list(read_examples(args.validation)) if args.validation else [],

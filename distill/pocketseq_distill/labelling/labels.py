@@ -177,7 +177,7 @@ def fitting_file(path: Path, teacher: Teacher, settings: LabelSettings) -> None:
 def _reverse(settings: LabelSettings) -> ReverseModel | None:
     if settings.reverse is None:
         return None
-    from pocketseq_distill.teaching import find_teacher
+    from pocketseq_distill.checkpoints import find_teacher
 
     return ReverseModel(find_teacher(settings.reverse))
 

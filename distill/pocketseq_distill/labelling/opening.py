@@ -40,8 +40,8 @@ def open_teacher(
         TeacherError: no such function.
     """
     if not settings.through_text:
+        from pocketseq_distill.checkpoints import find_teacher
         from pocketseq_distill.labelling.checkpoint import CheckpointTeacher
-        from pocketseq_distill.teaching import find_teacher
 
         if checkpoint is None and settings.checkpoint is None:
             raise RecipeError("[teacher]: expected checkpoint, causal, endpoint or function, found none of them")

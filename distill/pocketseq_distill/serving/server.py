@@ -12,6 +12,7 @@ from pathlib import Path
 import uvicorn
 
 from pocketseq.errors import PocketSeqError
+from pocketseq_distill.checkpoints import find_teacher
 from pocketseq_distill.serving.app import Api
 from pocketseq_distill.serving.batcher import Batcher
 
@@ -55,11 +56,11 @@ def serve(
         PocketSeqError: the address cannot be listened on.
     """
     name = Path(checkpoint).resolve().name if Path(checkpoint).is_dir() else checkpoint
+    path = find_teacher(checkpoint)
     with _listening(host, port) as listener:
         from pocketseq_distill.generation import TeacherModel
-        from pocketseq_distill.teaching import find_teacher
 
-        model = TeacherModel.load(find_teacher(checkpoint))
+        model = TeacherModel.load(path)
         with Batcher(model, max_batch=max_batch) as batcher:
             config = uvicorn.Config(
                 Api(model, batcher, name=name, api_key=api_key).app(),

@@ -22,7 +22,7 @@ import torch
 from pocketseq.calibration.measures import Interval
 from pocketseq.files import write_json
 from pocketseq.pipeline import Recipe
-from pocketseq_distill.checkpoints import checkpoint_fingerprint
+from pocketseq_distill.checkpoints import checkpoint_fingerprint, find_teacher
 from pocketseq_distill.commands.data import add_data_arguments, read_data
 from pocketseq_distill.console import quiet_transformers
 from pocketseq_distill.distil import hardware
@@ -31,7 +31,6 @@ from pocketseq_distill.labelling.distributions import teacher_distributions
 from pocketseq_distill.losses.lesson import Lesson
 from pocketseq_distill.rows import TokenRows, tokenize
 from pocketseq_distill.students.student import StudentSettings, student_of
-from pocketseq_distill.teaching import find_teacher
 from pocketseq_distill.training.batches import Collate, LengthGroupedOrder
 from pocketseq_distill.training.dropout import ByteDropout
 from pocketseq_distill.training.optimizers import Muon
