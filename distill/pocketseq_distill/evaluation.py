@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from pocketseq.errors import DataError
+from pocketseq.errors import DataError, RecipeError
 from pocketseq.examples import Example
 from pocketseq.metrics import RowMetrics, evaluate_rows
 from pocketseq.records import plain
@@ -33,6 +33,11 @@ class EvaluationSettings:
     """Rows answered one by one on one thread for the latency; 0 measures none."""
     batch_size: int = 64
     """Rows decoded together where time is not measured."""
+
+    def __post_init__(self) -> None:
+        for name, bound in {"rows": 1, "latency_rows": 0, "batch_size": 1}.items():
+            if (found := getattr(self, name)) is not None and found < bound:
+                raise RecipeError(f"[evaluate]: expected {name} of {bound} or more, found {found}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pocketseq.errors import DataError
+from pocketseq.errors import DataError, RecipeError
 from pocketseq_distill.evaluation import EvaluationSettings, evaluate_checkpoint
 from pocketseq_distill.generation import TeacherModel
 
@@ -41,6 +41,13 @@ def test_latency_is_measured_on_request_and_leaves_the_threads_alone(teacher_pat
     assert evaluation.latency_ms is not None
     assert 0 < evaluation.latency_ms.p50 <= evaluation.latency_ms.p95
     assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize("wrong", [{"rows": 0}, {"rows": -3}, {"latency_rows": -1}, {"batch_size": 0}])
+def test_numbers_of_rows_that_are_none_are_refused(wrong: dict[str, int]) -> None:
+    """Not taken for all rows but the last, as a slice would."""
+    with pytest.raises(RecipeError, match=rf"\[evaluate\]: expected {next(iter(wrong))} of [01] or more, found"):
+        EvaluationSettings(**wrong)
 
 
 def test_no_rows_are_an_error(teacher_path: Path) -> None:

@@ -49,10 +49,10 @@ class LabelSettings:
     """Workers of a Ray cluster that share the rows instead; 0 does without. They must find the teacher under the same path."""
 
     def __post_init__(self) -> None:
-        least = {"beams": 1, "candidates": 1, "keep": 1, "batch_size": 1, "processes": 1, "ray_workers": 0}
+        least = {"rows": 1, "beams": 1, "candidates": 1, "keep": 1, "batch_size": 1, "processes": 1, "ray_workers": 0}
         for name, bound in least.items():
-            if getattr(self, name) < bound:
-                raise RecipeError(f"[label]: expected {name} of {bound} or more, found {getattr(self, name)}")
+            if (found := getattr(self, name)) is not None and found < bound:
+                raise RecipeError(f"[label]: expected {name} of {bound} or more, found {found}")
         if self.keep > self.candidates:
             raise RecipeError(f"[label]: expected to keep at most the {self.candidates} candidates, found keep = {self.keep}")
         if self.choose == "reverse" and self.reverse is None:

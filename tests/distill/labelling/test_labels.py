@@ -244,6 +244,7 @@ def test_a_teacher_that_skips_a_question_is_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
+        ({"rows": -1}, "expected rows of 1 or more, found -1"),
         ({"beams": 0}, "expected beams of 1 or more, found 0"),
         ({"keep": 2}, "expected to keep at most the 1 candidates, found keep = 2"),
         ({"choose": "reverse"}, "expected a reverse model"),
