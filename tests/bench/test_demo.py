@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import pytest
@@ -28,7 +27,6 @@ def test_the_demo_goes_all_the_way_and_a_second_time_does_nothing(tmp_path: Path
     assert len(json.loads((tmp_path / "hybrid.json").read_text(encoding="utf-8"))["suggestions"]) == 10
     assert "<svg" in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert f"It takes about two minutes on two cores; everything goes to {tmp_path}" in first.err
-    assert not re.search(r"Failed to load|has not been tested|Enum subclass", first.err)  # what libraries say of themselves
     assert "student-int8 (onnx)" in first.out
     assert "hybrid:" in first.out
     assert main(["demo", "--quick", "--output", str(tmp_path)]) == 0
