@@ -296,6 +296,26 @@ def test_libraries_keep_to_themselves_what_they_lack(
     assert caplog.messages == ["this matters"]
 
 
+def test_what_a_command_lacks_ends_in_the_pip_line(capsys: pytest.CaptureFixture[str], fake_command: Any) -> None:
+    """No traceback where an extra is missing; a library that is there and lacks a part is somebody's fault, and keeps its own."""
+
+    def lacking(name: str) -> Any:
+        def run(args: object) -> int:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+        return run
+
+    fake_command(lacking("no_such_library.part"))
+    code, _, err = pocketseq(capsys, "fake")
+    assert code == FAILED
+    assert err == (
+        "pocketseq: this needs the module 'no_such_library', which is not installed; mend it with: pip install \"pocketseq[all]\"\n"
+    )
+    fake_command(lacking("json.no_such_part"))
+    with pytest.raises(ModuleNotFoundError, match="no_such_part"):
+        pocketseq(capsys, "fake")
+
+
 def test_a_message_of_several_lines_is_one_line(capsys: pytest.CaptureFixture[str], fake_command: Any) -> None:
     """A log keeps one line for each error."""
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from pocketseq.commands import BUILT_IN, command_targets, load_command, quiet_imports
-from pocketseq.errors import PocketSeqError
+from pocketseq.errors import MissingExtraError, PocketSeqError
 
 FAILED: Final = 2
 """Exit code of an error that pocketseq raised on purpose, and of a wrong command line."""
@@ -17,6 +17,8 @@ INTERRUPTED: Final = 130
 """Exit code after Ctrl-C."""
 
 _PROGRAM: Final = "pocketseq"
+_EXTRAS: Final = {"pocketseq_distill": "distill", "pocketseq_export": "export", "pocketseq_bench": "bench"}
+"""By package of the room that brings a command."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -69,9 +71,25 @@ def _run(words: list[str]) -> int:
     command = load_command(targets[first])
     parser = ArgumentParser(prog=f"{_PROGRAM} {command.name}", description=f"{command.summary[0].upper()}{command.summary[1:]}.")
     command.configure(parser)
-    code = command.run(parser.parse_args(words[len(first.split()) :]))
+    arguments = parser.parse_args(words[len(first.split()) :])
+    try:
+        code = command.run(arguments)
+    except ModuleNotFoundError as error:
+        if (missing := _missing(error, targets[first])) is None:
+            raise
+        raise missing from error
     sys.stdout.flush()  # so that a reader that is gone is noticed here
     return code
+
+
+def _missing(error: ModuleNotFoundError, target: str) -> MissingExtraError | None:
+    """The extra that brings what a command's room imports; None where a library is there and lacks a part."""
+    from importlib.util import find_spec
+
+    module = (error.name or "pocketseq").partition(".")[0]
+    if find_spec(module) is not None:
+        return None
+    return MissingExtraError(_EXTRAS.get(target.partition(".")[0], "all"), module)
 
 
 def _help(targets: dict[str, str]) -> str:
