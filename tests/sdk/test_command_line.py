@@ -99,7 +99,7 @@ def test_a_line_of_a_file_comes_with_the_lines_around_it(
         (["suggest", "--model", "BUNDLE", "x", "--precision", "int4"], "expected a variant in int4, found onnx/fp32"),
         (["suggest", "--model", "nowhere", "x"], "expected a bundle at 'nowhere', found nothing"),
         (["inspect", "nowhere"], "expected a bundle at 'nowhere', found nothing"),
-        (["calibrate", "nowhere", "--data", "FILE"], "found none; write one first: pocketseq pack nowhere -o DIR"),
+        (["calibrate", "nowhere", "--data", "FILE"], "expected a bundle directory, found none"),
         (["calibrate", "BUNDLE", "--data", "nowhere"], "nowhere: expected a file of rows, found none"),
         (["calibrate", "BUNDLE", "--data", "FILE"], "app.py:1: expected one JSON object a line"),
         (["suggest", "--model", "BUNDLE", "--file", "nowhere.py", "--line", "1"], "found: No such file or directory"),

@@ -61,10 +61,7 @@ def run(args: Namespace) -> int:
     from pocketseq.records import plain
 
     if not args.bundle.is_dir():
-        raise BundleNotFoundError(
-            f"{args.bundle}: expected a bundle directory, whose manifest can be rewritten, found none; "
-            f"write one first: pocketseq pack {args.bundle} -o DIR"
-        )
+        raise BundleNotFoundError(f"{args.bundle}: expected a bundle directory, found none; unzip a .pocketseq file into one first")
     if not args.data.is_file():
         raise DataError(f"{args.data}: expected a file of rows, found none; give the path of a JSONL file")
     promise = Promise(risk=args.risk, delta=args.delta, loss=Loss(args.loss), guarantee=args.guarantee)
