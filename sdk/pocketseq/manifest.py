@@ -235,7 +235,7 @@ class Manifest:
             if runtime in (None, variant.runtime) and precision in (None, variant.precision):
                 return variant
         there = ", ".join(variant.label for variant in self.variants) or "none"
-        wanted = f"{runtime}/{precision}" if runtime and precision else f"for {runtime}" if runtime else f"in {precision}"
+        wanted = "/".join(filter(None, (runtime, precision))) or "of any kind"
         raise VariantNotFoundError(
             f"bundle {self.name!r}: expected a variant {wanted}, found {there}; ask for one of these or export the missing one"
         )

@@ -78,7 +78,7 @@ def test_a_unit_that_fails_is_a_finding(
 
 
 @pytest.mark.parametrize(
-    ("bundle", "message"), [("onnx", "expected a variant for coreml, found onnx/fp32"), ("bundle", "run by Core ML")]
+    ("bundle", "message"), [("onnx", "expected a variant coreml, found onnx/fp32"), ("bundle", "run by Core ML")]
 )
 def test_what_cannot_be_checked_is_said(bundle: str, message: str, exported: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A bundle without Core ML variants, or a machine without Core ML: exit status 2 and what to do."""
