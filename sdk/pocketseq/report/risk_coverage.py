@@ -98,9 +98,6 @@ def curve_plot(curve: RiskCoverage, title: str, *, risk: float | None = None, se
     if served > 0:
         lost = curve.at(served)
         shapes.append(dot(x(served), y(lost), "mark student"))
-        # Below the curve, or above its flat beginning where the axis leaves no room below.
-        low = y(lost) + 24 > y(0)
-        side, shift = ("end", -10) if served > (0.35 if low else 0.65) else ("start", 10)
-        height = y(lost) + (-12 if low else 18)
-        shapes.append(text(x(served) + shift, height, f"{share(served)} served, {share(lost)} wrong", f"strong {side}"))
+        side, shift = ("end", -10) if served > 0.65 else ("start", 10)
+        shapes.append(text(x(served) + shift, y(lost) + 18, f"{share(served)} served, {share(lost)} wrong", f"strong {side}"))
     return picture(WIDTH, HEIGHT, title, shapes)
