@@ -30,7 +30,7 @@ def read_record(kind: type[Record], value: object, *, where: str, error: Raise) 
     """
     if not isinstance(value, Mapping):
         raise error(f"{where}: expected an object, found {type(value).__name__}")
-    hints = _hints(kind)
+    hints = _hints(kind)  # type: ignore[arg-type]
     known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
     unknown = sorted(str(key) for key in value if key not in known)
     if unknown:

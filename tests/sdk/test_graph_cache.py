@@ -16,7 +16,7 @@ import onnx
 import pytest
 
 from pocketseq import Beams, Constraints, PocketModel, packaged_bundles
-from pocketseq.bundle import open_bundle, pack
+from pocketseq.bundle import open_bundle, pack, write_manifest
 from pocketseq.runtimes import graphs, sessions
 from pocketseq.runtimes.graphs import GraphCache, graph_cache
 from pocketseq.runtimes.inlining import SMALL_BYTES, inlined
@@ -124,10 +124,9 @@ def test_a_damaged_or_foreign_file_is_never_loaded(shipped: Path, tmp_path: Path
             content[-9] ^= 1
         elif damage == "of an older format":
             content[:1] = b"P"
-        other = whole["greedy" if name == "encode" else "encode"]
-        path.write_bytes(
-            {"cut": content[:-1], "empty": b"", "noise": os.urandom(len(content)), "renamed": other}.get(damage, bytes(content))
-        )
+        other: bytes = whole["greedy" if name == "encode" else "encode"]
+        spoiled: dict[str, bytes] = {"cut": bytes(content[:-1]), "empty": b"", "noise": os.urandom(len(content)), "renamed": other}
+        path.write_bytes(spoiled.get(damage, bytes(content)))
     with open_bundle(shipped) as bundle:
         cache = graph_cache(bundle, bundle.manifest.variant(runtime="onnx"), tmp_path)
     assert cache is not None
@@ -189,8 +188,6 @@ def test_it_lies_beside_the_bundle(shipped: Path, tmp_path: Path, monkeypatch: p
     shutil.copytree(shipped, directory)
     with open_bundle(directory) as bundle:
         one = replace(bundle.manifest, variants=(bundle.manifest.variant(runtime="onnx"),))
-    from pocketseq.bundle import write_manifest
-
     write_manifest(directory, one)
     pack(directory, file)
     before = sorted(tmp_path.rglob("*"))
@@ -214,7 +211,8 @@ def test_nothing_is_written_inside_a_package(shipped: Path, tmp_path: Path, monk
     with open_bundle(packaged_bundles()[0]) as bundle:
         package = bundle.path(bundle.manifest.tokenizer).parent.parent
     before = sorted([*package.rglob("*"), *(tmp_path / "site-packages").rglob("*")])
-    for number, source in enumerate(("python-fix", installed), 1):
+    sources: tuple[str | Path, ...] = ("python-fix", installed)
+    for number, source in enumerate(sources, 1):
         with PocketModel.load(source, runtime="onnx", graph_cache=True) as model:
             model.warm_up()
         assert len(list((tmp_path / "caches").rglob("*.graph"))) == number * len(GRAPHS)
