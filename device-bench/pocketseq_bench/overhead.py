@@ -32,7 +32,7 @@ FORMAT: Final = 1
 ROUNDS: Final = 7
 WARMUP: Final = 16
 """Rows that are asked before the others and not counted."""
-_CALLS: Final = ("encode", "start", "step", "greedy", "select", "keep")
+_CALLS: Final = ("encode", "start", "step", "greedy", "beams", "select", "keep")
 _CLOCKS: Final[Mapping[str, Callable[[], float]]] = {"wall": time.perf_counter, "cpu": time.thread_time}
 
 

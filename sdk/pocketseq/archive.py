@@ -33,6 +33,11 @@ class Archive:
             raise BundleCorruptError(f"{file}: expected paths inside the archive's folder, found {outside[0]!r}; do not use it")
         self._unpacked = tempfile.TemporaryDirectory(prefix="pocketseq-", ignore_cleanup_errors=True)
 
+    @property
+    def place(self) -> Path:
+        """The archive."""
+        return self._file.absolute()
+
     def path(self, name: str, *, longest_bytes: int) -> Path:
         """Unpack one file, the first time it is asked for, and give its path."""
         found_bytes = self._size_bytes.get(name)

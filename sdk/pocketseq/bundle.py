@@ -60,6 +60,11 @@ class Bundle:
         """Verified paths on disk, by path within the bundle."""
         return {file.path: self.path(file) for file in files}
 
+    @property
+    def place(self) -> Path | None:
+        """The bundle's own directory or file, beside which something may be kept; None inside this package and on a model hub."""
+        return self._storage.place
+
     def close(self) -> None:
         """Remove what was unpacked for this process."""
         self._storage.close()
@@ -127,7 +132,7 @@ def _storage(source: str | Path) -> Storage:
         if source.startswith(_HUB):
             return HubRepository(source.removeprefix(_HUB))
         if source in packaged_bundles():
-            return Folder(_PACKAGED / source)
+            return Folder(_PACKAGED / source, packaged=True)
     path = Path(source)
     if path.is_dir():
         if not (path / MANIFEST).is_file():

@@ -44,7 +44,9 @@ class Decoder:
     """Says whether it looks at more than log-probabilities."""
     _vocabulary: Vocabulary | None = field(default=None, init=False)
 
-    def decode(self, memory: Any, rows: Sequence[int], jobs: Sequence[Job], plan: Plan) -> Mapping[int, Sequence[Decoded]]:
+    def decode(
+        self, memory: Any, rows: Sequence[int], jobs: Sequence[Job], plan: Plan, found: dict[int, Sequence[Decoded]]
+    ) -> None:
         """Answer a batch.
 
         Args:
@@ -52,17 +54,17 @@ class Decoder:
             rows: The place among the jobs of each row of the memory.
             jobs: Inputs of the call.
             plan: How they are answered.
-
-        Returns:
-            For each row its answers, the best first: one without beams.
+            found: Is given the answers of each row, the best first: one without beams, and then as soon as it is whole, so that
+                it is there when an error ends the others.
         """
         if len(rows) == 1 and self._is_whole(jobs[rows[0]], plan) and (answers := self._whole(memory, jobs[rows[0]], plan)):
-            return {rows[0]: answers}
-        if plan.request.beams is None:
-            return {row: (answer,) for row, answer in collect(self._emissions(memory, rows, jobs, plan)).items()}
-        from pocketseq.decoding.beams import outcome
+            found[rows[0]] = answers
+        elif plan.request.beams is None:
+            collect(self._emissions(memory, rows, jobs, plan), lambda row, answer: found.update({row: (answer,)}))
+        else:
+            from pocketseq.decoding.beams import outcome
 
-        return outcome(self._search(memory, rows, jobs, plan))
+            found.update(outcome(self._search(memory, rows, jobs, plan)))
 
     def stream(self, memory: Any, job: Job, plan: Plan) -> Generator[Sequence[int], None, Sequence[Decoded]]:
         """Answer one input step by step.

@@ -13,6 +13,7 @@ from pocketseq.answers import Answers
 from pocketseq.characters import check_text
 from pocketseq.confidence import Scoring, sigmoid
 from pocketseq.decoder import Decoder
+from pocketseq.decoding import Decoded
 from pocketseq.errors import InputError
 from pocketseq.job import Job, milliseconds
 from pocketseq.manifest import Manifest
@@ -120,11 +121,15 @@ class Engine:
             answers.encode_ms = milliseconds(started)
             started = perf_counter()
             gates = self._gates(memory, [jobs[row] for row in rows], plan)
-            found = self._decoder.decode(memory, rows, jobs, plan)
-            answers.decode_ms = milliseconds(started)
-            for place, row in enumerate(rows):
-                pooled = memory.pooled[place] if self._looks_at_state(plan) else None
-                results[row] = answers.result(jobs[row], found[row], pooled, gate=gates[place])
+            found: dict[int, Sequence[Decoded]] = {}
+            try:
+                self._decoder.decode(memory, rows, jobs, plan, found)
+            finally:  # what was answered before an error is an answer
+                answers.decode_ms = milliseconds(started)
+                for place, row in enumerate(rows):
+                    if row in found:
+                        pooled = memory.pooled[place] if self._looks_at_state(plan) else None
+                        results[row] = answers.result(jobs[row], found[row], pooled, gate=gates[place])
 
     def stream(self, job: Job, plan: Plan) -> Generator[str, None, Result]:
         """Answer one input piece by piece; the whole result is the generator's return value."""

@@ -75,6 +75,7 @@ class PocketModel:
         precision: str | None = None,
         threads: int = 1,
         compute_units: str | None = None,
+        graph_cache: bool | str | Path = False,
     ) -> PocketModel:
         """Load a bundle and check its format and the hashes of the files that will run.
 
@@ -84,6 +85,9 @@ class PocketModel:
             precision: Such as ``int8``; None takes the bundle's first that fits.
             threads: Threads for one call. One is fastest for small models, and leaves the other cores alone.
             compute_units: Of a Core ML variant: ``ALL``, ``CPU_ONLY``, ``CPU_AND_GPU`` or ``CPU_AND_NE``; None is ``CPU_AND_GPU``.
+            graph_cache: Keep what onnxruntime makes of the graphs of an ONNX variant, so that later processes open them sooner:
+                in a folder of yours, or with True beside the bundle, or in the user's cache where the bundle lies inside an
+                installed package or where nothing can be written. The answers are the same.
 
         Raises:
             BundleNotFoundError: nothing there.
@@ -105,7 +109,9 @@ class PocketModel:
             manifest,
             variant,
             open_tokenizer=lambda: TextTokenizer.from_file(bundle.path(manifest.tokenizer)),
-            open_runtime=lambda: open_runtime(bundle, variant, threads=threads, compute_units=compute_units),
+            open_runtime=lambda: open_runtime(
+                bundle, variant, threads=threads, compute_units=compute_units, graph_cache=graph_cache
+            ),
             close=bundle.close,
         )
 

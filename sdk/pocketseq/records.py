@@ -6,6 +6,7 @@ import math
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pocketseq.errors import PocketSeqError
@@ -29,7 +30,7 @@ def read_record(kind: type[Record], value: object, *, where: str, error: Raise) 
     """
     if not isinstance(value, Mapping):
         raise error(f"{where}: expected an object, found {type(value).__name__}")
-    hints = get_type_hints(kind)
+    hints = _hints(kind)  # type: ignore[arg-type]
     known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
     unknown = sorted(str(key) for key in value if key not in known)
     if unknown:
@@ -40,6 +41,12 @@ def read_record(kind: type[Record], value: object, *, where: str, error: Raise) 
     if missing:
         raise error(f"{where}: expected the keys {sorted(known)}, found none of the name {', '.join(map(repr, missing))}")
     return kind(**{name: _read(hints[name], item, f"{where}: {name}", error) for name, item in value.items()})
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    """Types of its fields; to work them out takes longer than to read a record, and a manifest has many of a kind."""
+    return get_type_hints(kind)
 
 
 def plain(value: Any) -> Any:

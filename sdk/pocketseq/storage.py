@@ -13,6 +13,10 @@ MANIFEST: Final = "manifest.json"
 class Storage(Protocol):
     """Gives a bundle's files as files on disk."""
 
+    @property
+    def place(self) -> Path | None:
+        """The bundle's own directory or file, beside which something may be kept; None where nothing may."""
+
     def path(self, name: str, *, longest_bytes: int) -> Path:
         """Path on disk of one file of the bundle.
 
@@ -31,8 +35,19 @@ class Storage(Protocol):
 class Folder:
     """A bundle as a directory."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, root: Path, *, packaged: bool = False) -> None:
+        """Name the folder.
+
+        Args:
+            root: The folder.
+            packaged: Whether it belongs to this package.
+        """
+        self._root, self._packaged = root, packaged
+
+    @property
+    def place(self) -> Path | None:
+        """The folder, unless it belongs to this package."""
+        return None if self._packaged else self._root.absolute()
 
     def path(self, name: str, *, longest_bytes: int) -> Path:  # noqa: ARG002 nothing is unpacked
         """Path of one file under the folder."""
@@ -71,6 +86,10 @@ class HubRepository:
         self._revision: str | None = revision or None
         snapshot = self._fetch(MANIFEST).parent
         self._revision = snapshot.name
+
+    @property
+    def place(self) -> None:
+        """Its folder is the hub's."""
 
     def path(self, name: str, *, longest_bytes: int) -> Path:  # noqa: ARG002 nothing is unpacked
         """Fetch one file, unless the hub's cache holds it."""

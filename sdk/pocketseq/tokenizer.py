@@ -20,6 +20,15 @@ _WORDS: Final = 8192
 _SHORT: Final = 32
 """Longest text, in characters, of which the ids are remembered."""
 
+_CONTEXTS: Final = 64
+"""Beginnings and ends of long texts of which the ids are remembered: with most keys, what stands around a line is what it was."""
+_LONGEST_CONTEXT: Final = 4096
+"""Longest of them, in characters."""
+_ANSWERS: Final = 1024
+"""Short answers of which the text is remembered: a colon, a bracket and a keyword mend many lines."""
+_FEW: Final = 8
+"""Tokens of the longest of them."""
+
 _PLAIN: Final = re.compile(r"[\t\n\r -~]*")
 """Texts in which every library finds the same lexemes: what is white space or a letter beyond ASCII they see differently."""
 _SPACE: Final = "\u0120"
@@ -50,6 +59,8 @@ class TextTokenizer:
         # The lexemes of a line and the literals of a template come again and again, and a look-up costs a hundredth.
         self._words: dict[str, list[int]] = {}
         self._literals: dict[str, list[int]] = {}
+        self._contexts: dict[str, list[int]] = {}
+        self._answers: dict[tuple[int, ...], str] = {}
 
     @classmethod
     def from_file(cls, path: Path) -> TextTokenizer:
@@ -93,12 +104,24 @@ class TextTokenizer:
         """
         width = 8 * count + 64
         while (part := narrow(text, width, side, self._boundaries)) is not None:
-            ids = self._part_ids(part)
+            ids = self._context_ids(part)
             if len(ids) > count:
                 return ids[:count] if side == "left" else ids[-count:]
             width *= 8
-        ids = self._part_ids(text)
+        ids = self._context_ids(text)
         return ids[:count] if side == "left" else ids[-count:]
+
+    def _context_ids(self, text: str) -> list[int]:
+        """``text_ids`` of what stands around an edited text, remembered; not to be changed."""
+        if len(text) > _LONGEST_CONTEXT:
+            return self._part_ids(text)
+        ids = self._contexts.get(text)
+        if ids is None:
+            ids = self._part_ids(text)
+            if len(self._contexts) >= _CONTEXTS:  # another thread may still be reading it, so that it is replaced and not emptied
+                self._contexts = {}
+            self._contexts[text] = ids
+        return ids
 
     def _part_ids(self, text: str) -> list[int]:
         """``text_ids``, lexeme by lexeme where that is the same: those of a context come again with every key."""
@@ -136,8 +159,19 @@ class TextTokenizer:
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of token ids, special tokens left out."""
-        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True)) if ids else ""
+        """Text of token ids, special tokens left out; that of a few is remembered."""
+        if not ids:
+            return ""
+        if len(ids) > _FEW:
+            return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
+        key = tuple(ids)
+        text = self._answers.get(key)
+        if text is None:
+            text = str(self._tokenizer.decode(list(key), skip_special_tokens=True))
+            if len(self._answers) >= _ANSWERS:
+                self._answers = {}
+            self._answers[key] = text
+        return text
 
     def pieces(self, ids: Sequence[int]) -> Iterator[str]:
         """Vocabulary entries of token ids, for people who want to see the tokens."""

@@ -90,9 +90,12 @@ a warning"""
 def test_a_start_is_held_against_its_libraries_alone(found: dict[str, Any]) -> None:
     """An interpreter, numpy, the graphs run by hand, the SDK: each does what the one before does, and more."""
     floor = found["floor_ms"]
-    assert list(floor) == ["python", "numpy", "by_hand", "pocketseq"]
+    assert list(floor) == ["python", "numpy", "by_hand", "pocketseq", "pocketseq_kept"]
     assert all(ms > 0 for ms in floor.values())
     assert f"run once by hand from files that nobody verified, {floor['by_hand']:.0f} ms" in profile_markdown(found)
+    assert f"a fresh process then takes {floor['pocketseq_kept']:.0f} ms" in profile_markdown(found)
+    earlier = {name: ms for name, ms in floor.items() if name != "pocketseq_kept"}
+    assert "graph_cache" not in profile_markdown({**found, "floor_ms": earlier})
     before = {name: value for name, value in found.items() if name not in ("floor_ms", "opening")}
     assert "by hand" not in profile_markdown(before)
 
@@ -102,12 +105,15 @@ def test_copies_of_graphs_hold_all_that_they_need(found: dict[str, Any]) -> None
     opening = found["opening"]
     assert list(opening)[:3] == ["shipped_ms", "optimised_ms", "laid_out_ms"]
     assert all(value > 0 for value in opening.values())
+    assert opening["kept_bytes"] < opening["shipped_bytes"]
 
 
 def test_a_bundle_without_the_greedy_loop_is_refused(tmp_path: Path) -> None:
     """Bundles of before have none."""
+    with open_bundle("python-fix") as bundle:
+        geometry = bundle.manifest.geometry
     with pytest.raises(DataError, match="expected the graphs encode.onnx, greedy.onnx, found only"):
-        profile_opening({"onnx/int8/encode.onnx": tmp_path / "encode.onnx"}, runs=1)
+        profile_opening({"onnx/int8/encode.onnx": tmp_path / "encode.onnx"}, geometry, runs=1)
 
 
 def test_without_inputs_there_is_nothing_to_profile(tmp_path: Path) -> None:

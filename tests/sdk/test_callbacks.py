@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
 from pocketseq import Beams, Constraints, PocketModel, Sampling, answers_before
+from pocketseq.testing import scripted_model
 
 TEXT = "for i in rnage(10)"
 
@@ -59,9 +60,29 @@ def test_what_was_answered_before_an_error_is_kept(model: PocketModel) -> None:
         model.generate_batch(sources, constraints=Constraints(allowed=after(calls)))
     kept = answers_before(raised.value)
     assert {number: result.tokens for number, result in kept.items()} == {number: plain[number].tokens for number in range(8)}
+    assert answers_before(ValueError()) == {}
+
+
+def test_a_row_that_was_done_beside_the_one_that_failed_is_kept() -> None:
+    """Rows of one length run together and end one by one: those that had ended are answers, the others are not."""
+    model = scripted_model({"aaaa": "b", "cccc": "dddddd"})
+    sources, every = ["cccc", "aaaa", "cccc"], range(model.manifest.geometry.vocab_size)
+    plain = model.generate_batch(sources, constraints=Constraints(allowed=lambda _: every))
+
+    def allowed(tokens: Sequence[int]) -> Sequence[int]:
+        if len(tokens) == 4:
+            raise Mine
+        return every
+
     with pytest.raises(Mine) as raised:
-        model.generate_batch(sources, constraints=Constraints(allowed=after(calls - 1)))
-    assert answers_before(raised.value) == answers_before(ValueError()) == {}
+        model.generate_batch(sources, constraints=Constraints(allowed=allowed))
+    kept = answers_before(raised.value)
+    assert {number: (result.text, result.token_logprobs) for number, result in kept.items()} == {
+        1: (plain[1].text, plain[1].token_logprobs)
+    }
+    with pytest.raises(Mine) as raised:
+        model.generate_batch(sources, constraints=Constraints(allowed=after(0)))
+    assert answers_before(raised.value) == {}
 
 
 @pytest.mark.parametrize("name", BREAKING)

@@ -113,6 +113,20 @@ def test_words_are_forgotten_and_found_again() -> None:
         assert tokenizer.words_ids(some) == [alone.text_ids(word) for word in some]
 
 
+def test_contexts_and_answers_are_forgotten_and_found_again() -> None:
+    """More than a tokenizer remembers, each twice: always what it gives at first, and a caller's list is the caller's."""
+    plain, fresh = TextTokenizer(make_tokenizer()), TextTokenizer(make_tokenizer())
+    texts = [f"x_{number} = fit({number})\n" for number in range(100)]
+    for text in texts * 2:
+        ids = plain.edge_ids(text, 4, "right")
+        assert ids == fresh.text_ids(text)[-4:]
+        ids.clear()
+    answers = [[97, 98 + number % 3, 100 + number % 400] for number in range(1500)]
+    for answer in answers * 2:
+        assert plain.decode(answer) == fresh._tokenizer.decode(answer, skip_special_tokens=True)
+    assert plain.decode(range(300)) == fresh._tokenizer.decode(list(range(300)), skip_special_tokens=True)
+
+
 @pytest.mark.parametrize("name", TOKENIZERS)
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_a_long_text_is_not_read_whole(name: str, side: str) -> None:

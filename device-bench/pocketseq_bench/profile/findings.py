@@ -78,7 +78,7 @@ def profile(source: str | Path, examples: Sequence[Example], *, precision: str =
             limit=manifest.generation.max_new_tokens,
             runs=_STARTS,
         )
-        opening = profile_opening(files, runs=_OPENINGS)
+        opening = profile_opening(files, manifest.geometry, runs=_OPENINGS)
         sources = _sources(manifest, bundle, examples)
         with tempfile.TemporaryDirectory() as folder:
             runtime = OnnxRuntime(files, manifest.geometry, profile=Path(folder))

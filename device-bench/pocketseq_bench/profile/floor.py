@@ -22,7 +22,8 @@ _WHOLE: Final = """
 import json, sys, time
 from pocketseq import PocketModel
 given = json.loads(sys.argv[1])
-PocketModel.load(given["bundle"], runtime="onnx", precision=given["precision"]).generate(given["fields"])
+named = {"graph_cache": given["cache"]} if len(sys.argv) > 2 else {}
+PocketModel.load(given["bundle"], runtime="onnx", precision=given["precision"], **named).generate(given["fields"])
 print(time.time())
 """
 _BY_HAND: Final = """
@@ -53,6 +54,7 @@ _PROGRAMS: Final = {
     "numpy": "import time, numpy; print(time.time())",
     "by_hand": _BY_HAND,
     "pocketseq": _WHOLE,
+    "pocketseq_kept": _WHOLE,
 }
 
 
@@ -83,7 +85,8 @@ def profile_floor(
 
     Returns:
         Median milliseconds from nothing to: an interpreter that runs (``python``), numpy imported (``numpy``), the first answer of
-        the libraries without the SDK, of files that nobody verified (``by_hand``), and of the SDK (``pocketseq``).
+        the libraries without the SDK, of files that nobody verified (``by_hand``), of the SDK (``pocketseq``), and of the SDK with
+        a cache of graphs that an earlier process filled (``pocketseq_kept``).
 
     Raises:
         PocketSeqError: a process failed; carries the end of what it wrote to standard error.
@@ -101,12 +104,17 @@ def profile_floor(
     }
     taken: dict[str, list[float]] = {name: [] for name in _PROGRAMS}
     with tempfile.TemporaryDirectory() as folder:
-        environment = compiled_once(Path(folder)) | {SILENCE: "1"}
+        environment = compiled_once(Path(folder, "modules")) | {SILENCE: "1"}
+        given["cache"] = str(Path(folder, "graphs"))
         for _ in range(runs + 1):
             for name, code in _PROGRAMS.items():
                 started = time.time()
                 done = subprocess.run(  # noqa: S603
-                    [sys.executable, "-c", code, json.dumps(given)], capture_output=True, text=True, check=False, env=environment
+                    [sys.executable, "-c", code, json.dumps(given), *(["kept"] if name == "pocketseq_kept" else [])],
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                    env=environment,
                 )
                 if done.returncode != 0:
                     raise PocketSeqError(f"{bundle}: expected a process that answers, found: {done.stderr.strip()[-400:]}")

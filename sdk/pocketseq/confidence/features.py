@@ -95,10 +95,14 @@ def _probabilities(evidence: Evidence, logprobs: Sequence[float]) -> Sequence[fl
 def _copies(evidence: Evidence, logprobs: Sequence[float]) -> Sequence[float]:
     """What of the answer stands in the input already: a name that nobody wrote is more often wrong than one that is copied."""
     tokens, source = evidence.tokens, evidence.source
-    there = [source.count(token) for token in tokens]
-    new = [logprob for times, logprob in zip(there, logprobs, strict=True) if not times]
-    pairs = list(pairwise(tokens))
-    pairs_there = set(pairs).intersection(pairwise(source))
+    pairs, times = list(pairwise(tokens)), dict.fromkeys(tokens, 0)
+    # One pass over the input, which is much longer than what of it is looked for.
+    places = [place for place, token in enumerate(source) if token in times]
+    for place in places:
+        times[source[place]] += 1
+    pairs_there = {(source[place], source[place + 1]) for place in places if place + 1 < len(source)}
+    there = [times[token] for token in tokens]
+    new = [logprob for count, logprob in zip(there, logprobs, strict=True) if not count]
     newly_joined = [logprob for pair, logprob in zip(pairs, logprobs[1:], strict=True) if pair not in pairs_there]
     return (
         1 - len(new) / len(logprobs),

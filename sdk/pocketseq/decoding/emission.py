@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pocketseq.decoding.ranking import highest
@@ -70,8 +70,13 @@ class _Growing:
     spread: list[Spread] = field(default_factory=list)
 
 
-def collect(steps: Iterable[Emission]) -> dict[int, Decoded]:
-    """Gather the tokens of each row, by the row's number."""
+def collect(steps: Iterable[Emission], done: Callable[[int, Decoded], None] | None = None) -> dict[int, Decoded]:
+    """Gather the tokens of each row, by the row's number.
+
+    Args:
+        steps: The steps of one batch.
+        done: Told each row's answer as soon as it is whole, while others are still under way.
+    """
     growing: dict[int, _Growing] = {}
     answers: dict[int, Decoded] = {}
     for step in steps:
@@ -86,10 +91,12 @@ def collect(steps: Iterable[Emission]) -> dict[int, Decoded]:
             if step.spread is not None:
                 answer.spread.append(tuple(step.spread[place].tolist()))
         for row, reason in step.endings.items():
-            done = growing.pop(row, None) or _Growing()
+            grown = growing.pop(row, None) or _Growing()
             answers[row] = Decoded(
-                tuple(done.ids), tuple(done.logprobs), reason, tuple(done.alternatives), spread=tuple(done.spread)
+                tuple(grown.ids), tuple(grown.logprobs), reason, tuple(grown.alternatives), spread=tuple(grown.spread)
             )
+            if done is not None:
+                done(row, answers[row])
     return answers
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from pocketseq.errors import BundleFormatError
 from pocketseq.manifest import Geometry
+from pocketseq.runtimes.graphs import GraphCache
 from pocketseq.runtimes.protocol import Floats, Ids, Run, Step, Trellis
 from pocketseq.runtimes.sessions import find_graph, open_graph
 
@@ -62,7 +63,15 @@ class OnnxCache:
 class OnnxRuntime:
     """Runs the graphs of a bundle: ``encode``, ``step``, and ``greedy`` and ``beams`` where the bundle has them."""
 
-    def __init__(self, files: Mapping[str, Path], geometry: Geometry, *, threads: int = 1, profile: Path | None = None) -> None:
+    def __init__(
+        self,
+        files: Mapping[str, Path],
+        geometry: Geometry,
+        *,
+        threads: int = 1,
+        profile: Path | None = None,
+        cache: GraphCache | None = None,
+    ) -> None:
         """Open the encoder and the decoder that greedy answers need; the others are opened when they are first asked for.
 
         Args:
@@ -71,12 +80,13 @@ class OnnxRuntime:
             geometry: Sizes of the model.
             threads: Threads for one call.
             profile: A folder in which onnxruntime writes how long each node takes; see ``end_profiles``.
+            cache: Keeps what onnxruntime makes of the graphs; None keeps nothing.
 
         Raises:
             BundleFormatError: a graph is missing or has other inputs and outputs than the contract.
             RuntimeUnavailableError: onnxruntime refuses a graph.
         """
-        self._files, self._threads, self._profile = files, threads, profile
+        self._files, self._threads, self._profile, self._cache = files, threads, profile, cache
         self._cross = _names("cross", geometry)
         self._past = _names("self", geometry)
         self._empty = (geometry.heads, 0, geometry.head_dim)
@@ -213,7 +223,9 @@ class OnnxRuntime:
 
     def _open(self, name: str, inputs: tuple[str, ...], outputs: list[str]) -> Any:
         prefix = None if self._profile is None else self._profile / name
-        return open_graph(self._files, name, inputs=inputs, outputs=outputs, threads=self._threads, profile=prefix)
+        return open_graph(
+            self._files, name, inputs=inputs, outputs=outputs, threads=self._threads, profile=prefix, cache=self._cache
+        )
 
 
 def _names(start: str, geometry: Geometry) -> list[str]:

@@ -24,16 +24,16 @@ class Library:
     remedy: str
     """Command that installs it."""
     open: Callable[..., AnyRuntime]
-    """From verified files by path within the bundle, geometry, threads and, for Core ML, ``compute_units`` to a runtime; imports
-    the library."""
+    """From verified files by path within the bundle, geometry, threads and, for Core ML, ``compute_units``, for ONNX ``cache``, to
+    a runtime; imports the library."""
     problem: Callable[[Variant], str | None] = lambda _: None
     """Why this system cannot run a variant, with the remedy; None where it can."""
 
 
-def _open_onnx(files: Mapping[str, Path], geometry: Geometry, threads: int) -> AnyRuntime:
+def _open_onnx(files: Mapping[str, Path], geometry: Geometry, threads: int, **cache: Any) -> AnyRuntime:
     from pocketseq.runtimes.onnx import OnnxRuntime
 
-    return OnnxRuntime(files, geometry, threads=threads)
+    return OnnxRuntime(files, geometry, threads=threads, **cache)
 
 
 def _open_litert(files: Mapping[str, Path], geometry: Geometry, threads: int) -> AnyRuntime:
@@ -100,7 +100,14 @@ def _runs(variant: Variant) -> bool:
     return True
 
 
-def open_runtime(bundle: Bundle, variant: Variant, *, threads: int = 1, compute_units: str | None = None) -> AnyRuntime:
+def open_runtime(
+    bundle: Bundle,
+    variant: Variant,
+    *,
+    threads: int = 1,
+    compute_units: str | None = None,
+    graph_cache: bool | str | Path = False,
+) -> AnyRuntime:
     """Verify a variant's files and hand them to its runtime.
 
     Args:
@@ -109,6 +116,8 @@ def open_runtime(bundle: Bundle, variant: Variant, *, threads: int = 1, compute_
         threads: Threads for one call. One is fastest for small models, and leaves the other cores alone.
         compute_units: Where Core ML may run a variant, see ``runtimes.coreml.ComputeUnits``; None is Core ML's default here, and
             all that the other runtimes take.
+        graph_cache: Where what onnxruntime makes of an ONNX variant's graphs is kept, see ``runtimes.graphs.graph_cache``; other
+            runtimes have no such graphs.
 
     Raises:
         RuntimeUnavailableError: the library is not installed or cannot run these files.
@@ -119,5 +128,9 @@ def open_runtime(bundle: Bundle, variant: Variant, *, threads: int = 1, compute_
         raise RuntimeUnavailableError(
             f"expected compute units for a Core ML variant only, found {compute_units!r} for {variant.label}; leave them out"
         )
-    units = {} if compute_units is None else {"compute_units": compute_units}
-    return LIBRARIES[variant.runtime].open(bundle.paths(variant.files), bundle.manifest.geometry, threads, **units)
+    more: dict[str, Any] = {} if compute_units is None else {"compute_units": compute_units}
+    if variant.runtime == "onnx" and graph_cache is not False:
+        from pocketseq.runtimes.graphs import graph_cache as cache_of
+
+        more["cache"] = cache_of(bundle, variant, graph_cache)
+    return LIBRARIES[variant.runtime].open(bundle.paths(variant.files), bundle.manifest.geometry, threads, **more)
