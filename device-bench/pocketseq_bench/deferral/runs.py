@@ -76,9 +76,9 @@ def measure_run(
         manifest, variant = model.manifest, model.variant
     fingerprint = digest(sorted([row.id, row.target] for row in examples))
     choosing = [answer for split in CHOOSING for answer in parts.get(split, ())]
-    answers = (choosing, parts[TESTING], parts.get(LEARNT_FROM, []))
-    clouds = {"teacher": answers} if (run / "student").is_dir() else {}
-    clouds["always right"] = tuple(map(_always_right, answers))
+    testing, learnt_from = parts[TESTING], parts.get(LEARNT_FROM, [])
+    clouds = {"teacher": (choosing, testing, learnt_from)} if (run / "student").is_dir() else {}
+    clouds["always right"] = (_always_right(choosing), _always_right(testing), _always_right(learnt_from))
     return {
         "name": recipe.name,
         "task": recipe.task,
@@ -89,7 +89,7 @@ def measure_run(
         "seed": seed,
         "parameters": manifest.provenance.get("parameters"),
         "training": manifest.provenance.get("training"),
-        "latency_ms": float(np.median([answer.latency_ms for answer in parts[TESTING]])),
+        "latency_ms": float(np.median([answer.latency_ms for answer in testing])),
         "clouds": {
             name: deferral(chose, tested, seen=learnt, promise=promise, variant=variant.hash, data=fingerprint, seed=seed)
             for name, (chose, tested, learnt) in clouds.items()
