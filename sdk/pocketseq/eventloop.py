@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
@@ -49,11 +50,18 @@ class BackgroundLoop:
             TimeoutError: no result in time.
             concurrent.futures.CancelledError: the loop is closed, or was closed meanwhile.
         """
-        future = self.start(work)
         try:
-            return future.result(max(timeout_s, 0.0))
+            future = self.start(_outcome(work))
+        except CancelledError:
+            work.close()
+            raise
+        try:
+            outcome = future.result(max(timeout_s, 0.0))
         finally:
             future.cancel()
+        if isinstance(outcome, _Failure):
+            raise outcome.error
+        return outcome
 
     def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         """Begin a coroutine; its future can be waited for and cancelled from any thread.
@@ -71,6 +79,21 @@ class BackgroundLoop:
         """Cancel what still runs and end the thread."""
         self._stop()
         self._thread.join()
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """What a coroutine raised."""
+
+    error: Exception
+
+
+async def _outcome(work: Coroutine[Any, Any, T]) -> T | _Failure:
+    """Hand back what is raised: in the moment in which its caller gives up nobody would take it, and the loop would log that."""
+    try:
+        return await work
+    except Exception as error:
+        return _Failure(error)
 
 
 def _tell_of_connections(loop: asyncio.AbstractEventLoop, on_connection: Callable[[asyncio.Transport], object]) -> None:

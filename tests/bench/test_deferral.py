@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,19 @@ def test_gains_are_relative_to_chow_average() -> None:
     assert 0 < gain["low"] < gain["value"] < gain["high"]
     areas = found["scorers"]
     assert gain["value"] == pytest.approx(areas["chow_sum"]["area"]["value"] / areas["chow_average"]["area"]["value"] - 1)
-    assert found["rows"] == {"chose": 600, "tested": 400}
+    assert found["rows"] == {"chose": 600, "tested": 400, "helped": 0}
+    assert 0.9 < gain["a_tenth_better"] < 1
+    assert gain["difference"]["value"] == pytest.approx(areas["chow_sum"]["area"]["value"] - areas["chow_average"]["area"]["value"])
+
+
+def test_next_to_nothing_is_no_baseline() -> None:
+    """Where Chow-Average gains nothing a ratio has no bounds, nor a value; the difference has, and tells who is ahead."""
+    rows = [replace(answer, evidence=Evidence((-0.5, -1.5) if answer.loss else (-0.25, -1.75))) for answer in answers(300)]
+    found = deferral(rows, rows, variant="v", data="d")
+    gain = found["gain_over_chow_average"]["first_token"]
+    assert (gain["value"], gain["low"], gain["high"]) == (None, None, None)
+    assert 0 < gain["difference"]["low"] < gain["difference"]["value"] < gain["difference"]["high"]
+    assert gain["a_tenth_better"] == 1.0
 
 
 def test_the_promise_is_kept_on_answers_of_its_own() -> None:
@@ -57,7 +70,7 @@ def run(tmp_path: Path) -> Path:
         '[recipe]\nname = "lines"\ntask = "python-fix"\nformat = 1\n[calibrate]\nrisk = 0.2\nseed = 3\n', encoding="utf-8"
     )
     (directory / "bundle").symlink_to(Path(pocketseq.__file__).parent / "bundles" / "python-fix")
-    for split, first in (("calibration", 0), ("test", 20)):
+    for split, first in (("train", 40), ("calibration", 0), ("test", 20)):
         lines = [f"value_{number} = retrun" for number in range(first, first + 12)]
         rows = [Example(id=line, fields={"before": "", "line": line, "after": ""}, target=line) for line in lines]
         write_examples(directory / "data" / f"{split}.jsonl", rows)
@@ -68,11 +81,11 @@ def test_a_run_is_measured_and_kept_beside_others(run: Path, tmp_path: Path, cap
     """One split chooses, the other measures; what was in the file stays, and a line says what came of it."""
     output = tmp_path / "deferral.json"
     output.write_text(json.dumps({"format": 2, "runs": {"other": {"name": "other"}}}), encoding="utf-8")
-    main([str(run), "--rows", "8", "-o", str(output)])
+    main([str(run), "--rows", "8", "--seen", "2", "-o", str(output)])
     found = json.loads(output.read_text(encoding="utf-8"))["runs"]
     assert set(found) == {"other", "lines"}
     (study,) = found["lines"]["clouds"].values()
-    assert study["rows"] == {"chose": 8, "tested": 8}
+    assert study["rows"] == {"chose": 8, "tested": 8, "helped": 0}
     assert [entry["risk"] for entry in study["promise"]] == [0.05, 0.1, 0.2]
     assert "lines, the cloud always right: " in capsys.readouterr().out
 

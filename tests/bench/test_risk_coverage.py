@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from pocketseq.report.risk_coverage import risk_coverage
+from pocketseq.report.risk_coverage import curve_plot, risk_coverage
 
 
 def test_risk_is_the_share_of_wrong_answers_among_the_surest() -> None:
@@ -29,3 +31,12 @@ def test_the_risk_at_a_coverage_is_that_of_what_was_served() -> None:
     assert curve.at(0) == 0
     assert curve.at(0.5) == 1
     assert curve.at(1) == 0.5
+
+
+@pytest.mark.parametrize("risk", [0.24, 0.25, 0.26, 0.6])
+def test_the_words_of_near_lines_do_not_lie_on_one_another(risk: float) -> None:
+    """The promise above, at or below the risk of serving everything: a line of words apart."""
+    picture = curve_plot(risk_coverage([0.2, 0.9, 0.6, 0.8], [True, True, False, True]), "t", risk=risk)
+    heights = {words: float(y) for y, words in re.findall(r'y="([\d.]+)"[^>]*>(all served|promised)', picture)}
+    assert set(heights) == {"all served", "promised"}
+    assert abs(heights["all served"] - heights["promised"]) >= 14

@@ -2,7 +2,8 @@
 
     python -m pocketseq_bench.deferral RUN [RUN …] [--data FOLDER] [-o device-bench/results/deferral.json]
 
-A run is what ``pocketseq run`` leaves: its validation and calibration splits choose, its test split measures. The clouds are the
+A run is what ``pocketseq run`` leaves: its validation and calibration splits choose, its test split measures, and rows of its
+training split may help to fit. The clouds are the
 run's teacher, whose answers are written down beside the run where they are not yet, and one that is always right. Runs of other
 names in the file stay.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,20 +30,39 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("runs", metavar="RUN", type=Path, nargs="+", help="directory of a run, up to its stage 'calibrate'")
     parser.add_argument("--data", metavar="FOLDER", type=Path, help="other splits of the same task, such as larger ones")
     parser.add_argument("--rows", metavar="N", type=int, help="use the first N rows of each split only")
+    parser.add_argument(
+        "--seen", metavar="N", type=int, default=0, help="N rows of the training split help to fit what is learnt (%(default)s)"
+    )
     parser.add_argument("--runtime", help="such as onnx; the bundle's first if not given")
     parser.add_argument("--precision", help="such as int8; the bundle's first if not given")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstraps and of the resamplings (%(default)s)")
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, default=Path("device-bench/results/deferral.json"))
     args = parser.parse_args(arguments)
     for run in args.runs:
-        found = measure_run(run, data=args.data, rows=args.rows, runtime=args.runtime, precision=args.precision, seed=args.seed)
+        found = measure_run(
+            run,
+            data=args.data,
+            rows=args.rows,
+            seen=args.seen,
+            runtime=args.runtime,
+            precision=args.precision,
+            seed=args.seed,
+        )
         write_json(args.output, {"format": FORMAT, "runs": {**_kept(args.output), found["name"]: _rounded(found)}})
         for cloud, study in found["clouds"].items():
-            gain = study["gain_over_chow_average"].get(study["chosen"], {"value": 0.0, "low": 0.0, "high": 0.0})
-            print(
-                f"{found['name']}, the cloud {cloud}: {study['chosen']} gains {100 * gain['value']:+.1f}% over Chow-Average "
-                f"({100 * gain['low']:+.1f} to {100 * gain['high']:+.1f}) on {study['rows']['tested']} rows"
-            )
+            print(f"{found['name']}, the cloud {cloud}: {_sentence(study)}")
+
+
+def _sentence(study: Mapping[str, Any]) -> str:
+    """What came of the choice, in words."""
+    name, rows = study["chosen"], study["rows"]["tested"]
+    if (gain := study["gain_over_chow_average"].get(name)) is None:
+        return f"{name} stands, measured on {rows} rows"
+    if gain["low"] is None or gain["value"] is None:
+        more = gain["difference"]["value"]
+        return f"{name} gains {more:+.4f} of area over Chow-Average, which gains next to nothing, on {rows} rows"
+    span = f"{100 * gain['low']:+.1f} to {100 * gain['high']:+.1f}"
+    return f"{name} gains {100 * gain['value']:+.1f}% over Chow-Average ({span}) on {rows} rows"
 
 
 def _kept(output: Path) -> dict[str, Any]:

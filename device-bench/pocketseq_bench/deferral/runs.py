@@ -27,6 +27,8 @@ CHOOSING: Final = ("validation", "calibration")
 """Splits that fit and choose, as far as there are any: no model learnt from them. The validation split did stop its training."""
 TESTING: Final = "test"
 """The split that measures."""
+LEARNT_FROM: Final = "train"
+"""The split that models learnt from: rows of it may help to fit what is learnt, and no more."""
 
 
 def measure_run(
@@ -34,6 +36,7 @@ def measure_run(
     *,
     data: Path | None = None,
     rows: int | None = None,
+    seen: int = 0,
     runtime: str | None = None,
     precision: str | None = None,
     seed: int = 0,
@@ -44,6 +47,7 @@ def measure_run(
         run: Its directory, with ``recipe.toml``, ``bundle``, the splits under ``data``, and a ``teacher`` if it has a student.
         data: Another folder of splits, of the same task.
         rows: Use the first rows of each split only; None for all.
+        seen: So many rows of the training split help to fit what is learnt.
         runtime: Of the variant that answers; None takes the bundle's first.
         precision: See ``runtime``.
         seed: Of the bootstraps and of the resamplings.
@@ -57,22 +61,24 @@ def measure_run(
     settings = recipe.settings("calibrate", CalibrateSettings)
     promise = Promise(risk=settings.risk, delta=settings.delta, loss=Loss(settings.loss), guarantee=settings.guarantee)
     folder = data or run / "data"
-    choosing: list[Judged] = []
-    testing: list[Judged] = []
+    parts: dict[str, list[Judged]] = {}
     examples: list[Example] = []
-    splits = [split for split in CHOOSING if (folder / f"{split}.jsonl").is_file()]
+    limits = {**{split: rows for split in CHOOSING if (folder / f"{split}.jsonl").is_file()}, TESTING: rows}
+    if seen:
+        limits[LEARNT_FROM] = seen
     with PocketModel.load(run / "bundle", runtime=runtime, precision=precision) as model:
-        for split in [*splits, TESTING]:
-            split_rows = list(islice(read_examples(folder / f"{split}.jsonl"), rows))
+        for split, limit in limits.items():
+            split_rows = list(islice(read_examples(folder / f"{split}.jsonl"), limit))
             cloud = _teacher_answers(run, folder / f"{split}.jsonl", split_rows) if (run / "student").is_dir() else None
             progress = Progress(f"deferral {recipe.name} {split}", len(split_rows))
-            part = testing if split == TESTING else choosing
-            part += judge(model, split_rows, promise.loss, cloud=cloud, progress=progress)
+            parts[split] = judge(model, split_rows, promise.loss, cloud=cloud, progress=progress)
             examples += split_rows
         manifest, variant = model.manifest, model.variant
     fingerprint = digest(sorted([row.id, row.target] for row in examples))
-    clouds = {"teacher": (choosing, testing)} if (run / "student").is_dir() else {}
-    clouds["always right"] = (_always_right(choosing), _always_right(testing))
+    choosing = [answer for split in CHOOSING for answer in parts.get(split, ())]
+    testing, learnt_from = parts[TESTING], parts.get(LEARNT_FROM, [])
+    clouds = {"teacher": (choosing, testing, learnt_from)} if (run / "student").is_dir() else {}
+    clouds["always right"] = (_always_right(choosing), _always_right(testing), _always_right(learnt_from))
     return {
         "name": recipe.name,
         "task": recipe.task,
@@ -85,7 +91,8 @@ def measure_run(
         "training": manifest.provenance.get("training"),
         "latency_ms": float(np.median([answer.latency_ms for answer in testing])),
         "clouds": {
-            name: deferral(*two, promise=promise, variant=variant.hash, data=fingerprint, seed=seed) for name, two in clouds.items()
+            name: deferral(chose, tested, seen=learnt, promise=promise, variant=variant.hash, data=fingerprint, seed=seed)
+            for name, (chose, tested, learnt) in clouds.items()
         },
     }
 

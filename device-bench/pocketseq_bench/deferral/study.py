@@ -10,12 +10,13 @@ import numpy as np
 from pocketseq.calibration import Calibrated, Judged, Promise, calibrate_parts
 from pocketseq.calibration.calibrated import confidences_of, losses_of
 from pocketseq.calibration.guarantee import Rows, candidates, choose_threshold
-from pocketseq.calibration.measures import deferral_area, interval, resamplings
+from pocketseq.calibration.measures import deferral_area, resamplings
 from pocketseq.calibration.report import measure
 from pocketseq.confidence import Scorer
 from pocketseq.manifest import Guarantee
 from pocketseq.records import plain
 
+_COMMON: Final = 0.975
 RISKS: Final = (0.05, 0.1, 0.2)
 BASELINE: Final = "chow_average"
 RESAMPLINGS: Final = 1000
@@ -28,6 +29,7 @@ def deferral(
     choosing: Sequence[Judged],
     testing: Sequence[Judged],
     *,
+    seen: Sequence[Judged] = (),
     promise: Promise | None = None,
     variant: str,
     data: str,
@@ -38,17 +40,18 @@ def deferral(
     Args:
         choosing: What ``judge`` gave; these fit and choose.
         testing: The same of other rows, on which everything is measured.
+        seen: The same of rows that the models learnt from; they may help to fit, and no more.
         promise: What was counted as a loss, and by which test it is bounded.
         variant: ``Variant.hash`` of what answered.
         data: Fingerprint of the rows.
         seed: Seed of the bootstraps and of the resamplings.
     """
     promise = promise or Promise()
-    found = calibrate_parts(choosing, testing, promise, variant=variant, data=data, seed=seed)
+    found = calibrate_parts(choosing, testing, promise, seen=seen, variant=variant, data=data, seed=seed)
     chosen = found.calibration.scorer
     weights = resamplings(len(found.tested), seed=seed)
     return {
-        "rows": {"chose": len(found.chosen), "tested": len(found.tested)},
+        "rows": {"chose": len(found.chosen), "tested": len(found.tested), "helped": found.helped},
         "base_risk": found.base_risk,
         "cloud_risk": float(np.mean([answer.cloud_loss for answer in found.tested])),
         "chosen": chosen,
@@ -119,16 +122,25 @@ def _measures(found: Calibrated, name: str, weights: np.ndarray[Any, np.dtype[np
     }
 
 
-def _advantage(found: Calibrated, name: str, weights: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, float]:
-    """Area over chance relative to the baseline's, less 1; both on the same resamplings."""
+def _advantage(found: Calibrated, name: str, weights: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, Any]:
+    """Area over chance beside the baseline's, both on the same resamplings.
+
+    ``value``, ``low`` and ``high`` are relative, less 1; without bounds where in more than one of 40 resamplings the baseline gains
+    nothing to be relative to. ``difference`` always has bounds. ``a_tenth_better`` is the share of resamplings in which the area is
+    a tenth larger than the baseline's, and more than nothing.
+    """
     gains = np.array([answer.loss - answer.cloud_loss for answer in found.tested])
     ours, theirs = (confidences_of(found.tested, found.scorers[one]) for one in (name, BASELINE))
-
-    def advantage_of(counts: np.ndarray[Any, np.dtype[np.float64]] | None) -> np.ndarray[Any, np.dtype[np.float64]]:
-        better, base = (np.asarray(deferral_area(one, gains, counts)) for one in (ours, theirs))
-        # Where the baseline gains nothing there is nothing to be relative to.
-        return np.divide(better, base, out=np.ones_like(better), where=base > 0) - 1
-
-    advantage = interval(advantage_of, weights)
-    found_values: dict[str, float] = plain(advantage)
-    return found_values
+    better, base = (np.asarray(deferral_area(one, gains, weights)) for one in (ours, theirs))
+    area, area_there = (float(deferral_area(one, gains)) for one in (ours, theirs))
+    low = high = None
+    if (base > 0).mean() > _COMMON:
+        low, high = np.percentile(better[base > 0] / base[base > 0] - 1, (2.5, 97.5)).tolist()
+    difference = np.percentile(better - base, (2.5, 97.5)).tolist()
+    return {
+        "value": area / area_there - 1 if area_there > 0 else None,
+        "low": low,
+        "high": high,
+        "difference": {"value": area - area_there, "low": difference[0], "high": difference[1]},
+        "a_tenth_better": float(((better > 0) & (better >= 1.1 * base)).mean()),
+    }

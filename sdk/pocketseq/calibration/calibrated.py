@@ -30,6 +30,8 @@ class Calibrated:
     """Rows that chose, and fitted what is learnt; each with what a gate says of it that was not fitted on it."""
     tested: Sequence[Judged]
     """Rows that tested, with what the gate said of each."""
+    helped: int
+    """Rows that the models had learnt from, and that helped to fit what is learnt; 0 where it foresees better without them."""
     smallest_risk: float | None
     """The smallest risk that could have been promised, where this one could not; None where it could, or none can."""
     smallest_coverage: float | None

@@ -68,6 +68,7 @@ def calibrate(
     promise: Promise | None = None,
     *,
     cloud: Mapping[str, str] | None = None,
+    seen: Sequence[Example] = (),
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> Calibrated:
@@ -79,6 +80,8 @@ def calibrate(
         promise: What is to be promised; at most 10% wrong with probability 95% if not given.
         cloud: What the cloud answers to each row, by its id: the scorer is chosen by what handing over to this cloud gains, and one
             of gain is fitted and considered. None takes the cloud to be always right.
+        seen: Rows that the models learnt from, with the cloud's answers among ``cloud`` too. They help to fit what is learnt, where
+            the other rows are foreseen better with them; they choose nothing and test nothing.
         seed: Seed of the division of the rows.
         progress: Called with the number of rows answered, after each.
 
@@ -93,21 +96,29 @@ def calibrate(
     promise = promise or Promise()
     _check_rows(examples)
     data = digest(sorted([row.id, row.target] for row in examples))
-    judged = judge(model, examples, promise.loss, cloud=cloud, progress=progress)
-    found = calibrate_answers(judged, promise, variant=model.variant.hash, data=data, seed=seed)
+    judged = judge(model, [*examples, *seen], promise.loss, cloud=cloud, progress=progress)
+    answers, helping = judged[: len(examples)], judged[len(examples) :]
+    found = calibrate_answers(answers, promise, seen=helping, variant=model.variant.hash, data=data, seed=seed)
     if refusal := found.refusal():
         raise InfeasibleRiskError(refusal, found)
     return found
 
 
 def calibrate_answers(
-    judged: Sequence[Judged], promise: Promise | None = None, *, variant: str, data: str, seed: int = 0
+    judged: Sequence[Judged],
+    promise: Promise | None = None,
+    *,
+    seen: Sequence[Judged] = (),
+    variant: str,
+    data: str,
+    seed: int = 0,
 ) -> Calibrated:
     """Fit, choose and test on answers whose loss is known; no file is read and no model runs.
 
     Args:
         judged: What ``judge`` gave.
         promise: What is to be promised.
+        seen: The same of rows that the models learnt from; see ``calibrate``.
         variant: ``Variant.hash`` of what answered.
         data: Fingerprint of the rows.
         seed: Seed of the division of the rows and of the bootstrap in the choice.
@@ -120,7 +131,7 @@ def calibrate_answers(
     """
     _check_rows(judged)
     choosing, testing = _parts(judged, seed)
-    return calibrate_parts(choosing, testing, promise, variant=variant, data=data, seed=seed)
+    return calibrate_parts(choosing, testing, promise, seen=seen, variant=variant, data=data, seed=seed)
 
 
 def calibrate_parts(
@@ -128,6 +139,7 @@ def calibrate_parts(
     testing: Sequence[Judged],
     promise: Promise | None = None,
     *,
+    seen: Sequence[Judged] = (),
     variant: str,
     data: str,
     seed: int = 0,
@@ -138,12 +150,13 @@ def calibrate_parts(
         choosing: Answers that fit and choose, at least one.
         testing: Answers that test, at least one.
         promise: See there, as the other arguments.
+        seen: See there.
         variant: See there.
         data: See there.
         seed: Seed of the bootstrap in the choice.
     """
     promise = promise or Promise()
-    learnt = fit(choosing) if can_fit() else None
+    learnt = fit(choosing, seen=seen) if can_fit() else None
     scorers: dict[str, Scorer] = {**SCORERS}
     confidences = {name: confidences_of(choosing, scorer) for name, scorer in scorers.items()}
     if learnt is not None:
@@ -186,6 +199,7 @@ def calibrate_parts(
         coverages={name: _coverage(chose[name], tests[name], promise.risk, promise) for name in scorers},
         chosen=choosing,
         tested=testing,
+        helped=learnt.helped if learnt else 0,
         smallest_risk=least,
         smallest_coverage=None if least is None else _coverage(chosen, tested, least, promise),
     )

@@ -46,6 +46,8 @@ class Fitted:
     """What tells where the cloud would do better; None where the cloud is always right, or its errors are too few to learn from."""
     gain_foreseen: NDArray[np.float64] | None = None
     """As ``foreseen``, by that."""
+    helped: int = 0
+    """Rows that the models had learnt from, and that helped to fit what foresees the device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +58,20 @@ class _Found:
     foreseen: NDArray[np.float64]
     """Log-odds of each row by a regression that did not see it, float64 [rows]."""
     surprise: NDArray[np.float64]
-    """See ``regression.surprise``: float64 [rows]."""
+    """See ``regression.surprise``: float64 [rows that choose]."""
     strength: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """A gate and a scorer that takes what it says."""
+
+    rows: Sequence[Judged]
+    """Each with what a gate says of it that was not fitted on it: those that choose, then those that only help."""
+    losses: NDArray[np.float64]
+    """Of each."""
+    gate: _Found
+    learned: _Found
 
 
 def can_fit() -> bool:
@@ -65,13 +79,15 @@ def can_fit() -> bool:
     return find_spec("sklearn") is not None
 
 
-def fit(answers: Sequence[Judged]) -> Fitted | None:
+def fit(answers: Sequence[Judged], *, seen: Sequence[Judged] = ()) -> Fitted | None:
     """Fit the gate, then the scorer, which takes what the gate says of answers that it was not fitted on.
 
     Both are cross-fitted: every answer is also foreseen by regressions over the other folds, so that the rows that fit can choose.
 
     Args:
         answers: With pooled state; none of those that test.
+        seen: Answers to rows that the models learnt from, where they are right more often than elsewhere. They help to fit where
+            the answers above are foreseen better with them, and choose nothing.
 
     Returns:
         What was learnt, or None where there are too few answers, or too few right or wrong ones, to learn from.
@@ -83,35 +99,43 @@ def fit(answers: Sequence[Judged]) -> Fitted | None:
         raise MissingExtraError("calibrate", "sklearn")
     places = [place for place, answer in enumerate(answers) if _is_usable(answer)]
     usable = [answers[place] for place in places]
-    losses = np.array([answer.loss for answer in usable])
-    if len(usable) < LEAST_ROWS or not _are_both(losses):
+    if len(usable) < LEAST_ROWS or not _are_both(np.array([answer.loss for answer in usable])):
         return None
-    pooled = [answer.pooled for answer in usable if answer.pooled is not None]
-    states = np.array([gate_values(state, len(answer.evidence.source)) for state, answer in zip(pooled, usable, strict=True)])
-    gate = _best(Table.of(gate_names(len(pooled[0])), states.astype(np.float64)), losses, _GATE_STRENGTHS)
-    rows = [
-        replace(answer, evidence=replace(answer.evidence, gate=float(log_odds), state=answer.pooled))
-        for answer, log_odds in zip(usable, gate.foreseen, strict=True)
-    ]
-    learned = _scorer(rows, losses)
+    helping = [answer for answer in seen if _is_usable(answer)]
+    pairs = [_pair(usable, more) for more in ([], helping)[: 1 + bool(helping)]]
+    pair = min(pairs, key=lambda one: float(one.learned.surprise.mean()))
     judged = list(answers)
-    for place, row in zip(places, rows, strict=True):
+    for place, row in zip(places, pair.rows, strict=False):
         judged[place] = row
 
     def of_all(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
         found = np.full(len(answers), -math.inf)
-        found[places] = log_odds
+        found[places] = log_odds[: len(places)]
         return found
 
-    gain = fit_gain(rows) if _are_both(np.array([row.cloud_loss for row in rows])) else None
+    gain = fit_gain(usable, seen=helping) if _are_both(np.array([row.cloud_loss for row in usable])) else None
     return Fitted(
-        learned=learned.table.logistic(losses, strength=learned.strength),
-        gate=gate.table.logistic(losses, strength=gate.strength),
+        learned=pair.learned.table.logistic(pair.losses, strength=pair.learned.strength),
+        gate=pair.gate.table.logistic(pair.losses, strength=pair.gate.strength),
         rows=judged,
-        foreseen=of_all(learned.foreseen),
+        foreseen=of_all(pair.learned.foreseen),
         gain=None if gain is None else gain.gain,
         gain_foreseen=None if gain is None else of_all(gain.foreseen),
+        helped=len(pair.rows) - len(usable),
     )
+
+
+def _pair(answers: Sequence[Judged], helping: Sequence[Judged]) -> _Pair:
+    count, everything = len(answers), [*answers, *helping]
+    losses = np.array([answer.loss for answer in everything])
+    pooled = [answer.pooled for answer in everything if answer.pooled is not None]
+    states = np.array([gate_values(state, len(answer.evidence.source)) for state, answer in zip(pooled, everything, strict=True)])
+    gate = _best(Table.of(gate_names(len(pooled[0])), states.astype(np.float64)), losses, _GATE_STRENGTHS, count)
+    rows = [
+        replace(answer, evidence=replace(answer.evidence, gate=float(log_odds), state=answer.pooled))
+        for answer, log_odds in zip(everything, gate.foreseen, strict=True)
+    ]
+    return _Pair(rows, losses, gate, _scorer(rows, losses, count))
 
 
 def _is_usable(answer: Judged) -> bool:
@@ -124,19 +148,20 @@ def _are_both(losses: NDArray[np.float64]) -> bool:
     return _LEAST_OF_A_KIND <= float(losses.sum()) <= len(losses) - _LEAST_OF_A_KIND
 
 
-def _best(table: Table, losses: NDArray[np.float64], strengths: Sequence[float]) -> _Found:
+def _best(table: Table, losses: NDArray[np.float64], strengths: Sequence[float], count: int) -> _Found:
+    """The strength by which the first ``count`` rows are foreseen best."""
     found = []
     for strength in strengths:
         foreseen = table.foresee(losses, strength=strength)
-        found.append(_Found(table, foreseen, surprise(foreseen, losses), strength))
+        found.append(_Found(table, foreseen, surprise(foreseen[:count], losses[:count]), strength))
     return min(found, key=lambda one: float(one.surprise.mean()))
 
 
-def _scorer(rows: Sequence[Judged], losses: NDArray[np.float64]) -> _Found:
+def _scorer(rows: Sequence[Judged], losses: NDArray[np.float64], count: int) -> _Found:
     """The regression over the plain features, unless the spread foresees so much better that it is worth its time, and no noise."""
     values = [features(row.evidence) for row in rows]
     plain, whole = (
-        _best(Table.of(names, np.array([[row[name] for name in names] for row in values])), losses, _STRENGTHS)
+        _best(Table.of(names, np.array([[row[name] for name in names] for row in values])), losses, _STRENGTHS, count)
         if all(name in row for row in values for name in names)
         else None
         for names in (PLAIN_FEATURES, FEATURES)

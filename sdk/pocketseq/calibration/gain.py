@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,33 +33,53 @@ class FittedGain:
     """Log-odds of its confidence, by regressions that did not see the row, float64 [rows]."""
 
 
-def fit_gain(rows: Sequence[Judged]) -> FittedGain | None:
+@dataclass(frozen=True, slots=True)
+class _Two:
+    """A regression to whether the device is right and one to whether the cloud is, under one penalty."""
+
+    table: Table
+    losses: tuple[NDArray[np.float64], NDArray[np.float64]]
+    foreseen: tuple[NDArray[np.float64], NDArray[np.float64]]
+    """Log-odds by regressions that did not see the row, float64 [rows that choose]."""
+    strength: float
+    surprise: float
+    """Of both, on the rows that choose."""
+
+
+def fit_gain(rows: Sequence[Judged], *, seen: Sequence[Judged] = ()) -> FittedGain | None:
     """Fit a regression to whether the device is right, another to whether the cloud is, and what they say together.
 
     They look at the same numbers under the same penalty, so that what both misjudge alike cancels out.
 
     Args:
         rows: Answers with tokens and a pooled state, right ones and wrong ones by the device and by the cloud.
+        seen: More of them, to rows that the models learnt from: they help where the others are foreseen better with them.
 
     Returns:
         The scorer, or None where they foretell nothing.
     """
-    states = [row.pooled for row in rows if row.pooled is not None]
-    names = gain_names(len(states[0]))
-    trust = np.where(np.arange(len(names) - 1 + len(states[0])) < len(names) - 1, 1.0, _TRUST)
-    values = np.array([gain_values(row.evidence, state) for row, state in zip(rows, states, strict=True)])
-    table = Table.of(names, values, trust=trust)
-    losses = (np.array([row.loss for row in rows]), np.array([row.cloud_loss for row in rows]))
-    foreseen = {strength: [table.foresee(one, strength=strength) for one in losses] for strength in _STRENGTHS}
-    strength = min(
-        foreseen, key=lambda strength: sum(surprise(*two).mean() for two in zip(foreseen[strength], losses, strict=True))
-    )
-    local, cloud = (1 / (1 + np.exp(-log_odds)) for log_odds in foreseen[strength])
+    two = min((found for more in ([], seen)[: 1 + bool(seen)] for found in _twos(rows, more)), key=lambda one: one.surprise)
+    local, cloud = (1 / (1 + np.exp(-log_odds)) for log_odds in two.foreseen)
     worth = local - _WEIGHT * np.maximum(local, cloud)
     # Platt 1999: one slope and one offset make of it a probability of the local answer to be right.
-    folded = Table.of(("worth",), worth[:, np.newaxis]).logistic(losses[0], strength=1.0).folded()
+    losses = two.losses[0][: len(rows)]
+    folded = Table.of(("worth",), worth[:, np.newaxis]).logistic(losses, strength=1.0).folded()
     if folded.slopes[0] <= 0:
         return None
     slope, bias = rounded(np.array([folded.slopes[0], folded.bias]))
-    fitted = (table.logistic(one, strength=strength) for one in losses)
+    fitted = (two.table.logistic(one, strength=two.strength) for one in two.losses)
     return FittedGain(Gain(next(fitted), next(fitted), _WEIGHT, slope, bias), bias + slope * worth)
+
+
+def _twos(rows: Sequence[Judged], seen: Sequence[Judged]) -> Iterator[_Two]:
+    everything = [*rows, *seen]
+    states = [row.pooled for row in everything if row.pooled is not None]
+    names = gain_names(len(states[0]))
+    trust = np.where(np.arange(len(names) - 1 + len(states[0])) < len(names) - 1, 1.0, _TRUST)
+    values = np.array([gain_values(row.evidence, state) for row, state in zip(everything, states, strict=True)])
+    table = Table.of(names, values, trust=trust)
+    losses = (np.array([row.loss for row in everything]), np.array([row.cloud_loss for row in everything]))
+    for strength in _STRENGTHS:
+        local, cloud = (table.foresee(one, strength=strength)[: len(rows)] for one in losses)
+        doubt = sum(surprise(found, one[: len(rows)]).mean() for found, one in zip((local, cloud), losses, strict=True))
+        yield _Two(table, losses, (local, cloud), strength, float(doubt))

@@ -241,6 +241,8 @@ def _scorers(found: Calibrated, measures: dict[str, ScorerMeasures]) -> str:
 def _footer(found: Calibrated) -> str:
     calibration = found.calibration
     parts = f"{len(found.chosen)} {'fitted and ' if LEARNED in found.scorers else ''}chose, {len(found.tested)} tested"
+    if found.helped:
+        parts += f"; {found.helped} that the model had learnt from helped to fit"
     entries = [
         ("Rows", f"{parts}; fingerprint {calibration.data}"),
         ("Variant", calibration.variant),

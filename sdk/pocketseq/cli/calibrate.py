@@ -6,7 +6,7 @@ import json
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -43,6 +43,12 @@ def configure(parser: ArgumentParser) -> None:
         help="what 'pocketseq label' wrote for these rows: the truth with --loss teacher, otherwise what the cloud would answer: "
         "the scorer is then chosen by what handing over to it gains",
     )
+    parser.add_argument(
+        "--seen",
+        type=Path,
+        metavar="ROWS.jsonl",
+        help="rows that the model was trained on: they help to fit what is learnt, where it foresees the others better with them",
+    )
     parser.add_argument("--seed", type=int, default=0, help="divides the rows into those that fit, choose and test (%(default)s)")
     parser.add_argument("--report", type=Path, metavar="FILE.html", help="write what was found as one page")
     parser.add_argument("--cloud-ms", type=float, metavar="MS", help="what a cloud answer takes, for the report")
@@ -62,16 +68,17 @@ def run(args: Namespace) -> int:
 
     if not args.bundle.is_dir():
         raise BundleNotFoundError(f"{args.bundle}: expected a bundle directory, found none; unzip a .pocketseq file into one first")
-    if not args.data.is_file():
-        raise DataError(f"{args.data}: expected a file of rows, found none; give the path of a JSONL file")
+    for file in filter(None, (args.data, args.seen)):
+        if not file.is_file():
+            raise DataError(f"{file}: expected a file of rows, found none; give the path of a JSONL file")
     promise = Promise(risk=args.risk, delta=args.delta, loss=Loss(args.loss), guarantee=args.guarantee)
-    rows, cloud = _rows(args, promise)
+    known = _known(args, promise)
     if not can_fit():
         print('note: no learned scorer and no gate without scikit-learn: pip install "pocketseq[calibrate]"', file=sys.stderr)
     with PocketModel.load(args.bundle, runtime=args.runtime, precision=args.precision) as model:
-        progress = Progress(f"calibrate {model.variant.label}", len(rows))
+        progress = Progress(f"calibrate {model.variant.label}", len(known.rows) + len(known.seen))
         try:
-            found = calibrate(model, rows, promise, cloud=cloud, seed=args.seed, progress=progress)
+            found = calibrate(model, known.rows, promise, cloud=known.cloud, seen=known.seen, seed=args.seed, progress=progress)
         except InfeasibleRiskError as refused:
             _write_report(args, model, refused.calibrated)
             raise
@@ -81,24 +88,37 @@ def run(args: Namespace) -> int:
     return 0
 
 
-def _rows(args: Namespace, promise: Promise) -> tuple[Sequence[Example], Mapping[str, str] | None]:
-    """The rows with their truth, and what the cloud says to them where that is known."""
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What a calibration is made of."""
+
+    rows: Sequence[Example]
+    """With their truth."""
+    seen: Sequence[Example]
+    """Rows that the model learnt from, with theirs."""
+    cloud: Mapping[str, str] | None
+    """What the cloud answers to each, by its id; None where that is not known."""
+
+
+def _known(args: Namespace, promise: Promise) -> _Known:
     from pocketseq.calibration import read_answers
     from pocketseq.examples import read_examples
 
     by_teacher = promise.loss.name == "teacher"
     rows = list(read_examples(args.data, labelled=not by_teacher))
+    seen = [] if args.seen is None else list(read_examples(args.seen, labelled=not by_teacher))
     if args.teacher_answers is None:
         if by_teacher:
             raise DataError(
                 "expected --teacher-answers with --loss teacher, found none; make them with: pocketseq label TEACHER ROWS"
             )
-        return rows, None
-    answers = read_answers(args.teacher_answers, rows)
-    rows = [row for row in rows if row.id in answers]
+        return _Known(rows, seen, None)
+    answers = read_answers(args.teacher_answers, [*rows, *seen])
+    rows, seen = ([row for row in part if row.id in answers] for part in (rows, seen))
     if by_teacher:
-        return [replace(row, target=answers[row.id]) for row in rows], None
-    return rows, answers
+        rows, seen = ([replace(row, target=answers[row.id]) for row in part] for part in (rows, seen))
+        return _Known(rows, seen, None)
+    return _Known(rows, seen, answers)
 
 
 def _write_report(args: Namespace, model: PocketModel, found: Calibrated) -> None:

@@ -13,6 +13,8 @@ from pocketseq.report.figures import share
 
 WIDTH: Final = 560
 HEIGHT: Final = 320
+_LABEL: Final = 15
+"""Height of a line of words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,15 +91,21 @@ def curve_plot(curve: RiskCoverage, title: str, *, risk: float | None = None, se
         lower = [(x(place), y(low)) for place, low in zip(band.coverage, band.low, strict=True)]
         shapes.append(area([*upper, *reversed(lower)], "band"))
     shapes.append(line(x(0), y(curve.base_risk), x(1), y(curve.base_risk), "series chance"))
-    shapes.append(text(x(0) + 6, y(curve.base_risk) - 6, f"all served: {share(curve.base_risk)} wrong", "label start"))
     shapes.append(path(zip(map(x, (0.0, *curve.coverage)), map(y, (0.0, *curve.oracle_risk)), strict=True), "series oracle"))
     shapes.append(path(zip(map(x, curve.coverage), map(y, curve.risk), strict=True), "series student"))
     if risk is not None:
         shapes.append(line(x(0), y(risk), x(1), y(risk), "series promise"))
-        shapes.append(text(x(0) + 6, y(risk) - 6, f"promised: at most {share(risk)}", "label start"))
+    levels = [(curve.base_risk, f"all served: {share(curve.base_risk)} wrong")]
+    levels += [] if risk is None else [(risk, f"promised: at most {share(risk)}")]
+    levels.sort(reverse=True)
+    for level, words in levels:
+        # Of two lines too near for both labels, the lower one has its own below.
+        below = (level, words) != levels[0] and y(level) - y(levels[0][0]) < _LABEL
+        shapes.append(text(x(0) + 6, y(level) + (_LABEL if below else -6), words, "label start"))
     if served > 0:
         lost = curve.at(served)
         shapes.append(dot(x(served), y(lost), "mark student"))
-        side, shift = ("end", -10) if served > 0.65 else ("start", 10)
-        shapes.append(text(x(served) + shift, y(lost) + 18, f"{share(served)} served, {share(lost)} wrong", f"strong {side}"))
+        # Below and to the right, where the curve does not go.
+        place, drop, side = (x(1), 34, "end") if served > 0.65 else (x(served) + 10, 18, "start")
+        shapes.append(text(place, y(lost) + drop, f"{share(served)} served, {share(lost)} wrong", f"strong {side}"))
     return picture(WIDTH, HEIGHT, title, shapes)

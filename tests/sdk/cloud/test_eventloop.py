@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from concurrent.futures import CancelledError
 from contextvars import ContextVar
@@ -36,6 +37,28 @@ def test_what_runs_is_cancelled_before_the_end() -> None:
     assert happened == ["cancelled", "closed"]
     with pytest.raises(CancelledError):
         future.result(30)
+
+
+def test_what_fails_when_nobody_waits_any_more_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Transports turn a cancellation that meets their own timeout into an error, which the caller, long gone, does not take."""
+
+    async def fail(after_s: float) -> None:
+        try:
+            await asyncio.sleep(after_s)
+        finally:
+            raise OSError("too late")
+
+    async def close() -> None:
+        """Nothing is open."""
+
+    loop = BackgroundLoop("test", at_end=close)
+    with pytest.raises(TimeoutError):
+        loop.run(fail(60), timeout_s=0.1)
+    with pytest.raises(OSError, match="too late"):
+        loop.run(fail(0), timeout_s=30)
+    loop.close()
+    gc.collect()
+    assert caplog.records == []
 
 
 def test_a_forgotten_loop_ends_too() -> None:

@@ -10,7 +10,8 @@ from tests.sdk.cloud.faults.calls import run_in_memory, run_on_sockets
 from tests.sdk.cloud.faults.tally import Tally, listening
 
 FAR_TOO_LATE_MS = 5_000
-"""Not a measure of time: it tells a call that waits for something other than its deadline from one on a busy machine."""
+"""Not a measure of time: it tells a call that waits for something other than its deadline, beyond what a thread that only sleeps
+was late by then, from one on a busy machine."""
 
 
 def look(tally: Tally, faults: int) -> None:
@@ -19,7 +20,7 @@ def look(tally: Tally, faults: int) -> None:
     assert sum(tally.ended.values()) == len(tally.late)
     assert tally.ended["cloud"] > 0
     assert tally.ended["local"] > 0
-    assert max(one.whole for one in tally.late) < FAR_TOO_LATE_MS
+    assert max(one.whole - one.sleeper for one in tally.late) < FAR_TOO_LATE_MS
 
 
 def test_most_faults_are_met_in_memory(tmp_path: Path) -> None:
