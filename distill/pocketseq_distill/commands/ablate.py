@@ -94,7 +94,7 @@ def read_setting(text: str) -> tuple[str, list[Any]]:
 
 
 def _lines(setting: str, outcomes: Sequence[Outcome]) -> Iterator[str]:
-    yield f"{setting:<22}{'exact match':>22}{'as int8':>20}{'AUROC':>20}{'with cloud':>20}"
+    yield f"{setting:<22}{'exact match':>22}{'as int8':>22}{'AUROC':>22}{'with cloud':>22}"
     for outcome in outcomes:
         yield _line(str(outcome.value), outcome.mean, "")
         if outcome.over_first:
@@ -111,7 +111,7 @@ def _lines(setting: str, outcomes: Sequence[Outcome]) -> Iterator[str]:
 def _line(name: str, measures: Measures, sign: str) -> str:
     found = (measures.exact_match, measures.int8_exact_match, measures.auroc, measures.with_cloud)
     cells = [f"{100 * one.value:{sign}.1f} [{100 * one.low:{sign}.1f}, {100 * one.high:{sign}.1f}]" for one in found]
-    return f"{name:<22}{cells[0]:>22}" + "".join(f"{cell:>20}" for cell in cells[1:])
+    return f"{name:<22}" + "".join(f"{cell:>22}" for cell in cells)
 
 
 COMMAND = Command(name="ablate", summary="one setting at several values, side by side", configure=configure, run=run)
