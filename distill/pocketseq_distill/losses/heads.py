@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 import torch
@@ -138,12 +139,10 @@ def label_logprobs(student: Unspoken, labels: Tensor, *, positions: int | None =
     def part(some: Tensor, places: slice) -> Tensor:
         return -functional.cross_entropy(student.head(some).float(), spoken[places], reduction="none")
 
-    # What they are for is decided later, so that their gradients cannot be made now: the logits are computed anew.
-    parts = [
-        checkpoint(part, states[places], places, use_reentrant=False, preserve_rng_state=False)
-        for places in _chunks(student, len(spoken), positions)
-    ]
-    found = torch.cat(parts)
+    # What they are for is decided later, so that their gradients cannot be made now: logits of several chunks are computed anew.
+    chunks = _chunks(student, len(spoken), positions)
+    anew = partial(checkpoint, part, use_reentrant=False, preserve_rng_state=False) if len(chunks) > 1 else part
+    found = torch.cat([anew(states[places], places) for places in chunks])
     return torch.zeros(labels.shape, device=found.device).masked_scatter(counted, found)
 
 
