@@ -1,29 +1,35 @@
-"""Ablation: the same training with one setting at several values, and what each comes to on held-out rows."""
+"""Ablation: the same training with one setting at several values and several seeds, and what each comes to on held-out rows."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from transformers import PreTrainedModel
 
 from pocketseq.calibration.measures import Array, Interval, deferral_area, interval, resamplings, separation
 from pocketseq.errors import RecipeError
-from pocketseq.examples import Example
 from pocketseq.pipeline import Recipe
 from pocketseq.records import plain
+from pocketseq_distill.checkpoints import checkpoint_fingerprint
 from pocketseq_distill.console import quiet_transformers
 from pocketseq_distill.distil import Data
 from pocketseq_distill.generation import TeacherModel
-from pocketseq_distill.rows import tokenize
+from pocketseq_distill.labelling.distributions import teacher_distributions
+from pocketseq_distill.rows import TokenRows, tokenize
 from pocketseq_distill.students.student import StudentSettings, layer_map, student_of
 from pocketseq_distill.training.course import train
 from pocketseq_distill.training.plan import TrainingPlan
-from pocketseq_distill.training.rounding import rounded
+from pocketseq_distill.training.rounding import Int8Verdict, rounded, tune_for_int8
+from pocketseq_distill.training.validation import HeldOutAnswers
+
+_DEFERRED: Final = 0.3
+"""Share of the answers that ``Outcome.with_cloud`` hands over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,24 +45,59 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """One value of the setting."""
+class Measures:
+    """What students are worth, each with the range of 95% of the bootstrap resamplings of held-out rows."""
 
-    value: Any
-    curve: tuple[Point, ...]
-    """By validation; the first is the student before its first update."""
     exact_match: Interval
-    """Of the student as it ends."""
+    """Of the students as they end."""
     int8_exact_match: Interval
     """The same computed as the int8 export does (see ``rounding``)."""
     auroc: Interval
     """Of the mean log-probability of an answer's tokens: whether right answers have more than wrong ones."""
     deferral_area: Interval
     """Between the curve of deferring to a cloud that is always right, the least likely answers first, and deferring by chance."""
+    with_cloud: Interval
+    """Exact match of student and such a cloud together, where the least likely three in ten answers are handed over."""
 
 
-def vary(recipe: Recipe, setting: str, values: Sequence[Any], *, teacher_path: Path, data: Data, folder: Path) -> list[Outcome]:
-    """Train a student for each value of one setting, everything else the same, seeds and order of rows too.
+@dataclass(frozen=True, slots=True)
+class Training:
+    """One training of a value."""
+
+    seed: int
+    """Of what is random in the student, the order of rows and dropout."""
+    curve: tuple[Point, ...]
+    """By validation; the first is the student before its first update."""
+    exact_match: float
+    int8_exact_match: float
+    int8: Int8Verdict | None
+    """With ``int8_steps`` what they were worth by these rows, beside as many updates without rounding."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One value of the setting."""
+
+    value: Any
+    trainings: tuple[Training, ...]
+    """One a seed."""
+    mean: Measures
+    """Means over the seeds."""
+    over_first: Measures | None
+    """These means less those of the first value, row by row; None for the first itself."""
+
+
+def vary(
+    recipe: Recipe,
+    setting: str,
+    values: Sequence[Any],
+    *,
+    teacher_path: Path,
+    data: Data,
+    folder: Path,
+    seeds: Sequence[int] = (0,),
+) -> list[Outcome]:
+    """Train students for each value of one setting, everything else the same, seeds and order of rows too.
 
     Args:
         recipe: Its tables ``[student]`` and ``[train]`` hold.
@@ -64,7 +105,8 @@ def vary(recipe: Recipe, setting: str, values: Sequence[Any], *, teacher_path: P
         values: What it is set to in turn.
         teacher_path: The teacher.
         data: What is learnt, and what it is measured on.
-        folder: For the trainings; what is finished is not trained again by another call.
+        folder: For the trainings; empty afterwards. One that was killed goes on.
+        seeds: One training of each value for each.
 
     Raises:
         RecipeError: no such setting, or a value that it does not take.
@@ -72,82 +114,147 @@ def vary(recipe: Recipe, setting: str, values: Sequence[Any], *, teacher_path: P
     table, _, name = setting.partition(".")
     if table not in ("student", "train") or not name:
         raise RecipeError(f"expected a setting such as student.start or train.doubt, found {setting!r}")
-    outcomes = []
+    bench = _Bench(teacher_path, data, folder)
+    outcomes: list[Outcome] = []
+    first: list[_Trained] = []
     for number, value in enumerate(values):
-        varied = replace(recipe, tables={**recipe.tables, table: {**recipe.table(table), name: value}})
-        outcomes.append(_train(varied, value, teacher_path=teacher_path, data=data, folder=folder / f"{number}"))
-    return outcomes
-
-
-def _train(recipe: Recipe, value: Any, *, teacher_path: Path, data: Data, folder: Path) -> Outcome:
-    plan, settings = recipe.settings("train", TrainingPlan), recipe.settings("student", StudentSettings)
-    plan = replace(plan, top_k=None, int8_steps=0, patience=None)
-    teacher = TeacherModel.load(teacher_path)
-    end_id = int(teacher.model.config.eos_token_id)
-    card = teacher.card
-    rows = tokenize(data.train, card.template, teacher.tokenizer, end_id=end_id, max_target_tokens=card.max_new_tokens).rows
-    model = student_of(teacher.model, settings, rows, seed=plan.seed)
-    held_out = list(data.validation)
-
-    def measure(measured: PreTrainedModel) -> dict[str, float]:
-        return {"exact_match": float(_ask(TeacherModel(measured, teacher.tokenizer, card), held_out).right.mean())}
-
-    matches = bool(plan.hidden or plan.attention)
-    before = measure(model)["exact_match"]
-    with quiet_transformers():
-        trained = train(
-            model,
-            rows,
-            plan,
-            state_dir=folder,
-            teacher=teacher.model if plan.divergence or matches else None,
-            layers=layer_map(teacher.model, settings) if matches else None,
-            validation=measure,
-        )
+        varied = {**recipe.tables, table: {**recipe.table(table), name: value}}
+        trained = []
+        for seed in seeds:
+            print(f"{setting} = {value!r}, seed {seed}", file=sys.stderr)
+            seeded = {**varied, "train": {**varied.get("train", {}), "seed": seed}}
+            trained.append(bench.train(replace(recipe, tables=seeded), folder / f"{number}-{seed}"))
+        first = first or trained
+        over_first = None if trained is first else bench.compare(trained, first)
+        outcomes.append(Outcome(value, tuple(one.training for one in trained), bench.compare(trained, []), over_first))
     shutil.rmtree(folder, ignore_errors=True)
-    ended = TeacherModel(model.eval(), teacher.tokenizer, card)
-    asked = _ask(ended, held_out)
-    with rounded(model):
-        as_int8 = _ask(ended, held_out)
-    weights = resamplings(len(held_out), seed=0)
-    losses = 1.0 - asked.right
-    return Outcome(
-        value=value,
-        curve=(Point(0, before, None), *_curve(trained.history)),
-        exact_match=_mean(asked.right, weights),
-        int8_exact_match=_mean(as_int8.right, weights),
-        auroc=_separation(asked, weights),
-        deferral_area=interval(lambda some: deferral_area(asked.confidences, losses, some), weights),
-    )
+    return outcomes
 
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
+    """How held-out rows were answered."""
+
     right: Array
+    """1 or 0 by row."""
     confidences: Array
 
 
-def _ask(model: TeacherModel, examples: Sequence[Example]) -> _Asked:
-    answers = model.answer([example.fields for example in examples], batch_size=64)
-    right = [float(answer.text == example.target) for answer, example in zip(answers, examples, strict=True)]
-    return _Asked(np.array(right), np.array([np.mean(answer.token_logprobs) for answer in answers]))
+@dataclass(frozen=True, slots=True)
+class _Trained:
+    training: Training
+    asked: _Asked
+    as_int8: _Asked
 
 
-def _mean(values: Array, weights: Array) -> Interval:
-    def mean(some: Array | None) -> Array:
-        found: Array = np.array(values.mean()) if some is None else some @ values / values.size
-        return found
+class _Bench:
+    """What all trainings of an ablation share: teacher, rows, and by what students are measured."""
 
-    return interval(mean, weights)
+    def __init__(self, teacher_path: Path, data: Data, folder: Path) -> None:
+        self._folder = folder
+        self._teacher_id = checkpoint_fingerprint(teacher_path)
+        self._teacher = teacher = TeacherModel.load(teacher_path)
+        self._held_out = list(data.validation)
+        self._validation = HeldOutAnswers(self._held_out, teacher.tokenizer, teacher.card)
+        self._rows = tokenize(
+            data.train,
+            teacher.card.template,
+            teacher.tokenizer,
+            end_id=int(teacher.model.config.eos_token_id),
+            max_target_tokens=teacher.card.max_new_tokens,
+        ).rows
+        self._weights = resamplings(len(self._held_out), seed=0)
+
+    def train(self, recipe: Recipe, folder: Path) -> _Trained:
+        """Train one student and measure it."""
+        plan, settings = recipe.settings("train", TrainingPlan), recipe.settings("student", StudentSettings)
+        plan = replace(plan, patience=None)
+        teacher = self._teacher.model
+        model = student_of(teacher, settings, self._rows, seed=plan.seed)
+        before = self._validation(model)["exact_match"]
+        rows, asked_along = self._taught(plan)
+        layers = layer_map(teacher, settings) if plan.hidden or plan.attention else None
+        with quiet_transformers():
+            trained = train(model, rows, plan, state_dir=folder, teacher=asked_along, layers=layers, validation=self._validation)
+            verdict = None
+            if plan.int8_steps:
+                verdict = tune_for_int8(
+                    model,
+                    rows,
+                    plan,
+                    state_dir=folder / "int8",
+                    validation=self._validation,
+                    teacher=asked_along,
+                    layers=layers,
+                )
+        shutil.rmtree(folder, ignore_errors=True)
+        asked = self._ask(model.eval())
+        with rounded(model):
+            as_int8 = self._ask(model)
+        curve = (Point(0, before, None), *_curve(trained.history))
+        training = Training(plan.seed, curve, float(asked.right.mean()), float(as_int8.right.mean()), verdict)
+        return _Trained(training, asked, as_int8)
+
+    def _taught(self, plan: TrainingPlan) -> tuple[TokenRows, PreTrainedModel | None]:
+        """The rows with what the teacher says of them, or the teacher itself."""
+        if plan.divergence and plan.top_k:
+            shards = self._folder / f"distributions-{plan.top_k}"
+            found = teacher_distributions(
+                self._rows, lambda: self._teacher.model, shards, teacher_id=self._teacher_id, top_k=plan.top_k, bf16=plan.bf16
+            )
+            return replace(self._rows, distributions=found), None
+        asks = plan.divergence or plan.hidden or plan.attention
+        return self._rows, self._teacher.model if asks else None
+
+    def _ask(self, model: PreTrainedModel) -> _Asked:
+        answering = TeacherModel(model, self._teacher.tokenizer, self._teacher.card)
+        answers = answering.answer([example.fields for example in self._held_out], batch_size=64)
+        right = [float(answer.text == example.target) for answer, example in zip(answers, self._held_out, strict=True)]
+        return _Asked(np.array(right), np.array([np.mean(answer.token_logprobs) for answer in answers]))
+
+    def compare(self, some: Sequence[_Trained], others: Sequence[_Trained]) -> Measures:
+        """Means of some trainings, less those of others where there are any, on the same resamplings of the rows."""
+
+        def measured(measure: _Measure, as_int8: bool = False) -> Interval:
+            def mean(trainings: Sequence[_Trained], weights: Array | None) -> Array:
+                asked = [one.as_int8 if as_int8 else one.asked for one in trainings]
+                found: Array = np.mean([measure(one, weights) for one in asked], axis=0)
+                return found
+
+            return interval(lambda weights: mean(some, weights) - (mean(others, weights) if others else 0.0), self._weights)
+
+        return Measures(
+            exact_match=measured(_exact_match),
+            int8_exact_match=measured(_exact_match, as_int8=True),
+            auroc=measured(_separation),
+            deferral_area=measured(lambda one, weights: deferral_area(one.confidences, 1.0 - one.right, weights)),
+            with_cloud=measured(_with_cloud),
+        )
 
 
-def _separation(asked: _Asked, weights: Array) -> Interval:
+_Measure: TypeAlias = Callable[[_Asked, Array | None], Array]
+"""(how rows were answered, weights as in ``calibration.measures``) → float64 [resamplings], or one number without weights."""
+
+
+def _exact_match(asked: _Asked, weights: Array | None) -> Array:
+    found: Array = np.array(asked.right.mean()) if weights is None else weights @ asked.right / asked.right.size
+    return found
+
+
+def _separation(asked: _Asked, weights: Array | None) -> Array:
     """AUROC; where all answers are alike nothing can be told apart, which is as good as chance."""
-    losses = 1.0 - asked.right
-    value = float(np.nan_to_num(separation(asked.confidences, losses), nan=0.5))
-    known = separation(asked.confidences, losses, weights)
-    low, high = np.percentile(np.append(known[~np.isnan(known)], value), (2.5, 97.5))
-    return Interval(value, min(float(low), value), max(float(high), value))
+    found: Array = np.nan_to_num(separation(asked.confidences, 1.0 - asked.right, weights), nan=0.5)
+    return found
+
+
+def _with_cloud(asked: _Asked, weights: Array | None) -> Array:
+    """Share of right answers where the least confident go to a cloud that is always right."""
+    order = np.argsort(asked.confidences, kind="stable")
+    counts = (np.ones((1, asked.right.size)) if weights is None else weights)[:, order]
+    room = _DEFERRED * asked.right.size - (np.cumsum(counts, axis=1) - counts)
+    local = counts - np.clip(room, 0.0, counts)
+    found: Array = 1.0 - local @ (1.0 - asked.right[order]) / asked.right.size
+    return found if weights is not None else found.reshape(())
 
 
 def _curve(history: Sequence[Mapping[str, Any]]) -> list[Point]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from pocketseq.cli import main
 from pocketseq.errors import RecipeError
 from pocketseq.examples import write_examples
+from pocketseq_distill.ablation import _Asked, _with_cloud
 from pocketseq_distill.commands.ablate import read_setting
 
 from .models import repair_examples
@@ -40,33 +43,59 @@ def files(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def ablate(files: Path, teacher: Path, vary: str) -> dict[str, object]:
+def ablate(files: Path, teacher: Path, vary: str, *more: str) -> dict[str, Any]:
     arguments = ["--validation", str(files / "held-out.jsonl"), "--recipe", str(files / "tiny.toml"), "--steps", "4"]
     output = files / "result.json"
     rows = str(files / "rows.jsonl")
-    assert main(["ablate", str(teacher), rows, *arguments, "--vary", vary, "--validate-every", "2", "-o", str(output)]) == 0
-    document: dict[str, object] = json.loads(output.read_text())
+    given = ["ablate", str(teacher), rows, *arguments, "--vary", vary, "--validate-every", "2", *more, "-o", str(output)]
+    assert main(given) == 0
+    document: dict[str, Any] = json.loads(output.read_text())
     return document
 
 
 def test_starts_are_measured_side_by_side(files: Path, teacher_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A curve from the first update on, quality, confidence and what rounding leaves, each with its interval; no state stays."""
-    document = ablate(files, teacher_path, "student.start=copied,random")
+    """A curve by seed, quality, confidence and what rounding leaves with intervals, and the difference; no state stays."""
+    document = ablate(files, teacher_path, "student.start=copied,random", "--seeds", "2")
     assert document["setting"] == "student.start"
-    copied, random = document["outcomes"]  # type: ignore[misc]
+    copied, random = document["outcomes"]
     assert (copied["value"], random["value"]) == ("copied", "random")
+    assert copied["over_first"] is None
     for outcome in (copied, random):
-        assert [point["step"] for point in outcome["curve"]] == [0, 2, 4]
-        for name in ("exact_match", "int8_exact_match", "auroc", "deferral_area"):
-            assert outcome[name]["low"] <= outcome[name]["value"] <= outcome[name]["high"]
+        assert [training["seed"] for training in outcome["trainings"]] == [0, 1]
+        for training in outcome["trainings"]:
+            assert [point["step"] for point in training["curve"]] == [0, 2, 4]
+        for measures in filter(None, (outcome["mean"], outcome["over_first"])):
+            for name in ("exact_match", "int8_exact_match", "auroc", "deferral_area", "with_cloud"):
+                assert measures[name]["low"] <= measures[name]["value"] <= measures[name]["high"]
+    exact_match = {name: outcome["mean"]["exact_match"]["value"] for name, outcome in (("copied", copied), ("random", random))}
+    assert random["over_first"]["exact_match"]["value"] == pytest.approx(exact_match["random"] - exact_match["copied"])
     assert {path.name for path in files.iterdir()} == {"rows.jsonl", "held-out.jsonl", "tiny.toml", "result.json"}
     assert "random" in capsys.readouterr().out
 
 
 def test_the_same_value_twice_gives_the_same_twice(files: Path, teacher_path: Path) -> None:
-    """Seed, order and plan do not depend on the value's place."""
-    one, other = ablate(files, teacher_path, "train.doubt=0.5,0.5")["outcomes"]  # type: ignore[misc]
-    assert one == other
+    """Seed, order and plan do not depend on the value's place, and the difference is none."""
+    one, other = ablate(files, teacher_path, "train.doubt=0.5,0.5")["outcomes"]
+    assert (one["trainings"], one["mean"]) == (other["trainings"], other["mean"])
+    assert set(other["over_first"]["exact_match"].values()) == {0.0}
+
+
+def test_distributions_beforehand_and_rounded_updates_can_be_varied(files: Path, teacher_path: Path) -> None:
+    """The plan holds as a training's own does: distributions are computed once, rounded updates are judged beside plain ones."""
+    with (files / "tiny.toml").open("a") as file:
+        file.write("top_k = 4\n")
+    none, some = ablate(files, teacher_path, "train.int8_steps=0,2")["outcomes"]
+    assert none["trainings"][0]["int8"] is None
+    assert set(some["trainings"][0]["int8"]) == {"trained", "longer", "rounded", "kept"}
+
+
+def test_the_least_likely_go_to_a_cloud_that_is_right() -> None:
+    """Of ten answers the three with the least confidence are handed over; resampled as counted."""
+    asked = _Asked(np.array([0.0, 0, 1, 0, 1, 1, 1, 1, 1, 1]), np.arange(10.0))
+    assert _with_cloud(asked, None) == pytest.approx(0.9)
+    once = np.ones((1, 10))
+    thrice = np.array([[3.0, 0, 0, 3, 1, 1, 1, 1, 0, 0]])  # three of the wrong ones are handed over, three are not
+    assert _with_cloud(asked, np.concatenate([once, thrice])) == pytest.approx([0.9, 0.7])
 
 
 @pytest.mark.parametrize(

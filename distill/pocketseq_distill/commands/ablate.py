@@ -14,7 +14,7 @@ from pocketseq.commands import Command
 from pocketseq_distill.commands.data import add_data_arguments, read_data
 
 if TYPE_CHECKING:
-    from pocketseq_distill.ablation import Outcome
+    from pocketseq_distill.ablation import Measures, Outcome
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -34,6 +34,7 @@ def configure(parser: ArgumentParser) -> None:
         "--validate-every", metavar="N", type=int, help="updates between validations (default: a fifth of the steps)"
     )
     parser.add_argument("--rows", metavar="N", type=int, help="held-out rows to measure on (default: all)")
+    parser.add_argument("--seeds", metavar="N", type=int, default=1, help="trainings of each value (default: 1)")
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, required=True, help="the result, as JSON")
     parser.add_argument("--note", metavar="TEXT", default="", help="what to say of the machine in the result")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -58,8 +59,7 @@ def run(args: Namespace) -> int:
     data = Data(rows, list(read_examples(args.validation))[: args.rows], digest([row.id for row in rows]))
     folder = args.output.with_name(f"{args.output.stem}.training")
     recipe = replace(recipe, tables={**recipe.tables, "train": train})
-    outcomes = vary(recipe, setting, values, teacher_path=teacher, data=data, folder=folder)
-    folder.rmdir()
+    outcomes = vary(recipe, setting, values, teacher_path=teacher, data=data, folder=folder, seeds=range(args.seeds))
     document = {
         **to_json(setting, outcomes),
         "recipe": recipe.name,
@@ -94,12 +94,24 @@ def read_setting(text: str) -> tuple[str, list[Any]]:
 
 
 def _lines(setting: str, outcomes: Sequence[Outcome]) -> Iterator[str]:
-    yield f"{setting:<28}{'exact match':>22}{'as int8':>10}{'AUROC':>8}{'deferral':>10}   by update"
+    yield f"{setting:<22}{'exact match':>22}{'as int8':>22}{'AUROC':>22}{'with cloud':>22}"
     for outcome in outcomes:
-        exact = f"{100 * outcome.exact_match.value:.1f} [{100 * outcome.exact_match.low:.1f}, {100 * outcome.exact_match.high:.1f}]"
-        curve = " ".join(f"{point.step}:{100 * point.exact_match:.1f}" for point in outcome.curve)
-        int8, area = 100 * outcome.int8_exact_match.value, outcome.deferral_area.value
-        yield f"{outcome.value!s:<28}{exact:>22}{int8:>10.1f}{outcome.auroc.value:>8.3f}{area:>10.4f}   {curve}"
+        yield _line(str(outcome.value), outcome.mean, "")
+        if outcome.over_first:
+            yield _line("  over the first", outcome.over_first, "+")
+        for training in outcome.trainings:
+            curve = " ".join(f"{point.step}:{100 * point.exact_match:.1f}" for point in training.curve)
+            yield f"  seed {training.seed}: {curve}"
+            if training.int8 is not None:
+                found = (training.int8.trained, training.int8.longer, training.int8.rounded)
+                told = ", ".join(f"{100 * share:.1f}" for share in found)
+                yield f"    rounded to int8 as trained, after more updates, after more rounded updates: {told}"
+
+
+def _line(name: str, measures: Measures, sign: str) -> str:
+    found = (measures.exact_match, measures.int8_exact_match, measures.auroc, measures.with_cloud)
+    cells = [f"{100 * one.value:{sign}.1f} [{100 * one.low:{sign}.1f}, {100 * one.high:{sign}.1f}]" for one in found]
+    return f"{name:<22}" + "".join(f"{cell:>22}" for cell in cells)
 
 
 COMMAND = Command(name="ablate", summary="one setting at several values, side by side", configure=configure, run=run)

@@ -20,6 +20,7 @@ from pocketseq_distill.losses.spans import span_divergence
 from pocketseq_distill.losses.terms import IGNORED, TopTokens
 from pocketseq_distill.training.kernels import fewer_passes
 from pocketseq_distill.training.plan import TrainingPlan
+from pocketseq_distill.training.schedules import on_policy_share
 
 
 class Lesson:
@@ -65,7 +66,16 @@ class Lesson:
                 raise RecipeError("training plan: hidden and attention compare with a teacher as the batches come; give it one")
             self._matching = Matching(student, self._teacher, layers, hidden=plan.hidden, attention=plan.attention, seed=plan.seed)
 
-    def loss(self, model: nn.Module, inputs: dict[str, Tensor], *, step: int, rate: float, items: Tensor | int | None) -> Tensor:
+    def loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor],
+        *,
+        step: int,
+        rate: float,
+        items: Tensor | int | None,
+        elapsed_s: float = 0.0,
+    ) -> Tensor:
         """The loss of one batch, divided by the labels of its whole update.
 
         Args:
@@ -74,6 +84,7 @@ class Lesson:
             step: Updates made so far.
             rate: Learning rate of the update, for the message where the loss is not finite.
             items: Labels in all batches of the update, over all processes; None for those of this batch.
+            elapsed_s: Seconds of training so far, where a budget ends it.
 
         Raises:
             TrainingError: the loss is not finite.
@@ -81,7 +92,7 @@ class Lesson:
         self._freeze_encoder(step < self._plan.frozen_encoder_steps)
         labels, weights = inputs["labels"], self._plan.loss
         items = (labels != IGNORED).sum() if items is None else items
-        if is_on_policy(self._plan.on_policy, seed=self._plan.seed, step=step):
+        if is_on_policy(on_policy_share(self._plan, step=step, elapsed_s=elapsed_s), seed=self._plan.seed, step=step):
             given = (labels != IGNORED).sum()
             inputs = own_answers(self._student, inputs)
             labels, weights = inputs["labels"], replace(weights, cross_entropy=0.0, doubt=0.0)

@@ -21,7 +21,7 @@ def is_on_policy(share: float, *, seed: int, step: int) -> bool:
     """Whether the batches of an update are the student's own; a function of seed and update, so that a resumed training agrees.
 
     Args:
-        share: λ, the share of updates.
+        share: λ at that update, the share of updates (see ``schedules``).
         seed: Seed of the training.
         step: Updates made so far.
     """

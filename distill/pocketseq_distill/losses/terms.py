@@ -170,17 +170,20 @@ def distillation_loss(student_logits: Tensor, teacher: Teaching | None, labels: 
         student_logits, labels, taught = student_logits[counted], labels[counted], None if taught is None else taught[counted]
     logits, heat = student_logits.float(), weights.temperature
     logprobs = functional.log_softmax(logits, dim=-1)
-    softened = logprobs if heat == 1 or taught is None else functional.log_softmax(logits / heat, dim=-1)
     total = logprobs.new_zeros(())
+    # Labels and the teacher's tokens in one gather: the gradient of each is as large as the logits.
+    asked = labels[:, None] if not isinstance(taught, TopTokens) else torch.cat((labels[:, None], taught.ids), dim=-1)
+    said = logprobs.gather(-1, asked)
     if weights.cross_entropy:
-        entropy = functional.nll_loss(logprobs, labels, reduction="sum")
+        entropy = -said[:, 0].sum()
         if weights.smoothing:
             entropy = (1 - weights.smoothing) * entropy - weights.smoothing * logprobs.mean(-1).sum()
         total = total + weights.cross_entropy * entropy
     if isinstance(taught, TopTokens):
-        student = _with_tail(softened.gather(-1, taught.ids))
-        total = total + weights.divergence * _divergence(student, _with_tail(taught.logprobs.float()), weights)
+        target = _with_tail(taught.logprobs.float())
+        total = total + weights.divergence * _divergence(_with_tail(said[:, 1:]), target, weights)
     elif taught is not None:
+        softened = logprobs if heat == 1 else functional.log_softmax(logits / heat, dim=-1)
         target = functional.log_softmax(taught.float() / heat, dim=-1)
         total = total + weights.divergence * _divergence(softened, target, weights)
     if weights.doubt:

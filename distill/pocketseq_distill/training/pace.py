@@ -110,10 +110,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     teacher = TeacherModel.load(path)
     card = teacher.card
     end_id = int(teacher.model.config.eos_token_id)
-    rows = tokenize(
-        read_data(args, card.template), card.template, teacher.tokenizer, end_id=end_id, max_target_tokens=card.max_new_tokens
-    )
     plan = replace(recipe.settings("train", TrainingPlan), top_k=args.top_k)
+    data = read_data(args, card.template)
+    # As many as the updates take, from all over the data.
+    chosen = data[:: max(len(data) // ((_WARM_UP + args.updates) * plan.batch_size), 1)]
+    rows = tokenize(chosen, card.template, teacher.tokenizer, end_id=end_id, max_target_tokens=card.max_new_tokens)
     with tempfile.TemporaryDirectory() as folder, quiet_transformers():
         found = teacher_distributions(
             rows.rows,

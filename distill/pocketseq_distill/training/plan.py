@@ -63,7 +63,9 @@ class TrainingPlan:
     spans: float = 0.0
     """Weight of the divergence on spans, for a student with a vocabulary of its own (see ``spans``)."""
     on_policy: float = 0.0
-    """Share of updates in which the student answers itself and learns from its teacher alone (see ``on_policy``)."""
+    """λ, the share of updates in which the student answers itself and learns from its teacher alone (see ``on_policy``)."""
+    on_policy_from: float = 0.0
+    """Share of the training that comes before them: λ is zero up to there. Such as 0.8, when its answers are worth correcting."""
     label_smoothing: float = 0.0
     """Share of a label's probability that is spread over the vocabulary."""
     frozen_encoder_steps: int = 0
@@ -118,6 +120,8 @@ class TrainingPlan:
                 "training plan: on_policy asks the teacher about answers that nobody knows beforehand; "
                 "give divergence a weight, and leave top_k out"
             )
+        if not 0 <= self.on_policy_from < 1:
+            raise RecipeError(f"training plan: expected on_policy_from of 0 or more and below 1, found {self.on_policy_from}")
         if not 0 < self.beta < 1:
             raise RecipeError(f"training plan: expected beta between 0 and 1, found {self.beta}")
         if self.top_k is not None and self.temperature != 1:

@@ -112,9 +112,9 @@ class DistillationTrainer(Seq2SeqTrainer):
         Raises:
             TrainingError: the loss is not finite.
         """
-        rate = self.optimizer.param_groups[0]["lr"]
+        step, rate, elapsed_s = self.state.global_step, self.optimizer.param_groups[0]["lr"], self.clock.agreed_s
         with ByteDropout():
-            loss = self.lesson.loss(model, inputs, step=self.state.global_step, rate=rate, items=num_items_in_batch)
+            loss = self.lesson.loss(model, inputs, step=step, rate=rate, items=num_items_in_batch, elapsed_s=elapsed_s)
         # Gradients are averaged over processes, while the count is of all of them.
         loss = loss * self.accelerator.num_processes
         return (loss, None) if return_outputs else loss

@@ -33,7 +33,7 @@ class Largest(TorchDispatchMode):
 
 def head(vocab: int, width: int, *, seed: int) -> tuple[Head, Tensor]:
     weight = torch.randn(vocab, width, generator=torch.Generator().manual_seed(seed)).requires_grad_()
-    return Head(lambda states: torch.nn.functional.linear(states, weight), None, vocab), weight
+    return Head(lambda states: torch.nn.functional.linear(states, weight), None, vocab, (weight,)), weight
 
 
 def labels_of(batch: int, steps: int, vocab: int) -> Tensor:
@@ -57,7 +57,7 @@ def test_chunks_give_the_loss_and_gradients_of_the_whole(taught: str) -> None:
     unspoken_teacher, spoken_teacher = teachers[taught]
     whole = distillation_loss(ours(states), spoken_teacher, labels, weights)
     expected = torch.autograd.grad(whole, (states, weight))
-    chunked = chunked_loss(Unspoken(states, ours), unspoken_teacher, labels, weights, elements=3 * 40)  # type: ignore[arg-type]
+    chunked = chunked_loss(Unspoken(states, ours), unspoken_teacher, labels, weights, positions=3)  # type: ignore[arg-type]
     found = torch.autograd.grad(chunked, (states, weight))
     torch.testing.assert_close(chunked, whole)
     for one, other in zip(found, expected, strict=True):
@@ -66,15 +66,16 @@ def test_chunks_give_the_loss_and_gradients_of_the_whole(taught: str) -> None:
 
 def test_no_tensor_grows_with_the_answers_over_a_large_vocabulary() -> None:
     """256 positions over 32,000 tokens would be 8 million logits; forward and backward never hold more than a few chunks."""
-    vocab, width, elements = 32_000, 8, 640_000
+    vocab, width, positions = 32_000, 8, 20
     labels = torch.randint(0, vocab, (4, 64))
     ours, weight = head(vocab, width, seed=0)
     theirs, _ = head(vocab, width, seed=1)
     states = torch.randn(4, 64, width).requires_grad_()
     with Largest() as largest:
-        loss = chunked_loss(Unspoken(states, ours), Unspoken(torch.randn(4, 64, width), theirs), labels, WEIGHTS, elements=elements)
+        teacher = Unspoken(torch.randn(4, 64, width), theirs)
+        loss = chunked_loss(Unspoken(states, ours), teacher, labels, WEIGHTS, positions=positions)
         torch.autograd.grad(loss, (states, weight))
-    assert vocab * width < largest.elements <= 2 * elements  # the divergence stacks two distributions
+    assert vocab * width < largest.elements <= 2 * positions * vocab  # the divergence stacks two distributions
     with Largest() as unbounded:
         distillation_loss(ours(states), theirs(states.detach()), labels, WEIGHTS)
     assert unbounded.elements > 10 * largest.elements
@@ -86,7 +87,7 @@ def test_log_probabilities_of_labels_and_their_gradient() -> None:
     ours, weight = head(30, 4, seed=0)
     states = torch.randn(2, 6, 4).requires_grad_()
     whole = ours(states).log_softmax(-1).gather(-1, labels.clamp(min=0)[..., None])[..., 0] * (labels != IGNORED)
-    found = label_logprobs(Unspoken(states, ours), labels, elements=60)
+    found = label_logprobs(Unspoken(states, ours), labels, positions=2)
     torch.testing.assert_close(found, whole)
     for one, other in zip(
         torch.autograd.grad(found.square().sum(), (states, weight)),

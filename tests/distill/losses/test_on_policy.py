@@ -105,6 +105,22 @@ def test_a_student_comes_nearer_to_its_teacher_on_its_own_answers(tmp_path: Path
     assert apart() < 0.6 * before
 
 
+def test_a_training_begins_on_labels_and_ends_on_its_own_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The updates of the last part alone are the student's own."""
+    steps: list[int] = []
+    own = is_on_policy
+
+    def remember(share: float, *, seed: int, step: int) -> bool:
+        if chosen := own(share, seed=seed, step=step):
+            steps.append(step)
+        return chosen
+
+    monkeypatch.setattr(lesson, "is_on_policy", remember)
+    plan = TrainingPlan(steps=5, batch_size=4, divergence=1.0, on_policy=1.0, on_policy_from=0.6, bf16=False)
+    train(make_t5(), ROWS, plan, state_dir=tmp_path, teacher=make_t5(seed=1))
+    assert steps == [3, 4]
+
+
 @pytest.mark.parametrize("more", [{}, {"divergence": 1.0, "top_k": 8}])
 def test_a_plan_without_a_teacher_to_ask_is_refused(more: dict[str, float]) -> None:
     """Own answers have no label to learn and no distribution computed beforehand."""
