@@ -28,6 +28,7 @@ from pocketseq_bench.report.files import write_bench_reports
 from pocketseq_bench.report.replay_report import replay_markdown, write_replay_reports
 from pocketseq_bench.report.rivals import rivals_markdown
 from pocketseq_bench.report.tables import check_table, table_markdown
+from pocketseq_bench.stages import judged_by
 
 README: Final = Path("README.md")
 ROOM: Final = Path("device-bench/README.md")
@@ -165,7 +166,7 @@ def _take_over(path: Path) -> None:
         write_json(TABLES / f"{table['task']}.json", table)
     elif (path / "recipe.toml").exists():
         recipe = Recipe.read(path / "recipe.toml")
-        write_results(RESULTS, read_findings(path, recipe=recipe.name, task=recipe.task))
+        write_results(RESULTS, read_findings(path, recipe=recipe.name, task=recipe.task, judged_by=judged_by(recipe)))
     elif (path / "replay.json").exists():
         write_replay_reports(REPLAY, read_replay(path / "replay.json"))
     else:

@@ -11,6 +11,7 @@ import numpy as np
 from pocketseq import Hybrid, Suggestion
 from pocketseq.calibration import auroc
 from pocketseq.examples import Example
+from pocketseq.metrics import chrf
 from pocketseq_bench.latency import Latency, time_calls
 
 FORMAT: Final = 1
@@ -49,9 +50,18 @@ class RoutedMeasurement:
         """Whether the answer is right, by row."""
         return [suggestion.text == row.target for row, suggestion in zip(self.rows, self.suggestions, strict=True)]
 
+    @property
+    def local_likeness(self) -> list[float]:
+        """The chrF of the local answer, by row; 0 where there was none."""
+        return [
+            chrf([suggestion.local.text], [row.target]) if suggestion.local is not None else 0.0
+            for row, suggestion in zip(self.rows, self.suggestions, strict=True)
+        ]
+
     def to_json(self) -> dict[str, Any]:
         """Shares, then every row."""
-        count = len(self.rows)
+        count, targets, likeness = len(self.rows), [row.target for row in self.rows], self.local_likeness
+        local = [suggestion.local.text if suggestion.local is not None else "" for suggestion in self.suggestions]
         kept = [suggestion.source == "local" and suggestion.receipt.error is None for suggestion in self.suggestions]
         return {
             "n": count,
@@ -61,9 +71,11 @@ class RoutedMeasurement:
             "bytes_sent": sum(suggestion.receipt.bytes_sent for suggestion in self.suggestions),
             "exact_match": sum(self.correct) / count,
             "local_exact_match": sum(self.local_correct) / count,
+            "chrf": chrf([suggestion.text for suggestion in self.suggestions], targets),
+            "local_chrf": chrf(local, targets),
             "auroc": auroc(np.array(self.confidences), np.array(self.local_correct)),
             "latency_ms": self.latency.to_json(),
-            "rows": [self._row(number) for number in range(count)],
+            "rows": [self._row(number) | {"local_chrf": round(likeness[number], 4)} for number in range(count)],
         }
 
     def shown(self, primary: str) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -12,7 +13,7 @@ from pocketseq.files import sha256, write_json, writing
 from pocketseq.pipeline import Recipe, Stage
 from pocketseq.pipeline.progress import Progress
 from pocketseq_bench.measuring import BenchInputs, BenchSettings, run_bench
-from pocketseq_bench.report import read_findings, report_document, report_page
+from pocketseq_bench.report import headline, read_findings, report_document, report_page
 from pocketseq_bench.routed import FORMAT, measure_hybrid
 from pocketseq_bench.served import served
 
@@ -98,9 +99,14 @@ def bench(recipe: Recipe, directory: Path) -> None:
 
 
 def _report_inputs(recipe: Recipe, directory: Path) -> Any:
-    """The gap is measured by a command of its own, when somebody asks."""
-    gap = directory / "gap.json"
-    return [recipe.name, sha256(gap) if gap.is_file() else None]
+    """The gap is measured by a command of its own, when somebody asks; a table only of tasks that have one."""
+    files = [directory / name for name in ("gap.json", "table.json")]
+    return [recipe.name, judged_by(recipe), *(sha256(file) if file.is_file() else None for file in files)]
+
+
+def judged_by(recipe: Recipe) -> str:
+    """The measure that training chose its checkpoint by, which decides where the task has no published table."""
+    return str(recipe.table("train").get("judged_by", "exact_match"))
 
 
 def report(recipe: Recipe, directory: Path) -> None:
@@ -109,10 +115,11 @@ def report(recipe: Recipe, directory: Path) -> None:
     Raises:
         DataError: a result is missing.
     """
-    findings = read_findings(directory, recipe=recipe.name, task=recipe.task)
+    findings = read_findings(directory, recipe=recipe.name, task=recipe.task, judged_by=judged_by(recipe))
     write_json(directory / "report.json", report_document(findings))
     with writing(directory / "report.html") as file:
         file.write(report_page(findings))
+    print(f"report: {headline(findings)} {directory / 'report.html'} shows all of it", file=sys.stderr)
 
 
 SUGGEST: Final = Stage(

@@ -32,8 +32,16 @@ def test_the_document_has_the_promised_form(findings: Findings) -> None:
         "parses": 0.98,
         "latency_ms": {"p50": 20.0, "p95": 30.0},
         "n": 4,
+        "scores": [
+            {"name": "exact_match", "value": 0.71, "better": "higher"},
+            {"name": "edit_similarity", "value": 0.95, "better": "higher"},
+            {"name": "parses", "value": 0.98, "better": "higher"},
+            {"name": "repaired", "value": 0.68, "better": "higher"},
+            {"name": "false_alarms", "value": 0.04, "better": "lower"},
+        ],
     }
-    assert document["hybrid"] == {"coverage": 0.5, "exact_match": 1.0, "cloud_fraction": 0.5, "threshold": 0.7}
+    promised = {"coverage": 0.5, "exact_match": 1.0, "cloud_fraction": 0.5, "threshold": 0.7}
+    assert document["hybrid"] == promised | {"scores": [{"name": "exact_match", "value": 1.0, "better": "higher"}]}
     assert document["parity"][0] == {
         "runtime": "onnx",
         "precision": "fp32",
@@ -126,7 +134,7 @@ def test_plots_stand_the_edges(findings: Findings) -> None:
 def test_the_terminal_shows_the_table_the_routes_and_the_suggestions(findings: Findings) -> None:
     """A person sees the whole result without leaving the terminal."""
     lines = terminal_report(findings).splitlines()
-    assert lines[2].split() == ["teacher", "(pytorch)", "19.0M", "38.0", "74.0%", "97.0%", "99.0%", "150", "400"]
+    assert lines[2].split() == ["teacher", "(pytorch)", "19.0M", "38.0", "74.0%", "97.0%", "99.0%", "70.0%", "3.0%", "150", "400"]
     assert lines[5].split() == ["hybrid", "100.0%", "25.0", "300"]
     assert "50.0% of 4 rows answered on the device, 50.0% from the cloud" in lines[6]
     assert lines[8].split() == ["local", "0.90", "x", "=", "<1"]

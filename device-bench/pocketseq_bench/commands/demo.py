@@ -20,6 +20,7 @@ def configure(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """Run the recipe, then show the report."""
     from pocketseq_bench.report import read_findings, terminal_report
+    from pocketseq_bench.stages import judged_by
 
     recipe = Recipe.read("python-fix-quick" if args.quick else "python-fix-demo")
     directory = args.output or Path("runs") / recipe.name
@@ -31,7 +32,7 @@ def run(args: Namespace) -> int:
         flush=True,
     )
     run_recipe(recipe, directory)
-    print(f"\n{terminal_report(read_findings(directory, recipe=recipe.name, task=recipe.task))}")
+    print(f"\n{terminal_report(read_findings(directory, recipe=recipe.name, task=recipe.task, judged_by=judged_by(recipe)))}")
     print(f"\n{directory / 'report.html'} shows all of it, {directory / 'report.json'} is for programs.")
     return 0
 

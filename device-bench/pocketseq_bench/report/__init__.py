@@ -4,6 +4,7 @@ from pocketseq_bench.report.bench_page import bench_page
 from pocketseq_bench.report.bench_table import bench_markdown, bench_table
 from pocketseq_bench.report.document import report_document
 from pocketseq_bench.report.findings import Findings, read_findings
+from pocketseq_bench.report.measures import headline
 from pocketseq_bench.report.page import report_page
 from pocketseq_bench.report.terminal import terminal_report
 
@@ -12,6 +13,7 @@ __all__ = [
     "bench_markdown",
     "bench_page",
     "bench_table",
+    "headline",
     "read_findings",
     "report_document",
     "report_page",

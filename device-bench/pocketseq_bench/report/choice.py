@@ -32,6 +32,8 @@ class JudgedVariant:
     """Whether the bundle holds it."""
     why: str
     """Why it is kept or not, where there is something to say."""
+    chrf: float | None = None
+    """None likewise."""
 
 
 def read_judged(directory: Path) -> tuple[JudgedVariant, ...]:
@@ -55,6 +57,7 @@ def read_judged(directory: Path) -> tuple[JudgedVariant, ...]:
                 identical=each["parity"] and each["parity"]["identical_generations"],
                 latency_ms=each["latency_ms"],
                 kept=each["kept"],
+                chrf=each["metrics"] and each["metrics"].get("chrf"),
                 why="; ".join(_reasons(each["kept_layers"], chosen.get(label) or each["reason"])),
             )
             for each in found["variants"]
@@ -63,21 +66,28 @@ def read_judged(directory: Path) -> tuple[JudgedVariant, ...]:
         raise DataError(f"{path}: expected what the stage verify writes, found no {error}; run that stage again") from error
 
 
-def choice_section(variants: Sequence[JudgedVariant]) -> str:
-    """The section of the page; empty where nothing was judged."""
+def choice_section(variants: Sequence[JudgedVariant], *, by_chrf: bool = False) -> str:
+    """The section of the page; empty where nothing was judged.
+
+    Args:
+        variants: What was judged.
+        by_chrf: Whether answers are judged by chrF rather than by exact match.
+    """
+    qualities = {each.label: each.chrf if by_chrf else each.exact_match for each in variants}
+    measure = "chrF" if by_chrf else "exact match"
     points = [
-        ParetoPoint(each.label, each.size_bytes, each.exact_match, kind=each.runtime, chosen=each.kept)
+        ParetoPoint(each.label, each.size_bytes, quality, kind=each.runtime, chosen=each.kept)
         for each in variants
-        if each.exact_match is not None
+        if (quality := qualities[each.label]) is not None
     ]
     if not points:
         return ""
-    rows = "\n".join(_row(each) for each in variants)
-    headings = "".join(f"<th>{name}</th>" for name in ("Variant", "MB", "Exact match", "As PyTorch", "ms"))
+    rows = "\n".join(_row(each, qualities[each.label]) for each in variants)
+    headings = "".join(f"<th>{name}</th>" for name in ("Variant", "MB", "chrF" if by_chrf else "Exact match", "As PyTorch", "ms"))
     return (
         '<section>\n<h2>What ships</h2>\n<p class="note">Each variant answered held-out rows before anything was chosen. '
         "Ringed: in the bundle. The line joins the variants that no smaller one matches.</p>\n"
-        f'<section class="plots">\n<section class="card">\n{pareto_plot(points)}\n</section>\n'
+        f'<section class="plots">\n<section class="card">\n{pareto_plot(points, measure=measure)}\n</section>\n'
         f'<section class="card wide">\n<table class="reasons">\n<thead><tr>{headings}</tr></thead>\n'
         f"<tbody>\n{rows}\n</tbody>\n</table>\n</section>\n</section>\n</section>"
     )
@@ -88,8 +98,8 @@ def _reasons(kept_layers: Sequence[str], reason: str) -> list[str]:
     return layers + ([reason] if reason else [])
 
 
-def _row(variant: JudgedVariant) -> str:
-    cells = [megabytes(variant.size_bytes), share(variant.exact_match), share(variant.identical), milliseconds(variant.latency_ms)]
+def _row(variant: JudgedVariant, quality: float | None) -> str:
+    cells = [megabytes(variant.size_bytes), share(quality), share(variant.identical), milliseconds(variant.latency_ms)]
     name = f"<strong>{escape(variant.label)}</strong>" if variant.kept else escape(variant.label)
     why = f"<small>{escape(variant.why)}</small>" if variant.why else ""
     return f"<tr><td>{name}{why}</td>{''.join(f'<td>{each}</td>' for each in cells)}</tr>"

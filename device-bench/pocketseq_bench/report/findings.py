@@ -13,6 +13,7 @@ from pocketseq.records import plain
 from pocketseq_bench.document import read_document
 from pocketseq_bench.report.choice import JudgedVariant, read_judged
 from pocketseq_bench.report.gap import read_gap
+from pocketseq_bench.report.protocol import read_table
 from pocketseq_bench.row import Row
 
 
@@ -96,6 +97,12 @@ class HybridFindings:
     """A few for people to look at."""
     note: str = ""
     """What the cloud was, where it was not the teacher."""
+    chrf: float | None = None
+    """Of the answers shown, whichever their source; None in runs from before it was measured, as the next two."""
+    local_chrf: float | None = None
+    """Of the local model alone, on the same rows."""
+    likeness: tuple[float, ...] = ()
+    """chrF of the local answer, by row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,15 +128,20 @@ class Findings:
     """All variants that verification saw, those that it did not keep too; none where the run has no verification."""
     gap: Mapping[str, Any] | None = None
     """Where quality was lost between teacher and student, as ``pocketseq gap`` found it; None where it was not asked."""
+    table: Mapping[str, Any] | None = None
+    """Scores by the published protocol of the task, as the stage ``table`` found them; None for a task without one."""
+    judged_by: str = "exact_match"
+    """Measure that decides where there is no table; the one that training chose its checkpoint by."""
 
 
-def read_findings(directory: Path, *, recipe: str, task: str) -> Findings:
+def read_findings(directory: Path, *, recipe: str, task: str, judged_by: str = "exact_match") -> Findings:
     """Read what the stages of a run have found.
 
     Args:
         directory: The run directory.
         recipe: Name of the recipe.
         task: Name of the task.
+        judged_by: ``exact_match`` or ``chrf``: what decides where the task has no published table.
 
     Raises:
         DataError: a file is missing or lacks a value; run the stage that writes it.
@@ -153,6 +165,8 @@ def read_findings(directory: Path, *, recipe: str, task: str) -> Findings:
             environment=plain(bench.device),
             judged=read_judged(directory),
             gap=read_gap(directory),
+            table=read_table(directory),
+            judged_by=judged_by,
         )
     except (KeyError, TypeError, IndexError) as error:
         raise DataError(f"{directory}: expected the results of a finished run, found no {error}; run its stages again") from error
@@ -214,4 +228,7 @@ def _hybrid(value: Mapping[str, Any]) -> HybridFindings:
         correct=tuple(row["local_correct"] for row in rows),
         suggestions=tuple(SuggestionFindings(**suggestion) for suggestion in value["suggestions"]),
         note=value.get("note", ""),
+        chrf=value.get("chrf"),
+        local_chrf=value.get("local_chrf"),
+        likeness=tuple(row["local_chrf"] for row in rows if "local_chrf" in row),
     )

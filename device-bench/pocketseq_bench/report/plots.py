@@ -13,13 +13,19 @@ WIDTH: Final = 560
 HEIGHT: Final = 320
 
 
-def risk_coverage_plot(hybrid: HybridFindings) -> str:
-    """Share of wrong answers among those served locally, for every share served."""
+def risk_coverage_plot(hybrid: HybridFindings, *, by_likeness: bool = False) -> str:
+    """Share of wrong answers among those served locally, for every share served.
+
+    Args:
+        hybrid: What was measured.
+        by_likeness: Whether an answer loses 1 less its chrF, in place of all or nothing.
+    """
     return curve_plot(
-        risk_coverage(hybrid.confidences, hybrid.correct),
+        risk_coverage(hybrid.confidences, hybrid.likeness if by_likeness else hybrid.correct),
         "Risk against coverage on the test split",
         risk=hybrid.risk,
         served=hybrid.coverage,
+        lost="of chrF lost" if by_likeness else "wrong",
     )
 
 

@@ -47,17 +47,26 @@ def table_markdown(table: Mapping[str, Any]) -> str:
     for model in table["models"]:
         cells = [millions(model["parameters"]), megabytes(model["size_bytes"])]
         cells += [f"{score['value']:.2f} ({score['low']:.1f}–{score['high']:.1f})" for score in model["scores"]]
-        cells.append(milliseconds(model["latency_ms"]["p50"]))
+        cells.append(milliseconds(model["latency_ms"]["p50"] if model["latency_ms"] else None))
         lines.append(f"| {model['name']} ({model['runtime']}, {model['precision']}) | {' | '.join(cells)} |")
     for row in table["published"]:
         name = f"{row['system']} ({row['note']})" if row["note"] else row["system"]
         scores = [f"{row['scores'][measure]:.2f}" if measure in row["scores"] else "" for measure in measures]
         lines.append(f"| *{name}* | | | {' | '.join(scores)} | |")
-    lines += ["", *_claims(table["claims"]), _trainings(table)]
+    lines += ["", *claims_text(table["claims"]), trainings_text(table)]
     return "\n".join(lines)
 
 
-def _claims(claims: Sequence[Mapping[str, Any]]) -> list[str]:
+def score_titles(names: Sequence[str], *, better: Sequence[str]) -> list[str]:
+    """What people call measures; the ones that are better when lower say so."""
+    return [
+        _MEASURES.get(name, name) + (" (lower is better)" if way == "lower" else "")
+        for name, way in zip(names, better, strict=True)
+    ]
+
+
+def claims_text(claims: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What was reached and what was not, a sentence each."""
     found = []
     for word, holds in (("Reached", True), ("Not reached", False)):
         parts = [f"{claim['what']} {claim['wanted']} (found {claim['found']})" for claim in claims if claim["holds"] is holds]
@@ -66,7 +75,7 @@ def _claims(claims: Sequence[Mapping[str, Any]]) -> list[str]:
     return found
 
 
-def _trainings(table: Mapping[str, Any]) -> str:
+def trainings_text(table: Mapping[str, Any]) -> str:
     """Seeds, updates, time and hardware of what was trained."""
     parts = []
     for model in table["models"]:

@@ -68,7 +68,15 @@ class Band:
     high: tuple[float, ...]
 
 
-def curve_plot(curve: RiskCoverage, title: str, *, risk: float | None = None, served: float = 0.0, band: Band | None = None) -> str:
+def curve_plot(
+    curve: RiskCoverage,
+    title: str,
+    *,
+    risk: float | None = None,
+    served: float = 0.0,
+    band: Band | None = None,
+    lost: str = "wrong",
+) -> str:
     """Draw what is lost among the answers served locally, for every share served.
 
     Args:
@@ -77,6 +85,7 @@ def curve_plot(curve: RiskCoverage, title: str, *, risk: float | None = None, se
         risk: The risk that is promised; None draws no promise.
         served: Share that the threshold serves, marked where it is above 0.
         band: How far the curve may be off.
+        lost: What an answer loses, in a word.
     """
     highest = max(*curve.risk, curve.base_risk, risk or 0.0, 0.02)
     ticks = round_steps(min(highest * 1.08, 1.0), at_most=5)
@@ -95,7 +104,7 @@ def curve_plot(curve: RiskCoverage, title: str, *, risk: float | None = None, se
     shapes.append(path(zip(map(x, curve.coverage), map(y, curve.risk), strict=True), "series student"))
     if risk is not None:
         shapes.append(line(x(0), y(risk), x(1), y(risk), "series promise"))
-    levels = [(curve.base_risk, f"all served: {share(curve.base_risk)} wrong")]
+    levels = [(curve.base_risk, f"all served: {share(curve.base_risk)} {lost}")]
     levels += [] if risk is None else [(risk, f"promised: at most {share(risk)}")]
     levels.sort(reverse=True)
     for level, words in levels:
@@ -103,9 +112,9 @@ def curve_plot(curve: RiskCoverage, title: str, *, risk: float | None = None, se
         below = (level, words) != levels[0] and y(level) - y(levels[0][0]) < _LABEL
         shapes.append(text(x(0) + 6, y(level) + (_LABEL if below else -6), words, "label start"))
     if served > 0:
-        lost = curve.at(served)
-        shapes.append(dot(x(served), y(lost), "mark student"))
+        risk_served = curve.at(served)
+        shapes.append(dot(x(served), y(risk_served), "mark student"))
         # Below and to the right, where the curve does not go.
         place, drop, side = (x(1), 34, "end") if served > 0.65 else (x(served) + 10, 18, "start")
-        shapes.append(text(place, y(lost) + drop, f"{share(served)} served, {share(lost)} wrong", f"strong {side}"))
+        shapes.append(text(place, y(risk_served) + drop, f"{share(served)} served, {share(risk_served)} {lost}", f"strong {side}"))
     return picture(WIDTH, HEIGHT, title, shapes)

@@ -1,0 +1,69 @@
+"""The part of a run's report about its published table, from what the stage ``table`` wrote into the run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from pocketseq.errors import DataError
+from pocketseq.report.figures import megabytes, millions, milliseconds
+from pocketseq_bench.report.tables import check_table, claims_text, score_titles, trainings_text
+
+
+def read_table(directory: Path) -> Mapping[str, Any] | None:
+    """The table of a run on published data, or None where it is on other data.
+
+    Raises:
+        DataError: a file that is no table.
+    """
+    path = directory / "table.json"
+    if not path.is_file():
+        return None
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        check_table(found, str(path))
+        protocol_section(found)
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise DataError(f"{path}: expected a table of results, found no {error}; run the stage 'table' again") from None
+    return found
+
+
+def protocol_section(table: Mapping[str, Any] | None) -> str:
+    """Every model by the published protocol beside what others have published; nothing for a run on other data."""
+    if table is None:
+        return ""
+    measures = [score["name"] for score in table["models"][0]["scores"]]
+    titles = score_titles(measures, better=[score["better"] for score in table["models"][0]["scores"]])
+    headings = "".join(f"<th>{escape(title)}</th>" for title in ("Model", "Parameters", "MB on disk", *titles, "ms p50"))
+    rows = "\n".join([*map(_model, table["models"]), *(_published(row, measures) for row in table["published"])])
+    note = (
+        f"All {table['test_rows']:,} test rows, scored as the published table of {table['task']} is ({table['protocol']}), decoded "
+        "greedily; in brackets where 95% of the bootstrap resamplings of rows lie. Times: in turns, on one thread. Data: "
+        f"{table['origin']}."
+    )
+    lines = "\n".join(f'<p class="note">{escape(line)}</p>' for line in (*claims_text(table["claims"]), trainings_text(table)))
+    return (
+        f'<section>\n<h2>By the published protocol</h2>\n<p class="note">{escape(note)}</p>\n<div class="card wide">\n<table>\n'
+        f"<thead><tr>{headings}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table>\n</div>\n{lines}\n</section>"
+    )
+
+
+def _model(model: Mapping[str, Any]) -> str:
+    kind = "teacher" if model["name"] == "teacher" else "student"
+    made = escape(f"{model['runtime']}, {model['precision']}")
+    cells = [f'<span class="dot {kind}"></span>{escape(model["name"])}<small>{made}</small>']
+    cells += [millions(model["parameters"]), megabytes(model["size_bytes"])]
+    cells += [f"{score['value']:.1f}<small>[{score['low']:.1f}, {score['high']:.1f}]</small>" for score in model["scores"]]
+    latency = model["latency_ms"]
+    cells.append(milliseconds(latency["p50"] if latency else None))
+    return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+
+
+def _published(row: Mapping[str, Any], measures: list[str]) -> str:
+    note = f"published, {row['note']}" if row["note"] else "published"
+    cells = [f"{escape(row['system'])}<small>{escape(note)}</small>", "", ""]
+    cells += [f"{row['scores'][name]:.1f}" if name in row["scores"] else "" for name in measures]
+    return f"<tr>{''.join(f'<td>{cell}</td>' for cell in (*cells, ''))}</tr>"
