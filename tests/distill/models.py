@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 from typing import TypeAlias
 
 import numpy as np
 import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     BartConfig,
     BartForConditionalGeneration,
+    GPT2Config,
+    GPT2LMHeadModel,
     MarianConfig,
     MarianMTModel,
     PreTrainedModel,
+    PreTrainedTokenizerFast,
     T5Config,
     T5ForConditionalGeneration,
 )
@@ -25,6 +29,8 @@ from pocketseq.template import Field, Template
 from pocketseq_distill.checkpoints import save_checkpoint
 from pocketseq_distill.corpus.vocabulary import save_tokenizer, train_tokenizer
 from pocketseq_distill.rows import TokenRows
+
+from .weights import loud
 
 VOCAB = 48
 MakeModel: TypeAlias = Callable[..., PreTrainedModel]
@@ -127,4 +133,22 @@ def make_checkpoint(path: Path, *, template: Template = TEMPLATE, decoder_layers
     model = make_t5(decoder_layers=decoder_layers, vocab=tokenizer.get_vocab_size())
     card = CheckpointCard(task=task, template=template, max_new_tokens=8, license="Apache-2.0")
     save_checkpoint(model, path, card=card, tokenizer=path.with_name("tokenizer"))
+    return path
+
+
+def make_causal(path: Path, texts: Sequence[str]) -> Path:
+    """A GPT-2 of width 16 with loud weights, a byte-level tokenizer trained on the texts, and no token for padding."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    tokenizer.train_from_iterator(
+        texts, trainers.BpeTrainer(vocab_size=300, special_tokens=["<end>"], initial_alphabet=alphabet, show_progress=False)
+    )
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>").save_pretrained(path)
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=tokenizer.get_vocab_size(), n_positions=128, n_embd=16, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0
+    )
+    loud(GPT2LMHeadModel(config)).save_pretrained(path)
     return path

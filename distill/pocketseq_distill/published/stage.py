@@ -46,30 +46,42 @@ def table(recipe: Recipe, run: Path) -> None:
     """
     from pocketseq.machine import processor
     from pocketseq.model import PocketModel
+    from pocketseq_distill.evaluation import Latency
     from pocketseq_distill.generation import TeacherModel
     from pocketseq_distill.published.results import GOALS, RESULTS
     from pocketseq_distill.published.table import ResultTable, claims
     from pocketseq_distill.published.timing import time_in_turns
+    from pocketseq_distill.teaching import TeacherSettings
 
     settings, task = recipe.settings("table", TableSettings), PUBLISHED[recipe.task]
     rows = list(read_examples(run / "data/test.jsonl"))
-    names = ["teacher", "student", *(["plain"] if recipe.table("plain_train") else [])]
-    evaluated = {name: _evaluation(run / f"evaluation/{name}.json", rows) for name in names}
+    here = ["student", *(["plain"] if recipe.table("plain_train") else [])]
+    through_text = recipe.settings("teacher", TeacherSettings).through_text
+    if not through_text:
+        here.insert(0, "teacher")
+    evaluated = {name: _evaluation(run / f"evaluation/{name}.json", rows) for name in here}
+    if through_text and (asked := _asked_teacher(run / "evaluation/teacher.json", rows)) is not None:
+        evaluated = {"teacher": asked, **evaluated}
     with ExitStack() as stack:
         shipped = stack.enter_context(PocketModel.load(run / "bundle", runtime=settings.runtime, precision="int8"))
         print(f"table: {len(rows)} rows by {settings.runtime}/int8", file=sys.stderr)
         answers = [shipped.generate(row.fields).text for row in rows]
-        asks: dict[str, Ask] = {name: _asks(TeacherModel.load(run / name)) for name in names}
+        asks: dict[str, Ask] = {name: _asks(TeacherModel.load(run / name)) for name in here}
         asks[_SHIPPED] = shipped.generate
         times = time_in_turns(asks, [row.fields for row in rows[: settings.latency_rows]])
         variant = shipped.variant
     found: dict[str, ModelResult] = {}
-    for name in names:
-        texts = [prediction["text"] for prediction in evaluated[name]["predictions"]]
-        training = _training(CheckpointCard.read(run / name))
-        found[name] = _result(recipe, rows, texts, evaluated[name], name=name, latency=times[name], training=training)
+    for name, evaluation in evaluated.items():
+        texts = [prediction["text"] for prediction in evaluation["predictions"]]
+        if name in here:
+            training = _training(CheckpointCard.read(run / name))
+            found[name] = _result(recipe, rows, texts, evaluation, name=name, latency=times[name], training=training)
+        else:
+            taken = evaluation["latency_ms"] and Latency(**evaluation["latency_ms"])
+            runtime, precision = evaluation["runtime"], evaluation["precision"]
+            found[name] = _result(recipe, rows, texts, evaluation, name=name, latency=taken, runtime=runtime, precision=precision)
         if name == "student":
-            sized = {**evaluated[name], "size_bytes": variant.size_bytes}
+            sized = {**evaluation, "size_bytes": variant.size_bytes}
             found[_SHIPPED] = _result(
                 recipe, rows, answers, sized, name=_SHIPPED, latency=times[_SHIPPED], runtime=variant.runtime, precision="int8"
             )
@@ -102,6 +114,15 @@ def _evaluation(path: Path, rows: Sequence[Example]) -> dict[str, Any]:
             "fewer; leave 'rows' out of [evaluate] and run it again"
         )
     return value
+
+
+def _asked_teacher(path: Path, rows: Sequence[Example]) -> dict[str, Any] | None:
+    """A teacher through text, by its answers; None, said aloud, where it was not asked about every row, as these may cost money."""
+    try:
+        return _evaluation(path, rows)
+    except DataError as error:
+        print(f"table: without a row for the teacher: {error}", file=sys.stderr)
+        return None
 
 
 def _asks(model: Any) -> Ask:

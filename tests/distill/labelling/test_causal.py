@@ -7,10 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.distill.models import repair_examples
-from tests.distill.weights import loud
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from tests.distill.models import make_causal, repair_examples
+from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from pocketseq.errors import CheckpointError, RecipeError, TeacherError
 from pocketseq_distill.labelling.causal import CausalSettings, CausalTeacher
@@ -26,21 +24,7 @@ PROMPT = "wrong: {line}\nright:"
 @pytest.fixture(scope="module")
 def gpt(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A GPT-2 of width 16 with a byte-level tokenizer trained here, and no token for padding."""
-    path = tmp_path_factory.mktemp("gpt")
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=300, special_tokens=["<end>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
-    )
-    tokenizer.train_from_iterator([example.target for example in EXAMPLES], trainer)
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>").save_pretrained(path)
-    torch.manual_seed(0)
-    config = GPT2Config(
-        vocab_size=tokenizer.get_vocab_size(), n_positions=128, n_embd=16, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0
-    )
-    loud(GPT2LMHeadModel(config)).save_pretrained(path)
-    return path
+    return make_causal(tmp_path_factory.mktemp("gpt"), [example.target for example in EXAMPLES])
 
 
 def teacher(gpt: Path, *, stop: tuple[str, ...] = (), tokens: int = 6) -> CausalTeacher:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.distill.models import make_causal
 
 from pocketseq.errors import DataError, RecipeError
 from pocketseq.files import write_json
@@ -15,6 +16,7 @@ from pocketseq.pipeline import Recipe
 from pocketseq.pipeline.run import run_recipe
 from pocketseq_bench.readme import tables_block
 from pocketseq_distill import stages
+from pocketseq_distill.labelling.causal import CausalSettings, CausalTeacher
 
 from .data import pronunciations
 
@@ -133,6 +135,33 @@ def test_recipes_without_a_published_task_have_no_table() -> None:
     assert "table" not in asked
     assert "plain" not in asked
     assert stages.PLAIN.applies(replace(recipe, tables={"plain_train": {"steps": 1}}))
+
+
+def test_a_causal_teacher_goes_all_the_way_to_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What labelled stands in the teacher's row, by its own answers and its own time; it tells no sizes, so none are compared."""
+    pronunciations(tmp_path / "files", monkeypatch)
+    causal = {"checkpoint": str(make_causal(tmp_path / "gpt", ["word: ab\nsounds: ɑ t͡ʃ"])), "prompt": "{word} sounds "}
+    tables = {
+        **TABLES,
+        "teacher": {**SHAPE, "causal": {**causal, "max_new_tokens": 4}},
+        "train": {**TABLES["train"], "divergence": 0.0},
+        "evaluate": {"latency_rows": 2},
+    }
+    recipe = Recipe(name="tiny-g2p", task="g2p-en-us", description="", tables=tables, text="", data=tmp_path / "files")
+    run_recipe(recipe, tmp_path / "run", until="table")
+    table = json.loads((tmp_path / "run/table.json").read_text(encoding="utf-8"))
+    teacher = table["models"][0]
+    assert (teacher["name"], teacher["runtime"], teacher["precision"]) == ("teacher", "causal", "through text")
+    assert (teacher["parameters"], teacher["size_bytes"], teacher["training"]) == (None, None, None)
+    assert teacher["latency_ms"]["p50"] > 0
+    labelled = json.loads((tmp_path / "run/labels/train.meta.json").read_text(encoding="utf-8"))
+    evaluated = json.loads((tmp_path / "run/evaluation/teacher.json").read_text(encoding="utf-8"))
+    assert labelled["teacher"] == CausalTeacher(CausalSettings(**causal, max_new_tokens=4)).id
+    assert teacher["scores"][0]["n"] == len(evaluated["predictions"]) == 8
+    claimed = [claim["what"] for claim in table["claims"]]
+    assert "quality of the teacher's" in claimed
+    assert "smaller than the teacher" not in claimed
+    assert "teacher (causal, through text)" in tables_block([table])
 
 
 def _installed() -> list[Any]:

@@ -51,8 +51,21 @@ def test_bleu_is_better_when_higher() -> None:
 
 def test_a_table_without_its_student_is_refused() -> None:
     """There is nothing to hold to the goals."""
-    with pytest.raises(DataError, match=r"expected results of teacher and student-int8, found none of \['student-int8'\]"):
+    with pytest.raises(DataError, match=r"expected results of student-int8, found only \['teacher'\]"):
         claims({"teacher": model("teacher", 42.0, size=1, ms=1.0)}, Goal("others", {}, size_mb=1))
+
+
+def test_nothing_is_claimed_of_what_a_teacher_does_not_tell() -> None:
+    """One through text is held to its quality alone, and one that was not asked to nothing; the student's own goals stand."""
+    student = {"student-int8": model("student-int8", 43.0, size=3_000_000, ms=6.0)}
+    asked = ModelResult("teacher", "endpoint", "through text", None, None, model("", 42.0, size=1, ms=1.0).scores, None, None)
+    goal = Goal("baseline", {"wer": 41.94}, size_mb=5)
+    assert [claim.what for claim in claims(student, goal)] == ["wer of baseline", "size"]
+    assert [claim.what for claim in claims(student | {"teacher": asked}, goal)] == [
+        "wer of baseline",
+        "size",
+        "quality of the teacher's",
+    ]
 
 
 @pytest.mark.parametrize("name", sorted(PUBLISHED))
