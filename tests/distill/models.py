@@ -150,5 +150,7 @@ def make_causal(path: Path, texts: Sequence[str]) -> Path:
     config = GPT2Config(
         vocab_size=tokenizer.get_vocab_size(), n_positions=128, n_embd=16, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0
     )
-    loud(GPT2LMHeadModel(config)).save_pretrained(path)
+    model = GPT2LMHeadModel(config)
+    loud(model)
+    model.save_pretrained(path)
     return path
