@@ -69,6 +69,7 @@ def suggest(recipe: Recipe, directory: Path) -> None:
         "threshold": calibration.threshold if calibration else None,
         "risk": calibration.risk if calibration else None,
         "delta": calibration.delta if calibration else None,
+        "loss": calibration.loss if calibration else None,
         "scorer": calibration.scorer if calibration else None,
         "suggestions": measured.shown(model.template.primary),
         **measured.to_json(),

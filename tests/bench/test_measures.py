@@ -98,13 +98,15 @@ def test_a_task_of_ones_own_is_judged_by_what_its_training_was(findings: Finding
     """ChrF decides where the recipe says so, for the hybrid too where it was measured."""
     quality = {"exact_match": 0.1, "edit_similarity": 0.6, "chrf": 0.5, "parses": 0.0, "repaired": 0.1, "false_alarms": None}
     models = tuple(replace(model, quality=quality) for model in findings.models)
-    hybrid = replace(findings.hybrid, chrf=0.7, local_chrf=0.5, likeness=(0.9, 0.8, 0.6, 0.2))
+    hybrid = replace(findings.hybrid, chrf=0.7, local_chrf=0.5, likeness=(0.9, 0.8, 0.6, 0.2), loss="chrf")
     own = replace(findings, task="own", judged_by="chrf", models=models, hybrid=hybrid)
     assert [measure.name for measure in measures_of(own)] == ["chrf", "exact_match", "edit_similarity"]
     page = report_page(own)
     assert "keeps 100.0% of its teacher&#x27;s chrF (50.0 points for 50.0)" in page
     assert "chrF with the cloud asked for 50.0%" in page
     assert "all served: 37.5% of chrF lost" in page
+    assert "at most 10.0% of the chrF of the answers served locally is lost" in page
+    assert "of chrF lost" not in report_page(replace(own, hybrid=replace(hybrid, loss="exact")))
     assert "What was asked and answered" in page
     assert "by chrF the device alone has 50.0 on them" in terminal_report(own)
 

@@ -103,6 +103,8 @@ class HybridFindings:
     """Of the local model alone, on the same rows."""
     likeness: tuple[float, ...] = ()
     """chrF of the local answer, by row."""
+    loss: str | None = None
+    """What the promise is about, such as ``exact`` or ``chrf``; None where there is none, or in runs from before it was kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,5 +232,6 @@ def _hybrid(value: Mapping[str, Any]) -> HybridFindings:
         note=value.get("note", ""),
         chrf=value.get("chrf"),
         local_chrf=value.get("local_chrf"),
+        loss=value.get("loss"),
         likeness=tuple(row["local_chrf"] for row in rows if "local_chrf" in row),
     )

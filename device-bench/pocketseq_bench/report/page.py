@@ -94,7 +94,9 @@ def _direction(measure: Measure) -> str:
 
 
 def _plots(findings: Findings) -> str:
-    hybrid, by_likeness = findings.hybrid, is_by_degree(findings) and bool(findings.hybrid.likeness)
+    hybrid = findings.hybrid
+    # A promise about right and wrong is drawn as one, however the task is judged.
+    by_likeness = is_by_degree(findings) and bool(hybrid.likeness) and (hybrid.threshold is None or hybrid.loss == "chrf")
     if hybrid.threshold is None:
         promise = "No threshold could be promised on the calibration split, so every suggestion asks the cloud."
     else:
