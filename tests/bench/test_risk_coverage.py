@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from pocketseq.report.risk_coverage import curve_plot, risk_coverage
+from pocketseq.report.risk_coverage import WIDTH, curve_plot, risk_coverage
 
 
 def test_risk_is_the_share_of_wrong_answers_among_the_surest() -> None:
@@ -40,3 +40,15 @@ def test_the_words_of_near_lines_do_not_lie_on_one_another(risk: float) -> None:
     heights = {words: float(y) for y, words in re.findall(r'y="([\d.]+)"[^>]*>(all served|promised)', picture)}
     assert set(heights) == {"all served", "promised"}
     assert abs(heights["all served"] - heights["promised"]) >= 14
+
+
+@pytest.mark.parametrize(("right", "served"), [(50, 0.5), (10, 0.1), (0, 1.0)])
+def test_what_is_served_is_written_where_nothing_else_stands(right: int, served: float) -> None:
+    """Not over the ticks below the axis where nearly nothing is lost, and within the picture on either side."""
+    curve = risk_coverage([1 - place / 100 for place in range(100)], [place < right for place in range(100)])
+    picture = curve_plot(curve, "a curve", served=served)
+    found = re.search(rf'class="strong (start|end)" x="([0-9.]+)" y="([0-9.]+)">{100 * served:g}', picture)
+    assert found is not None
+    (floor,) = {float(y) - 18 for y in re.findall(r'class="tick middle" x="[0-9.]+" y="([0-9.]+)"', picture)}
+    assert float(found[3]) < floor - 4
+    assert float(found[2]) < 0.7 * WIDTH if found[1] == "start" else float(found[2]) > 0.35 * WIDTH

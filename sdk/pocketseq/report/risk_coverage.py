@@ -116,5 +116,7 @@ def curve_plot(
         shapes.append(dot(x(served), y(risk_served), "mark student"))
         # Below and to the right, where the curve does not go.
         place, drop, side = (x(1), 34, "end") if served > 0.65 else (x(served) + 10, 18, "start")
+        if y(risk_served) + drop + 6 > y(0):  # no room above the axis: over the curve's flat beginning
+            place, drop, side = (x(served) - 10, -12, "end") if served > 0.35 else (x(served) + 10, -12, "start")
         shapes.append(text(place, y(risk_served) + drop, f"{share(served)} served, {share(risk_served)} {lost}", f"strong {side}"))
     return picture(WIDTH, HEIGHT, title, shapes)
