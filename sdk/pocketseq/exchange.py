@@ -88,7 +88,14 @@ async def on_request(request: Any) -> None:
     request.headers["user-agent"] = "pocketseq"
     if exchange.key is not None:
         request.headers["authorization"] = f"Bearer {exchange.key}"
-    exchange.request_bytes += len(request.content)
+    size_bytes = len(request.content)
+
+    async def on_event(event: str, _: Any) -> None:
+        """Count what leaves when it does: a connection that is refused takes nothing with it."""
+        if event.endswith(".send_request_headers.started"):
+            exchange.request_bytes += size_bytes
+
+    request.extensions["trace"] = on_event
 
 
 async def on_response(response: Any) -> None:

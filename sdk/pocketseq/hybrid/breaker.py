@@ -63,10 +63,11 @@ class Breaker:
         self._in_a_row = 0
         self._rest_s = rest_s
         self._open_until_s: float | None = None
-        self._probing = False
+        self._probe: int | None = None
+        """Thread of the request that probes."""
 
     def admit(self) -> float:
-        """Let a request through, or not; whoever is let through owes a ``report``.
+        """Let a request through, or not; whoever is let through owes a ``report``, from the same thread.
 
         Returns:
             0 where the request may go; else the seconds until the next probe.
@@ -77,15 +78,16 @@ class Breaker:
             wait_s = self._open_until_s - self._clock()
             if wait_s > 0:
                 return wait_s
-            if self._probing:
+            if self._probe is not None:
                 return self._rest_s
-            self._probing = True
+            self._probe = threading.get_ident()
             return 0.0
 
     def report(self, found: Verdict) -> None:
         """Tell how a request ended that was let through."""
         with self._lock:
-            probing, self._probing = self._probing, False
+            if probing := self._probe == threading.get_ident():
+                self._probe = None
             if found is Verdict.WELL:
                 self._in_a_row, self._rest_s, self._open_until_s = 0, self._first_rest_s, None
             elif found is Verdict.ILL:

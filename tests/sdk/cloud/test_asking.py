@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
 from random import Random
 from typing import Any
@@ -178,6 +179,20 @@ def test_a_failed_probe_makes_the_rest_longer() -> None:
         assert breaker.admit() == 0
         breaker.report(Verdict.ILL)
         assert breaker.admit() == rest
+
+
+def test_a_straggler_does_not_end_the_probe() -> None:
+    """A request from before it opened tells nothing of the one that probes: no second probe goes beside it."""
+    clock = Clock()
+    breaker = Breaker(failures=1, rest_s=10, clock=clock)
+    with ThreadPoolExecutor(1) as straggler:
+        assert straggler.submit(breaker.admit).result() == 0
+        breaker.admit()
+        breaker.report(Verdict.ILL)
+        clock.now += 10
+        assert breaker.admit() == 0
+        straggler.submit(breaker.report, Verdict.ILL).result()
+        assert breaker.admit() > 0
 
 
 def test_success_between_failures_keeps_a_breaker_closed() -> None:
