@@ -1,7 +1,7 @@
 """The measured blocks of the READMEs, generated from result files.
 
     python -m pocketseq_bench.readme                  # write the blocks again
-    python -m pocketseq_bench.readme PATH [...]       # take over results first: of a run, a bench or a replay, rivals, a profile
+    python -m pocketseq_bench.readme PATH [...]       # take over first: a run, a bench, a replay, rivals, a profile, grammars
 
 Run it in the root of the repository.
 """
@@ -20,6 +20,7 @@ from pocketseq.pipeline import Recipe
 from pocketseq.records import plain, read_record
 from pocketseq.report.figures import decimal, megabytes, millions, milliseconds, share
 from pocketseq_bench.document import BenchDocument, read_document, write_document
+from pocketseq_bench.grammars import grammars_markdown
 from pocketseq_bench.profile import profile_markdown
 from pocketseq_bench.replay.document import ReplayDocument, read_replay
 from pocketseq_bench.report import Findings, read_findings
@@ -33,12 +34,14 @@ from pocketseq_bench.stages import judged_by
 README: Final = Path("README.md")
 ROOM: Final = Path("device-bench/README.md")
 DISTILL: Final = Path("distill/README.md")
+SDK: Final = Path("sdk/README.md")
 TABLES: Final = Path("device-bench/results/tables")
 RESULTS: Final = Path("device-bench/results/python-fix.json")
 BENCH: Final = Path("device-bench/results/bench")
 REPLAY: Final = Path("device-bench/results/replay")
 RIVALS: Final = Path("device-bench/results/rivals.json")
 PROFILE: Final = Path("device-bench/results/profile.json")
+GRAMMARS: Final = Path("device-bench/results/grammars.json")
 FORMAT: Final = 1
 
 
@@ -120,6 +123,11 @@ def profile_block(found: Mapping[str, Any]) -> str:
     return _marked("profile", [profile_markdown(found)])
 
 
+def grammars_block(found: Mapping[str, Any]) -> str:
+    """What libraries of grammars cost."""
+    return _marked("grammars", [grammars_markdown(found)])
+
+
 def with_block(readme: str, block: str) -> str:
     """A README with one of its measured blocks replaced.
 
@@ -140,8 +148,9 @@ def blocks() -> dict[Path, list[str]]:
     rivals = json.loads(RIVALS.read_text(encoding="utf-8"))
     found = json.loads(PROFILE.read_text(encoding="utf-8"))
     room = [bench_block(bench), rivals_block(rivals), profile_block(found), replay_block(replay)]
+    forms = grammars_block(json.loads(GRAMMARS.read_text(encoding="utf-8")))
     tables = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(TABLES.glob("*.json"))]
-    return {README: [results_block(read_results(RESULTS))], ROOM: room, DISTILL: [tables_block(tables)]}
+    return {README: [results_block(read_results(RESULTS))], SDK: [forms], ROOM: room, DISTILL: [tables_block(tables)]}
 
 
 def main(arguments: list[str]) -> None:
@@ -159,7 +168,7 @@ def main(arguments: list[str]) -> None:
 def _take_over(path: Path) -> None:
     if path.is_file():
         value = json.loads(path.read_text(encoding="utf-8"))
-        write_json(PROFILE if "operators" in value else RIVALS, value)
+        write_json(PROFILE if "operators" in value else GRAMMARS if "libraries" in value else RIVALS, value)
     elif (path / "table.json").exists():
         table = json.loads((path / "table.json").read_text(encoding="utf-8"))
         check_table(table, str(path / "table.json"))
