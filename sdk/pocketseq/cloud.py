@@ -52,11 +52,13 @@ class CloudEndpoint:
             parameters: Further fields of each request's body, such as ``{"temperature": 0, "logprobs": True}``.
 
         Raises:
-            EndpointError: the URL is not HTTPS and not of this machine, or holds credentials.
+            EndpointError: the URL is not HTTPS and not of this machine, or holds credentials; or the model has no name.
             EndpointAuthError: a key where a name or a callable is expected, or both of these.
             MissingExtraError: the ``openai`` package is not installed.
         """
         loopback = _check_url(base_url)
+        if not model:
+            raise EndpointError(f"{base_url}: expected the name of a model there, found an empty one")
         if api_key is not None and (api_key_env is not None or not callable(api_key)):
             raise EndpointAuthError(
                 "expected api_key_env (the name of an environment variable) or api_key (a callable that returns the key), "

@@ -96,5 +96,14 @@ PLAIN: Final = Request()
 
 
 def request_of(options: Options) -> Request:
-    """Check the options of a call."""
-    return Request(**options) if options else PLAIN
+    """Check the options of a call.
+
+    Raises:
+        InputError: as ``Request``.
+        TypeError: an option that there is none of.
+    """
+    if not options:
+        return PLAIN
+    if unknown := options.keys() - Options.__annotations__.keys():
+        raise TypeError(f"unexpected keyword argument {min(unknown)!r}; expected some of: {', '.join(Options.__annotations__)}")
+    return Request(**options)

@@ -87,3 +87,10 @@ def test_calibrate_lets_rows_help_that_the_model_learnt_from(capsys: pytest.Capt
     assert "120 fitted and chose, 80 tested" in page.read_text("utf-8")
     code, _, err = pocketseq(capsys, *command, "--seen", bundle_directory.parent / "none.jsonl")
     assert (code, "none.jsonl: expected a file of rows, found none" in err) == (FAILED, True)
+
+
+def test_a_named_bundle_is_to_be_written_out_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A calibration is written into a bundle; one inside the package stays as it is."""
+    code, _, err = pocketseq(capsys, "calibrate", "python-fix", "--data", tmp_path / "rows.jsonl")
+    assert code == FAILED
+    assert "`pocketseq pack python-fix -o DIRECTORY` makes one" in err

@@ -136,3 +136,9 @@ def test_an_unknown_option_is_a_type_error(model: PocketModel) -> None:
     """As of any function."""
     with pytest.raises(TypeError, match="num_beams"):
         model.generate("x", num_beams=4)  # type: ignore[call-arg]
+
+
+def test_an_option_that_there_is_none_of_is_named(letters: PocketModel) -> None:
+    """As Python names it, and with those that there are."""
+    with pytest.raises(TypeError, match="unexpected keyword argument 'beam'; expected some of: max_new_tokens, beams, "):
+        letters.generate("ab", beam=4)  # type: ignore[call-arg]

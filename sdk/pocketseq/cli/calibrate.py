@@ -67,7 +67,10 @@ def run(args: Namespace) -> int:
     from pocketseq.records import plain
 
     if not args.bundle.is_dir():
-        raise BundleNotFoundError(f"{args.bundle}: expected a bundle directory, found none; unzip a .pocketseq file into one first")
+        raise BundleNotFoundError(
+            f"{args.bundle}: expected a bundle directory, found none; "
+            f"`pocketseq pack {args.bundle} -o DIRECTORY` makes one of a bundle that is packed or named"
+        )
     for file in filter(None, (args.data, args.seen)):
         if not file.is_file():
             raise DataError(f"{file}: expected a file of rows, found none; give the path of a JSONL file")

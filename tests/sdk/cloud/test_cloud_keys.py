@@ -50,6 +50,12 @@ def test_credentials_in_the_url_are_refused(url: str) -> None:
     assert "secret" not in str(caught.value)
 
 
+def test_a_model_without_a_name_is_refused() -> None:
+    """Before anything is sent."""
+    with pytest.raises(EndpointError, match="expected the name of a model there, found an empty one"):
+        CloudEndpoint("https://host/v1", model="")
+
+
 @pytest.mark.parametrize("url", ["https://host/v1/", "http://localhost:8000/v1", "http://[::1]:80/v1"])
 def test_good_urls(url: str) -> None:
     """HTTPS anywhere, and plain HTTP to this machine, are fine."""
