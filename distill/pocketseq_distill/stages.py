@@ -106,7 +106,7 @@ def _label(recipe: Recipe, run: Path) -> None:
     ).teacher
     fitting_file(path, teacher, settings)
     if isinstance(teacher, EndpointTeacher):
-        announce(teacher.estimate(unlabelled(rows, path, settings), settings.asking), teacher.settings.budget)
+        announce(teacher.estimate(unlabelled(rows, path, teacher, settings), settings.asking), teacher.settings.budget)
     report = label_rows(rows, teacher, path, settings, source_field=template.primary)
     write_json(run / "labels/train.counts.json", report.to_json())
     print(f"labels: {report}", file=sys.stderr)

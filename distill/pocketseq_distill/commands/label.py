@@ -79,7 +79,7 @@ def run(args: Namespace) -> int:
     opened, rows = _open(recipe, args)
     if args.tried is not None:
         return _try(opened, rows[: args.tried], settings)
-    missing = unlabelled(rows, args.output, settings)
+    missing = unlabelled(rows, args.output, opened.teacher, settings)
     if isinstance(opened.teacher, EndpointTeacher):
         announce(opened.teacher.estimate(missing, settings.asking), opened.teacher.settings.budget)
     if args.dry_run:

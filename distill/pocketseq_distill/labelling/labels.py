@@ -114,8 +114,7 @@ def label_rows(
         if source_digest(unlike[example.id]) != source_digest(example):
             raise DataError(f"expected rows of one id to have one input, found two inputs under the id {example.id!r}")
     labeller = Labeller(teacher, settings, _reverse(settings), source_field)
-    claim = settings.claim(teacher.id, labeller.reverse.id if labeller.reverse else None)
-    with LabelFile(path).claimed(claim) as file:
+    with LabelFile(path).claimed(_claim(teacher, settings, labeller.reverse)) as file:
         report = Labelled(damaged=file.mend())
         done = file.read(wanted)
         report.total = len(done)
@@ -158,20 +157,26 @@ def read_labels(path: Path, examples: Sequence[Example], *, teacher_id: str | No
     return file.read(examples)
 
 
-def unlabelled(examples: Sequence[Example], path: Path, settings: LabelSettings) -> list[Example]:
-    """The rows that a labelling would ask about."""
+def unlabelled(examples: Sequence[Example], path: Path, teacher: Teacher, settings: LabelSettings) -> list[Example]:
+    """The rows that a labelling would ask about, those of damaged lines among them; nothing is changed.
+
+    Raises:
+        DataError: what ``label_rows`` would refuse: another teacher's labels, or an answer to another input.
+    """
     wanted = {example.id: example for example in examples[: settings.rows]}
-    try:
-        done = LabelFile(path).read(list(wanted.values()))
-    except DataError:  # a damaged line is mended first of all, and all that is asked for is a number
-        done = {}
+    file = LabelFile(path)
+    file.check(_claim(teacher, settings, _reverse(settings)))
+    done = file.read(list(wanted.values()), damaged="skip")
     return [example for example in wanted.values() if example.id not in done]
 
 
 def fitting_file(path: Path, teacher: Teacher, settings: LabelSettings) -> None:
     """Put labels of another teacher, or made in another way, aside under a name of their own, and those that fit back in place."""
-    reverse = _reverse(settings)
-    LabelFile(path).fit(settings.claim(teacher.id, reverse.id if reverse else None))
+    LabelFile(path).fit(_claim(teacher, settings, _reverse(settings)))
+
+
+def _claim(teacher: Teacher, settings: LabelSettings, reverse: ReverseModel | None) -> dict[str, Any]:
+    return settings.claim(teacher.id, None if reverse is None else reverse.id)
 
 
 def _reverse(settings: LabelSettings) -> ReverseModel | None:

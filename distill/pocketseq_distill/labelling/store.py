@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 
 from pocketseq.errors import DataError, LabellingError
 from pocketseq.examples import Example
@@ -34,23 +34,43 @@ class LabelFile:
         """Open it for labels of one teacher and one way of asking, for this process alone.
 
         Raises:
-            DataError: it holds labels of another teacher, or made in another way.
+            DataError: it holds labels of another teacher, made in another way, or of which nothing tells whose they are.
             LabellingError: another process appends to it, or it cannot be written.
         """
+        self.check(claim)
         wanted = {"format": _FORMAT, **claim}
         try:
-            if not self.path.exists():
+            if not self.path.exists() or not self._sidecar.exists():
                 write_json(self._sidecar, wanted)
                 self.path.touch()
         except OSError as error:
             raise self._unwritable(error) from error
         with self._alone():
-            found = self.meta
-            if found != wanted and not self.path.stat().st_size:  # nothing was labelled yet: nobody's
+            self.check(claim)  # now that nobody else changes it
+            if self.meta != wanted:
                 self._sidecar.write_text(json.dumps(wanted), encoding="utf-8")
-            elif found != wanted:
-                raise DataError(f"{self.path}: expected labels made with {wanted}, found {found}; remove the file to label again")
             yield self
+
+    def check(self, claim: Mapping[str, Any]) -> None:
+        """Refuse a file with labels of another teacher, or made in another way; one without any is nobody's.
+
+        Raises:
+            DataError: it holds such labels, or nothing tells whose they are.
+        """
+        wanted, found = {"format": _FORMAT, **claim}, self.meta
+        if found == wanted or not self.path.exists() or not self.path.stat().st_size:
+            return
+        if found is None:
+            raise DataError(
+                f"{self._sidecar}: expected whose labels {self.path} holds, found nothing that can be read; put it back, "
+                "label into another file, or remove the labels to label again"
+            )
+        unlike = [name for name in {**wanted, **found} if wanted.get(name) != found.get(name)]
+        ours, theirs = ({name: side.get(name) for name in unlike} for side in (wanted, found))
+        raise DataError(
+            f"{self.path}: expected labels made with {ours}, found {theirs}; label into another file, "
+            "or remove the file to label again"
+        )
 
     @property
     def meta(self) -> dict[str, Any] | None:
@@ -98,8 +118,8 @@ class LabelFile:
                 file.truncate(before)
             raise self._unwritable(error) from error
 
-    def read(self, examples: Sequence[Example]) -> dict[str, Label]:
-        """Read the labels of some rows, by id; labels of other rows are passed over.
+    def read(self, examples: Sequence[Example], *, damaged: Literal["refuse", "skip"] = "refuse") -> dict[str, Label]:
+        """Read the labels of some rows, by id; labels of other rows are passed over, and damaged lines where that is said.
 
         Raises:
             DataError: a damaged line, or an answer to another input than the row with its id has.
@@ -112,6 +132,8 @@ class LabelFile:
             for number, line in enumerate(lines, start=1):
                 label = _label(line)
                 if isinstance(label, str):
+                    if damaged == "skip":
+                        continue
                     raise DataError(f"{self.path}:{number}: {label}; label again: only what is damaged is asked anew")
                 if label.id not in sources:
                     continue

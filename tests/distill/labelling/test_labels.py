@@ -80,7 +80,7 @@ def test_a_limit_labels_the_first_rows(teacher: Power, tmp_path: Path) -> None:
     """More rows later go on behind them; a row that comes twice is labelled once."""
     path = tmp_path / "labels.jsonl"
     assert label_rows(EXAMPLES, teacher, path, replace(SETTINGS, rows=4)).now == 4
-    assert [example.id for example in unlabelled([*EXAMPLES, EXAMPLES[5]], path, SETTINGS)] == [row.id for row in EXAMPLES[4:]]
+    assert [example.id for example in unlabelled([*EXAMPLES, EXAMPLES[5]], path, teacher, SETTINGS)] == [row.id for row in EXAMPLES[4:]]
     assert label_rows([*EXAMPLES, EXAMPLES[5]], teacher, path, SETTINGS).now == 6
 
 
@@ -90,11 +90,39 @@ def test_labels_of_another_teacher_are_refused(teacher: Power, tmp_path: Path) -
     label_rows(EXAMPLES, teacher, path, SETTINGS)
     with pytest.raises(DataError, match=rf"expected labels made with .*, found .*'{teacher.id}'.*remove the file"):
         label_rows(EXAMPLES, FunctionTeacher(shout), path, SETTINGS)
-    with pytest.raises(DataError, match=r"expected labels made with .*'beams': 2.*, found .*'beams': 1"):
+    with pytest.raises(DataError, match=r"expected labels made with {'beams': 2}, found {'beams': 1}; label into another file"):
         label_rows(EXAMPLES, teacher, path, replace(SETTINGS, beams=2))
     assert len(read_labels(path, EXAMPLES, teacher_id=teacher.id)) == 10
     with pytest.raises(DataError, match=r"expected labels of the teacher another, .* learn from the labels alone"):
         read_labels(path, EXAMPLES, teacher_id="another")
+
+
+def test_a_dry_run_refuses_what_a_labelling_would(teacher: Power, tmp_path: Path) -> None:
+    """Lest a count of no rows is told of another teacher's labels; of damaged lines, those rows alone are counted."""
+    path = tmp_path / "labels.jsonl"
+    label_rows(EXAMPLES, teacher, path, SETTINGS)
+    with pytest.raises(DataError, match=r"expected labels made with {'teacher': "):
+        unlabelled(EXAMPLES, path, FunctionTeacher(shout), SETTINGS)
+    first, *rest = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text("".join([first.replace('"text": "', '"text": "x'), *rest]), encoding="utf-8")
+    assert unlabelled(EXAMPLES, path, teacher, SETTINGS) == [EXAMPLES[0]]
+
+
+@pytest.mark.parametrize("content", [None, "{"], ids=["missing", "damaged"])
+def test_labels_of_which_nothing_tells_whose_they_are_are_left_alone(teacher: Power, tmp_path: Path, content: str | None) -> None:
+    """They may have been paid for: the file that should tell is named, and nothing is written."""
+    path, sidecar = tmp_path / "labels.jsonl", tmp_path / "labels.meta.json"
+    label_rows(EXAMPLES, teacher, path, SETTINGS)
+    before, told = path.read_bytes(), sidecar.read_text(encoding="utf-8")
+    if content is None:
+        sidecar.unlink()
+    else:
+        sidecar.write_text(content, encoding="utf-8")
+    with pytest.raises(DataError, match=r"labels\.meta\.json: expected whose labels .* put it back"):
+        label_rows(EXAMPLES, teacher, path, SETTINGS)
+    assert path.read_bytes() == before
+    sidecar.write_text(told, encoding="utf-8")
+    assert label_rows(EXAMPLES, teacher, path, SETTINGS).now == 0
 
 
 def test_labels_that_do_not_fit_are_set_aside_and_come_back(teacher: Power, tmp_path: Path) -> None:
