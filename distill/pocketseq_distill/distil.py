@@ -75,6 +75,8 @@ def distil(
     own_tokenizer = output.with_name(f"{output.name}.tokenizer")
     with first_before_others():
         reading = read_rows(teacher, teacher_path, data.train, own_tokenizer, student=student, plan=plan)
+    if is_first():
+        reading.tokenized.tell_left_out()
     rows = reading.tokenized.rows
     size = reading.tokenizer.size if student.vocab_size else None
     model = student_of(teacher.model, replace(student, vocab_size=size), rows, seed=plan.seed)

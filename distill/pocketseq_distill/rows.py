@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NotRequired, TypedDict
@@ -122,6 +123,15 @@ class Tokenized:
     def left_out(self) -> dict[str, int]:
         """Examples left out, by reason."""
         return {"inexpressible": self.inexpressible, "too_long": self.too_long}
+
+    def tell_left_out(self) -> None:
+        """Say on standard error how many examples are not trained on, and why; nothing where all are."""
+        why = {
+            "whose answers cannot be written in the output form": self.inexpressible,
+            "whose answers are too long": self.too_long,
+        }
+        if told := " and ".join(f"{count} rows {words}" for words, count in why.items() if count):
+            print(f"left out of training: {told}; {len(self.rows)} rows are left", file=sys.stderr)
 
 
 def tokenize(

@@ -135,6 +135,7 @@ def train_teacher(
         save_tokenizer(train_tokenizer(texts, vocab_size=settings.vocab_size, template=card.template, units=settings.units), folder)
     tokenizer = read_tokenizer(folder)
     tokenized = tokenize(data.train, card.template, tokenizer, end_id=END_ID, max_target_tokens=card.max_new_tokens)
+    tokenized.tell_left_out()
     validation = held_out(data.validation, data.train)[: plan.validation_rows] if plan.validate_every else []
     torch.manual_seed(plan.seed)
     first = TeacherModel.load(start) if start else None

@@ -65,6 +65,13 @@ def test_no_rows_are_refused(teacher_path: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "student").exists()
 
 
+def test_rows_that_cannot_be_learnt_are_told(teacher_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Those whose answers are longer than any that the student may give are counted before the training begins."""
+    long = [replace(row, fields={**row.fields, "line": "x"}, target="qwertz " * 9) for row in DATA.train[:3]]
+    distil(teacher_path, replace(DATA, train=[*long, *DATA.train[3:]]), tmp_path / "student", student=STUDENT, plan=PLAN)
+    assert "left out of training: 3 rows whose answers are too long; " in capsys.readouterr().err
+
+
 def test_a_student_with_a_vocabulary_of_its_own(teacher_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It learns from answers and spans, reads its own tokens, and is an ordinary checkpoint; called again, nothing is left over."""
     monkeypatch.setitem(PRESETS, "nano", Shape(encoder_layers=1, decoder_layers=1, d_model=8, d_ff=16, heads=2))

@@ -25,6 +25,11 @@ TEACHER is one of
   package.module:function                                    a Python function, which is imported and run
   RECIPE.toml                                                whatever its table [teacher] names, asked as [label] says:
 
+    [recipe]                                  # every recipe begins so
+    name = "mine"
+    task = "what is asked"
+    format = 1
+
     [teacher.endpoint]                        # an OpenAI-compatible API; text leaves this machine
     url = "https://host/v1"
     model = "name"

@@ -119,16 +119,16 @@ def label_rows(
         done = file.read(wanted)
         report.total = len(done)
         missing = [example for example in unlike.values() if example.id not in done]
-        last = ""
+        full = ""
         with closing(teacher), closing(_outcomes(missing, labeller)) as found, _bar(len(unlike), report.total) as bar:
             for outcomes in found:
                 file.append([outcome for outcome in outcomes if isinstance(outcome, Label)])
                 for outcome in outcomes:
                     report.count(outcome)
-                    last = outcome.why if isinstance(outcome, Missed) else last
+                    full = outcome.why if isinstance(outcome, Missed) and outcome.failure == "budget" else full
                 bar.update(sum(isinstance(outcome, Label) for outcome in outcomes))
     if report.odd["budget"]:
-        raise BudgetSpentError(f"{path}: the budget is spent ({last}): {report}; raise it, and the same call goes on from here")
+        raise BudgetSpentError(f"{path}: the budget is spent ({full}): {report}; raise it, and the same call goes on from here")
     return report
 
 

@@ -67,24 +67,30 @@ class Spending:
                 f"budget: expected a price to keep a cost of {budget.cost:g} by, found none; give price, or limit tokens"
             )
         self._budget, self._price, self._file = budget, price, file
-        self._lock = threading.Lock()
+        self._settled = threading.Condition()
+        self._under_way = 0
         self.spent = _read(file) if file is not None and file.exists() else Spent()
         """So far, requests under way counted as they are expected."""
         self._largest = Spent()
 
     def reserve(self, expected: Spent) -> str | None:
-        """Count a request before it is made: None, or the limit that has no room for it."""
-        with self._lock:
-            for field in fields(self._budget):
-                limit = getattr(self._budget, field.name)
-                if limit is not None and getattr(self.spent, field.name) + getattr(expected, field.name) > limit:
-                    return f"{limit:g} {field.name}"
-            self._add(expected, 1)
-            return None
+        """Count a request before it is made: None, or the limit that has no room for it.
+
+        What is under way counts as expected, which is rather too much: where only that leaves no room, this waits until it is known.
+        """
+        with self._settled:
+            while (full := self._full(expected)) is not None and self._under_way:
+                self._settled.wait()
+            if full is None:
+                self._under_way += 1
+                self._add(expected, 1)
+            return full
 
     def settle(self, expected: Spent, used: Spent) -> None:
         """Put what a request used in place of what was expected."""
-        with self._lock:
+        with self._settled:
+            self._under_way -= 1
+            self._settled.notify_all()
             self._add(expected, -1)
             self._add(used, 1)
             self._largest = Spent(1, max(self._largest.tokens, used.tokens), max(self._largest.cost, used.cost))
@@ -103,6 +109,14 @@ class Spending:
     def cost(self, *, prompt_tokens: int, completion_tokens: int) -> float:
         """Money for so many tokens; 0 without a price."""
         return 0.0 if self._price is None else self._price.of(prompt_tokens=prompt_tokens, completion_tokens=completion_tokens)
+
+    def _full(self, expected: Spent) -> str | None:
+        """The limit that has no room for a request."""
+        for field in fields(self._budget):
+            limit = getattr(self._budget, field.name)
+            if limit is not None and getattr(self.spent, field.name) + getattr(expected, field.name) > limit:
+                return f"{limit:g} {field.name}"
+        return None
 
     def _add(self, use: Spent, sign: int) -> None:
         self.spent.requests += sign * use.requests

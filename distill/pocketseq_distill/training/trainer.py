@@ -68,7 +68,7 @@ class DistillationTrainer(Seq2SeqTrainer):
             TrainingError: there are no rows.
         """
         if len(rows) == 0:
-            raise TrainingError("expected rows to train on, found none; look at the counts of the filters")
+            raise TrainingError("expected rows to train on, found none; look at the counts of what was left out")
         self.plan = plan
         validates = validation is not None and plan.validate_every is not None
         self.clock = Clock(plan, validates=validates)

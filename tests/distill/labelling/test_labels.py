@@ -80,7 +80,9 @@ def test_a_limit_labels_the_first_rows(teacher: Power, tmp_path: Path) -> None:
     """More rows later go on behind them; a row that comes twice is labelled once."""
     path = tmp_path / "labels.jsonl"
     assert label_rows(EXAMPLES, teacher, path, replace(SETTINGS, rows=4)).now == 4
-    assert [example.id for example in unlabelled([*EXAMPLES, EXAMPLES[5]], path, teacher, SETTINGS)] == [row.id for row in EXAMPLES[4:]]
+    assert [example.id for example in unlabelled([*EXAMPLES, EXAMPLES[5]], path, teacher, SETTINGS)] == [
+        row.id for row in EXAMPLES[4:]
+    ]
     assert label_rows([*EXAMPLES, EXAMPLES[5]], teacher, path, SETTINGS).now == 6
 
 

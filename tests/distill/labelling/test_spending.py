@@ -43,6 +43,25 @@ def test_a_budget_stops_the_labelling_and_a_larger_one_goes_on(served: Served, t
     assert len(path.read_text().splitlines()) == 12
 
 
+def test_what_is_under_way_does_not_end_a_labelling_that_has_money_left(script: Callable[..., Scripted], tmp_path: Path) -> None:
+    """Four answers that may be long leave no room for a fifth until they are there, and short: all rows are labelled."""
+    server = script(lambda body, number: said("x", prompt=5, written=5))
+    teacher = server.teacher(spent=tmp_path / "spent.json", budget=LabelBudget(tokens=450), max_tokens=200, concurrency=4)
+    assert label_rows(EXAMPLES, teacher, tmp_path / "labels.jsonl", SETTINGS).now == 12
+    assert json.loads((tmp_path / "spent.json").read_text())["tokens"] == 120
+
+
+def test_the_limit_that_ended_a_labelling_is_named_whatever_else_failed(script: Callable[..., Scripted], tmp_path: Path) -> None:
+    """A row that failed for another reason after it is counted, not taken for the limit."""
+
+    def broken_at_first(body: dict[str, object], number: int) -> object:
+        return said("x", prompt=100, written=50) if number > 1 else (500, "broken")
+
+    teacher = script(broken_at_first).teacher(budget=LabelBudget(requests=3), concurrency=1, retries=0)
+    with pytest.raises(BudgetSpentError, match=r"the budget is spent \(3 requests; 3 requests, .*9 budget"):
+        label_rows(EXAMPLES, teacher, tmp_path / "labels.jsonl", SETTINGS)
+
+
 @pytest.mark.parametrize("budget", [LabelBudget(tokens=1000), LabelBudget(cost=0.006)])
 def test_tokens_and_money_are_counted_as_the_endpoint_counts_them(
     script: Callable[..., Scripted], tmp_path: Path, budget: LabelBudget
