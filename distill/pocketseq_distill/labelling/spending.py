@@ -76,7 +76,7 @@ class Spending:
     def reserve(self, expected: Spent) -> str | None:
         """Count a request before it is made: None, or the limit that has no room for it.
 
-        What is under way counts as expected, which is rather too much: where only that leaves no room, this waits until it is known.
+        What is under way counts as expected, which is rather too much: where only that leaves no room, this waits for it.
         """
         with self._settled:
             while (full := self._full(expected)) is not None and self._under_way:
