@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -99,9 +98,6 @@ def test_empties_refusals_and_timeouts_are_counted_and_visible(script: Callable[
     assert len(server.bodies) == asked + 2
 
 
-# The transport leaves a coroutine behind where it is cancelled in the middle of connecting.
-@pytest.mark.filterwarnings("ignore:coroutine 'connect_tcp.*' was never awaited:RuntimeWarning")
-@pytest.mark.filterwarnings("ignore:Exception ignored in. <coroutine object connect_tcp:pytest.PytestUnraisableExceptionWarning")
 def test_an_endpoint_that_is_down_is_left_alone(script: Callable[..., Scripted], tmp_path: Path) -> None:
     """After twenty questions in a row without an answer, with the endpoint's words; a key that is refused ends it at once."""
     server = script(lambda body, number: (503, {"error": {"message": "resting"}}))
@@ -116,7 +112,6 @@ def test_an_endpoint_that_is_down_is_left_alone(script: Callable[..., Scripted],
     server.server.server_close()
     with pytest.raises(EndpointUnavailableError):
         label_rows(repair_examples(50), server.teacher(retries=0), tmp_path / "gone.jsonl", SETTINGS)
-    gc.collect()  # what is left behind shall be told here, not in another test
 
 
 def test_several_samples_are_several_requests(script: Callable[..., Scripted], tmp_path: Path) -> None:

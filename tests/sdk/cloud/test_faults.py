@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 from pathlib import Path
 
-import pytest
 from tests.sdk.cloud.faults.calls import run_in_memory, run_on_sockets
 from tests.sdk.cloud.faults.tally import Tally, listening
 
@@ -32,9 +31,6 @@ def test_most_faults_are_met_in_memory(tmp_path: Path) -> None:
     assert heard.wrong == []
 
 
-# The transport leaves a coroutine behind where it is cancelled in the middle of connecting.
-@pytest.mark.filterwarnings("ignore:coroutine 'connect_tcp.*' was never awaited:RuntimeWarning")
-@pytest.mark.filterwarnings("ignore:Exception ignored in. <coroutine object connect_tcp:pytest.PytestUnraisableExceptionWarning")
 def test_some_faults_are_met_on_a_real_socket(tmp_path: Path) -> None:
     """A server that refuses, resets, drips, redirects and speaks everything but the contract; every debug log is read."""
     heard = Tally()
