@@ -3,9 +3,8 @@
     python -m pocketseq_bench.deferral RUN [RUN …] [--data FOLDER] [-o device-bench/results/deferral.json]
 
 A run is what ``pocketseq run`` leaves: its validation and calibration splits choose, its test split measures, and rows of its
-training split may help to fit. The clouds are the
-run's teacher, whose answers are written down beside the run where they are not yet, and one that is always right. Runs of other
-names in the file stay.
+training split may help to fit. The clouds are the run's teacher, whose answers are written down beside the run where they are not
+yet, and one that is always right. Runs of other names in the file stay.
 """
 
 from __future__ import annotations

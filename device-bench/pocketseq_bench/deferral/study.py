@@ -16,10 +16,11 @@ from pocketseq.confidence import Scorer
 from pocketseq.manifest import Guarantee
 from pocketseq.records import plain
 
-_COMMON: Final = 0.975
 RISKS: Final = (0.05, 0.1, 0.2)
 BASELINE: Final = "chow_average"
 RESAMPLINGS: Final = 1000
+_COMMON: Final = 0.975
+"""Share of the resamplings in which the baseline must gain something for bounds relative to it."""
 CHOOSING: Final = 500
 TESTING: Final = 800
 """Rows of one resampled calibration: those that give the candidates, and those that test them."""
