@@ -22,6 +22,7 @@ from pocketseq_distill.distil import Data
 from pocketseq_distill.generation import TeacherModel
 from pocketseq_distill.labelling.distributions import teacher_distributions
 from pocketseq_distill.rows import TokenRows, tokenize
+from pocketseq_distill.students.beginnings import spellings_of
 from pocketseq_distill.students.student import StudentSettings, layer_map, student_of
 from pocketseq_distill.training.course import train
 from pocketseq_distill.training.plan import TrainingPlan
@@ -170,7 +171,7 @@ class _Bench:
         plan, settings = recipe.settings("train", TrainingPlan), recipe.settings("student", StudentSettings)
         plan = replace(plan, patience=None)
         teacher = self._teacher.model
-        model = student_of(teacher, settings, self._rows, seed=plan.seed)
+        model = student_of(teacher, settings, self._rows, seed=plan.seed, spellings=spellings_of(self._teacher.tokenizer))
         before = self._validation(model)["exact_match"]
         rows, asked_along = self._taught(plan)
         layers = layer_map(teacher, settings) if plan.hidden or plan.attention else None

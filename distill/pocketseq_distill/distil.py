@@ -19,6 +19,7 @@ from pocketseq_distill.checkpoints import checkpoint_fingerprint, save_checkpoin
 from pocketseq_distill.generation import TeacherModel
 from pocketseq_distill.labelling.distributions import teacher_distributions
 from pocketseq_distill.reading import read_rows
+from pocketseq_distill.students.beginnings import spellings_of
 from pocketseq_distill.students.student import StudentSettings, layer_map, student_of
 from pocketseq_distill.training.course import train
 from pocketseq_distill.training.plan import TrainingPlan
@@ -79,7 +80,9 @@ def distil(
         reading.tokenized.tell_left_out()
     rows = reading.tokenized.rows
     size = reading.tokenizer.size if student.vocab_size else None
-    model = student_of(teacher.model, replace(student, vocab_size=size), rows, seed=plan.seed)
+    model = student_of(
+        teacher.model, replace(student, vocab_size=size), rows, seed=plan.seed, spellings=spellings_of(reading.tokenizer)
+    )
     origin = checkpoint_fingerprint(teacher_path)
     validation = held_out(data.validation, data.train)[: plan.validation_rows]
     state_dir = output.with_name(f"{output.name}.training")

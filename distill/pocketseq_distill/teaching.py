@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from pocketseq.checkpoint import CheckpointCard
 from pocketseq.errors import RecipeError
+from pocketseq.tokenizer import TextTokenizer
 from pocketseq_distill.checkpoints import checkpoint_fingerprint, find_teacher, save_checkpoint
 from pocketseq_distill.corpus.vocabulary import END_ID, PAD_ID, TOKENIZER_ROWS, Units, save_tokenizer, train_tokenizer
 from pocketseq_distill.distil import Data, hardware
@@ -19,6 +20,7 @@ from pocketseq_distill.generation import TeacherModel, read_tokenizer
 from pocketseq_distill.labelling.causal import CausalSettings
 from pocketseq_distill.labelling.endpoint import EndpointSettings
 from pocketseq_distill.rows import tokenize
+from pocketseq_distill.students.beginnings import spellings_of
 from pocketseq_distill.students.shapes import Shape, new_t5
 from pocketseq_distill.training.course import train
 from pocketseq_distill.training.plan import TrainingPlan
@@ -96,8 +98,8 @@ def copy_teacher(source: Path, output: Path) -> CheckpointCard:
     return card
 
 
-def new_teacher(settings: TeacherSettings) -> PreTrainedModel:
-    """Build an untrained teacher (see ``shapes``)."""
+def new_teacher(settings: TeacherSettings, tokenizer: TextTokenizer) -> PreTrainedModel:
+    """Build an untrained teacher (see ``shapes``) that reads and writes a tokenizer's tokens."""
     shape = Shape(
         encoder_layers=settings.encoder_layers,
         decoder_layers=settings.decoder_layers,
@@ -105,7 +107,14 @@ def new_teacher(settings: TeacherSettings) -> PreTrainedModel:
         d_ff=settings.d_ff,
         heads=settings.heads,
     )
-    return new_t5(shape, vocab_size=settings.vocab_size, pad_id=PAD_ID, end_id=END_ID, dropout=settings.dropout)
+    return new_t5(
+        shape,
+        vocab_size=settings.vocab_size,
+        pad_id=PAD_ID,
+        end_id=END_ID,
+        dropout=settings.dropout,
+        spellings=spellings_of(tokenizer),
+    )
 
 
 def train_teacher(
@@ -139,7 +148,7 @@ def train_teacher(
     validation = held_out(data.validation, data.train)[: plan.validation_rows] if plan.validate_every else []
     torch.manual_seed(plan.seed)
     first = TeacherModel.load(start) if start else None
-    model = first.model if first else new_teacher(settings)
+    model = first.model if first else new_teacher(settings, tokenizer)
     trained = train(
         model,
         tokenized.rows,

@@ -5,18 +5,15 @@ An encoder is run once and may be deep; a decoder runs for every token and shoul
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-import torch
 from transformers import PreTrainedModel, T5Config, T5ForConditionalGeneration
 
-Preset: TypeAlias = Literal["nano", "tiny", "small", "base"]
+from pocketseq_distill.students.beginnings import begin
 
-_NEIGHBOUR_BIAS: Final = 4.0
-"""Head start, in logits, of the one offset that a head favours."""
-_NEAR_SLOPES: Final = (0.5, 0.15)
-"""Fall of a head's logits with distance, as in Press et al. 2022, "Train Short, Test Long"."""
+Preset: TypeAlias = Literal["nano", "tiny", "small", "base"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,12 +41,18 @@ PRESETS: Final[dict[Preset, Shape]] = {
 
 
 def new_t5(
-    shape: Shape, *, vocab_size: int, pad_id: int, end_id: int, start_id: int | None = None, dropout: float = 0.0
+    shape: Shape,
+    *,
+    vocab_size: int,
+    pad_id: int,
+    end_id: int,
+    start_id: int | None = None,
+    dropout: float = 0.0,
+    spellings: Sequence[str] = (),
 ) -> PreTrainedModel:
     """Build an untrained T5: normalised before each sublayer, relative positions, one table for all embeddings.
 
-    The encoder's heads begin with what small updates reach only slowly: each looks at a neighbour of its own, the last two at what
-    is near. In short trials on a CPU the place of a slip was found earlier for it.
+    It knows what texts have in common (see ``beginnings``).
 
     Args:
         shape: Layers and widths.
@@ -58,6 +61,7 @@ def new_t5(
         end_id: Token that ends an answer.
         start_id: Token that the decoder starts from; the padding's if not given, as T5 does.
         dropout: Share of activations dropped in training.
+        spellings: Text of each token, by id, where it is known.
     """
     model = T5ForConditionalGeneration(
         T5Config(
@@ -76,19 +80,5 @@ def new_t5(
             decoder_start_token_id=pad_id if start_id is None else start_id,
         )
     )
-    look_at_neighbours(model)
+    begin(model, spellings)
     return model
-
-
-@torch.no_grad()
-def look_at_neighbours(model: PreTrainedModel) -> None:
-    """Begin the encoder of an untrained T5 so that each head favours one offset, the last two what is near."""
-    table = model.encoder.block[0].layer[0].SelfAttention.relative_attention_bias.weight  # float32 [bucket, head]
-    half = table.size(0) // 2  # the upper half is for what comes after
-    table.zero_()
-    for head in range(table.size(1) - 2):
-        distance = head // 2 + 1
-        table[distance if head % 2 else half + distance, head] = _NEIGHBOUR_BIAS
-    distances = torch.arange(table.size(0)) % half
-    for head, slope in zip((-2, -1), _NEAR_SLOPES, strict=True):
-        table[:, head] = -slope * distances

@@ -16,9 +16,10 @@ from pocketseq_distill.corpus.vocabulary import END_ID, PAD_ID
 from pocketseq_distill.ensemble import foundation
 from pocketseq_distill.losses.matching import LayerMap, spread, stand_ins
 from pocketseq_distill.rows import TokenRows
+from pocketseq_distill.students.beginnings import begin
 from pocketseq_distill.students.pooling import pool_weights
 from pocketseq_distill.students.pruning import prune_hidden, prune_width
-from pocketseq_distill.students.shapes import PRESETS, Preset, look_at_neighbours, new_t5
+from pocketseq_distill.students.shapes import PRESETS, Preset, new_t5
 
 Selection: TypeAlias = Literal["spaced", "alternating"]
 """``spaced`` takes the first, the last and evenly between (Shleifer and Rush 2020, "Pre-trained Summarization Distillation");
@@ -108,7 +109,9 @@ def select_layers(total: int, keep: int, selection: Selection) -> tuple[int, ...
     return tuple(round(index * (total - 1) / (keep - 1)) for index in range(keep))
 
 
-def student_of(teacher: PreTrainedModel, settings: StudentSettings, rows: TokenRows, *, seed: int = 0) -> PreTrainedModel:
+def student_of(
+    teacher: PreTrainedModel, settings: StudentSettings, rows: TokenRows, *, seed: int = 0, spellings: Sequence[str] = ()
+) -> PreTrainedModel:
     """Make the student that the settings ask for.
 
     Args:
@@ -116,6 +119,7 @@ def student_of(teacher: PreTrainedModel, settings: StudentSettings, rows: TokenR
         settings: Which layers to take, and how wide, or which shape.
         rows: What a narrower student's dimensions are judged on.
         seed: Seed of what is random.
+        spellings: Text of each of the student's tokens, by id, where it is known; a start from nothing is better for it.
 
     Raises:
         CheckpointError: a family whose layers or width cannot be chosen.
@@ -126,9 +130,9 @@ def student_of(teacher: PreTrainedModel, settings: StudentSettings, rows: TokenR
     start = settings.start or ("random" if settings.preset else "copied")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        student = _preset(teacher, settings, start) if settings.preset else _selected(teacher, settings, rows)
+        student = _preset(teacher, settings, start, spellings) if settings.preset else _selected(teacher, settings, rows)
         if start == "random" and not settings.preset:
-            student = _renewed(student)
+            student = _renewed(student, spellings)
     if start == "pooled":
         pool_weights(student, teacher)
     sizes = [sum(parameter.numel() for parameter in model.parameters()) for model in (student, teacher)]
@@ -159,7 +163,7 @@ def layer_map(teacher: PreTrainedModel, settings: StudentSettings) -> LayerMap:
     return LayerMap(stand_ins(encoder, totals[0]), stand_ins(decoder, totals[1]))
 
 
-def _preset(teacher: PreTrainedModel, settings: StudentSettings, start: Start) -> PreTrainedModel:
+def _preset(teacher: PreTrainedModel, settings: StudentSettings, start: Start, spellings: Sequence[str]) -> PreTrainedModel:
     assert settings.preset is not None
     if start == "copied":
         raise RecipeError('[student]: expected start "pooled" or "random" with a preset, found "copied": its layers are its own')
@@ -169,7 +173,7 @@ def _preset(teacher: PreTrainedModel, settings: StudentSettings, start: Start) -
         config = teacher.config
         ids = {"vocab_size": config.vocab_size, "pad_id": config.pad_token_id, "end_id": config.eos_token_id}
         ids["start_id"] = config.decoder_start_token_id
-    return new_t5(PRESETS[settings.preset], **ids)
+    return new_t5(PRESETS[settings.preset], **ids, spellings=spellings)
 
 
 def _selected(teacher: PreTrainedModel, settings: StudentSettings, rows: TokenRows) -> PreTrainedModel:
@@ -185,12 +189,12 @@ def _selected(teacher: PreTrainedModel, settings: StudentSettings, rows: TokenRo
     return student
 
 
-def _renewed(model: PreTrainedModel) -> PreTrainedModel:
+def _renewed(model: PreTrainedModel, spellings: Sequence[str]) -> PreTrainedModel:
     """The same shape, with the weights that its family begins with."""
     renewed: PreTrainedModel = type(model)(copy.deepcopy(model.config))
     renewed.generation_config = copy.deepcopy(model.generation_config)
     if model.config.model_type == "t5":
-        look_at_neighbours(renewed)  # as a teacher that is trained from nothing begins
+        begin(renewed, spellings)  # as a teacher that is trained from nothing does
     return renewed
 
 
