@@ -37,9 +37,6 @@ letters'."""
 def begin(model: PreTrainedModel, spellings: Sequence[str] = ()) -> None:
     """Write what texts have in common into an untrained T5, in place.
 
-    On descriptions of Django's lines a teacher of 7 million parameters reached after 300 updates of 96 rows the exact matches on
-    held-out rows for which it took 1,700 without this.
-
     Args:
         model: A T5 with fresh weights.
         spellings: Text of each token, by id; empty for those without, and left out where nothing is known of them.
