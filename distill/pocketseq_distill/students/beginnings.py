@@ -85,7 +85,7 @@ def copy_what_follows(model: PreTrainedModel) -> None:
     first = model.encoder.block[0].layer[0].SelfAttention
     first.relative_attention_bias.weight[_PREVIOUS_HEAD, _PREVIOUS_HEAD] = _PREVIOUS_BIAS
     # What is written does not reach into what is asked with, or a second layer would look for the answer of the first.
-    sketch, *found = _orthonormal(size * (followers + 1), width).split(size)
+    sketch, *found = torch.split(_orthonormal(size * (followers + 1), width), size)
     told = _orthonormal(size, width)
     own = slice(_PREVIOUS_HEAD * size, (_PREVIOUS_HEAD + 1) * size)
     first.v.weight[own] = sketch
@@ -145,4 +145,5 @@ def _fall_silent(model: PreTrainedModel) -> None:
 
 def _orthonormal(rows: int, columns: int) -> Tensor:
     """Random rows of unit length at right angles to one another, float32 [rows, columns]."""
-    return torch.linalg.qr(torch.randn(columns, rows)).Q.T
+    found: Tensor = torch.linalg.qr(torch.randn(columns, rows)).Q.T
+    return found
