@@ -23,8 +23,8 @@ from transformers import PreTrainedModel
 
 from pocketseq_distill.losses.terms import IGNORED, LossWeights, TopTokens, distillation_loss
 
-_CHUNK_ELEMENTS: Final = 1 << 20
-"""Logits that exist together: 4 MB in float32, which a processor's cache still holds."""
+_CHUNK_ELEMENTS: Final = 1 << 21
+"""Logits that exist together: 8 MB in float32, which a processor's cache still holds."""
 _FEWEST_POSITIONS: Final = 128
 """Positions of a chunk however large the vocabulary is: each chunk adds to the gradient of the whole output layer."""
 

@@ -83,7 +83,7 @@ def attend(
     position_bias: Tensor | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """Softmax(query · keyᵀ · scaling + bias + mask) · value, where bias and mask are added to the products in place.
+    """Softmax(query · keyᵀ · scaling + bias + mask) · value.
 
     Args:
         module: The layer; its mode decides whether weights are dropped.
@@ -99,15 +99,42 @@ def attend(
         float [batch, query, head, width], and no weights.
     """
     scaling = query.size(-1) ** -0.5 if scaling is None else scaling
-    with torch.autocast(query.device.type, enabled=False):  # it would have the softmax in float32
+    # Heads are views across the width; products of those as they lie take longer than copies and products of these.
+    query, key, value = query.contiguous(), key.contiguous(), value.contiguous()
+    with torch.autocast(query.device.type, enabled=False):  # it would have the products in float32 too
         scores = torch.matmul(query if scaling == 1 else query * scaling, key.mT)
-        if position_bias is not None:
-            scores += position_bias.to(scores.dtype)
-        if attention_mask is not None:
-            # The lowest float32 would be −∞ in bfloat16, and a query that may look nowhere no number.
-            scores += attention_mask.clamp(min=torch.finfo(scores.dtype).min).to(scores.dtype)
-        weights = functional.dropout(scores.softmax(-1), p=dropout, training=module.training)
+        weights: Tensor = _Softmax.apply(scores, position_bias, attention_mask)  # type: ignore[no-untyped-call]
+        weights = functional.dropout(weights, p=dropout, training=module.training)
         return torch.matmul(weights, value).transpose(1, 2).contiguous(), None
+
+
+class _Softmax(torch.autograd.Function):
+    """Softmax(scores + bias + mask), computed in float32 and kept in the precision of the scores.
+
+    In bfloat16 a processor takes several times as long for rows as short as those of a short attention, and longer still for their
+    gradient.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, bias: Tensor | None, mask: Tensor | None) -> Tensor:
+        sums = scores.to(torch.float32, copy=True)
+        if bias is not None:
+            sums += bias
+        if mask is not None:
+            # A query that may look nowhere would be no number with −∞.
+            sums += mask.float().clamp(min=torch.finfo(sums.dtype).min)
+        weights = sums.softmax(-1).to(scores.dtype)
+        ctx.save_for_backward(weights)
+        ctx.bias = None if bias is None else (bias.shape, bias.dtype)
+        return weights
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        (weights,) = ctx.saved_tensors
+        towards = torch.ops.aten._softmax_backward_data(gradients[0].float(), weights.float(), -1, torch.float32)
+        to_bias = None if ctx.bias is None else towards.sum_to_size(ctx.bias[0]).to(ctx.bias[1])
+        return towards.to(weights.dtype), to_bias, None
 
 
 AttentionInterface.register(_ATTENTION, attend)

@@ -4,6 +4,10 @@ Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks". W
 and Hutter 2019). For a T5 trained from nothing on a CPU's budget the rates matter as much as the method: its embeddings begin at
 a standard deviation of 1 and its table of relative positions must move by several units before a head looks at a neighbour, so
 both need far larger steps than the gains of the norms.
+
+Projections into attention heads, and out of them, are as many matrices as there are heads: each head's part is made orthogonal by
+itself. No direction of one head has to make room for another's, and the products are those of the heads' small width, so that
+an update costs about half.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
@@ -23,6 +28,11 @@ _POSITION_RATE: Final = 5.0
 """Rate of tables of relative positions."""
 _OTHER_RATE: Final = 0.25
 """Rate of norms and biases."""
+_PROJECTIONS: Final = {
+    **dict.fromkeys(("q", "k", "v", "q_proj", "k_proj", "v_proj"), True),
+    **dict.fromkeys(("o", "out_proj"), False),
+}
+"""Names that transformers gives to the projections of attention, and whether they lead into the heads."""
 _QUINTICS: Final = (
     (8.3007, -24.0372, 17.4661),
     (4.0034, -2.9228, 0.5419),
@@ -65,6 +75,7 @@ class Muon(Optimizer):
         ]
         defaults = {"momentum": momentum, "betas": betas, "eps": 1e-8, "weight_decay": 0.0, "orthogonal": False}
         super().__init__([group for group in groups if group["params"]], defaults)
+        self._heads = _by_head(model)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -82,21 +93,25 @@ class Muon(Optimizer):
         return loss
 
     def _orthogonal(self, parameters: Iterable[Tensor], group: dict[str, Any]) -> None:
-        shapes: defaultdict[torch.Size, list[Tensor]] = defaultdict(list)
+        alike: defaultdict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
         for parameter in parameters:
-            shapes[parameter.shape].append(parameter)
-        for (rows, columns), alike in shapes.items():
-            directions = []
-            for parameter in alike:
-                assert parameter.grad is not None
-                state = self.state[parameter]
-                if not state:
-                    state["momentum"] = torch.zeros_like(parameter)
-                state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
-                directions.append(parameter.grad.lerp(state["momentum"], group["momentum"]))
-            rate = group["lr"] * math.sqrt(max(1.0, rows / columns))
-            for parameter, update in zip(alike, orthogonalised(torch.stack(directions)), strict=True):
-                parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(update.to(parameter.dtype), alpha=-rate)
+            assert parameter.grad is not None
+            state = self.state[parameter]
+            if not state:
+                state["momentum"] = torch.zeros_like(parameter)
+            state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
+            direction = parameter.grad.lerp(state["momentum"], group["momentum"])
+            parts = _parts(direction, self._heads.get(id(parameter)))
+            alike[parts.shape[1:]].append((parameter, parts))
+        for shape, members in alike.items():
+            found = orthogonalised(torch.cat([parts for _, parts in members])).split([len(parts) for _, parts in members])
+            for (parameter, parts), update in zip(members, found, strict=True):
+                rows, columns = parameter.shape
+                # As large as the update of the whole would be, whose directions are as many as its shorter side.
+                size = max(1.0, rows / columns) * min(rows, columns) / (len(parts) * min(shape))
+                whole = _whole(update, parameter.shape, self._heads.get(id(parameter)))
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                parameter.add_(whole.to(parameter.dtype), alpha=-group["lr"] * math.sqrt(size))
 
     def _adamw(self, parameters: Sequence[Tensor], group: dict[str, Any]) -> None:
         beta1, beta2 = group["betas"]
@@ -138,6 +153,41 @@ def orthogonalised(matrices: Tensor) -> Tensor:
             gram = found @ found.mT
         found = torch.baddbmm(found, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), found, beta=a)
     return found.mT if tall else found
+
+
+@dataclass(frozen=True, slots=True)
+class _Heads:
+    """How a projection is divided into attention heads."""
+
+    count: int
+    into: bool
+    """Whether it leads into the heads, which then are its rows; otherwise out of them, and they are its columns."""
+
+
+def _by_head(model: nn.Module) -> dict[int, _Heads]:
+    """Projections of attention layers, by the identity of their weights."""
+    found: dict[int, _Heads] = {}
+    for module in model.modules():
+        count = getattr(module, "n_heads", None) or getattr(module, "num_heads", None)
+        for name, into in _PROJECTIONS.items() if count else ():
+            layer = getattr(module, name, None)
+            if isinstance(layer, nn.Linear):
+                found[id(layer.weight)] = _Heads(count, into)
+    return found
+
+
+def _parts(matrix: Tensor, heads: _Heads | None) -> Tensor:
+    """A matrix [rows, columns] as one [1, rows, columns], or as those of its heads, [head, rows, columns]."""
+    if heads is None:
+        return matrix[None]
+    if heads.into:
+        return matrix.view(heads.count, -1, matrix.size(1))
+    return matrix.view(matrix.size(0), heads.count, -1).transpose(0, 1)
+
+
+def _whole(parts: Tensor, shape: torch.Size, heads: _Heads | None) -> Tensor:
+    """What ``_parts`` took apart."""
+    return (parts if heads is None or heads.into else parts.transpose(0, 1)).reshape(shape)
 
 
 def _by_role(model: nn.Module) -> dict[str, list[nn.Parameter]]:
