@@ -99,6 +99,19 @@ def test_in_bfloat16_they_are_as_near_to_float32_as_the_spelled_out_way(gated: b
     assert 0 < apart(found) < 1.5 * apart(spelled)
 
 
+@pytest.mark.parametrize("bf16", [False, True])
+def test_a_row_with_nothing_to_look_at_gives_numbers(bf16: bool) -> None:
+    """All of its source is padding: attention spreads evenly, and every gradient is finite."""
+    model = uneven(make_t5()).train()
+    rows = batch()
+    rows["attention_mask"][1] = 0
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16), fewer_passes(model):
+        loss = model(**rows, use_cache=False).loss
+    loss.backward()
+    assert all(one.grad.isfinite().all() for one in model.parameters() if one.grad is not None)
+    assert loss.isfinite()
+
+
 def test_dropout_drops_in_training_alone() -> None:
     """A model that drops activations gives another loss every time it trains, and one loss where it does not."""
     torch.manual_seed(0)

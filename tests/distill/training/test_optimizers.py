@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from tests.distill.models import make_t5
+from tests.distill.models import make_bart, make_t5
 from torch import nn
 
 from pocketseq_distill.training.optimizers import Muon, orthogonalised
@@ -71,6 +71,30 @@ def test_matrices_move_as_exact_orthogonalisation_moves_them() -> None:
         assert isinstance(layer.weight, torch.Tensor)
         apart = torch.linalg.matrix_norm(layer.weight - weight, ord=2)
         assert 0 < apart < 0.25 * 3 * rate * math.sqrt(max(1, weight.size(0) / weight.size(1)))
+
+
+@pytest.mark.parametrize(
+    ("family", "into", "out_of"), [("t5", "SelfAttention.q", "SelfAttention.o"), ("bart", "q_proj", "out_proj")]
+)
+def test_each_attention_head_is_made_orthogonal_by_itself(family: str, into: str, out_of: str) -> None:
+    """Rows of what leads into a head, columns of what leads out of it; the whole moves as far as one matrix would."""
+    model = make_t5() if family == "t5" else make_bart()
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    fill_gradients(model, 0)
+    Muon(model, learning_rate=1.0, momentum=0.0, weight_decay=0.0).step()
+    seen = 0
+    for name, parameter in model.named_parameters():
+        if not name.endswith((f"{into}.weight", f"{out_of}.weight")):
+            continue
+        dimension = 0 if name.endswith(f"{into}.weight") else 1
+        assert isinstance(parameter.grad, torch.Tensor)
+        moved = before[name] - parameter.detach()
+        assert float(moved.norm()) == pytest.approx(math.sqrt(min(moved.shape)), rel=0.15)
+        for part, gradient in zip(moved.chunk(2, dimension), parameter.grad.chunk(2, dimension), strict=True):
+            left, _, right = torch.linalg.svd(gradient, full_matrices=False)
+            assert torch.linalg.matrix_norm(part - left @ right, ord=2) < 0.3
+        seen += 1
+    assert seen > 1
 
 
 def test_what_is_no_matrix_goes_by_adamw() -> None:
