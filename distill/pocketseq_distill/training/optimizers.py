@@ -104,8 +104,9 @@ class Muon(Optimizer):
             parts = _parts(direction, self._heads.get(id(parameter)))
             alike[parts.shape[1:]].append((parameter, parts))
         for shape, members in alike.items():
-            found = orthogonalised(torch.cat([parts for _, parts in members])).split([len(parts) for _, parts in members])
-            for (parameter, parts), update in zip(members, found, strict=True):
+            found = orthogonalised(torch.cat([parts for _, parts in members]))
+            updates = torch.split_with_sizes(found, [len(parts) for _, parts in members])
+            for (parameter, parts), update in zip(members, updates, strict=True):
                 rows, columns = parameter.shape
                 # As large as the update of the whole would be, whose directions are as many as its shorter side.
                 size = max(1.0, rows / columns) * min(rows, columns) / (len(parts) * min(shape))
@@ -168,10 +169,10 @@ def _by_head(model: nn.Module) -> dict[int, _Heads]:
     """Projections of attention layers, by the identity of their weights."""
     found: dict[int, _Heads] = {}
     for module in model.modules():
-        count = getattr(module, "n_heads", None) or getattr(module, "num_heads", None)
-        for name, into in _PROJECTIONS.items() if count else ():
+        count: int | None = getattr(module, "n_heads", None) or getattr(module, "num_heads", None)
+        for name, into in _PROJECTIONS.items():
             layer = getattr(module, name, None)
-            if isinstance(layer, nn.Linear):
+            if count is not None and isinstance(layer, nn.Linear):
                 found[id(layer.weight)] = _Heads(count, into)
     return found
 
