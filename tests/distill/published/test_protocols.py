@@ -38,8 +38,11 @@ def test_exact_match_of_code_translation_is_of_the_whole_line() -> None:
 
 
 def test_exact_match_of_a_line_of_python_is_of_its_tokens() -> None:
-    """The data set spaces its tokens at random."""
-    assert token_counts(["f (  x )", "f ( y )"], ["f ( x )", "f ( x )"])[:, 0].tolist() == [1, 0]
+    """White space between tokens tells nothing, within a string it does; what is no Python is held to its words."""
+    target = "f ( self . x , 'a b' )"
+    answers = ["f(  self .x, 'a b')", "f ( self . y , 'a b' )", "f ( self . x , 'a  b' )", "f ( self . x , 'a b'"]
+    assert token_counts(answers, [target] * 4)[:, 0].tolist() == [1, 0, 0, 0]
+    assert token_counts(["x = (  1", "x = ( 2"], ["x = ( 1"] * 2)[:, 0].tolist() == [1, 0]
 
 
 def test_code_translation_has_two_scores() -> None:
