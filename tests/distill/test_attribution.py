@@ -150,8 +150,8 @@ def test_what_is_unfinished_is_to_be_finished_first() -> None:
     rising = [Course(name, steps=900, by_clock=False, rise=0.05, measure="exact_match") for name in ("teacher", "student")]
     gap = Gap(10, "exact_match", some, some, some, (finding("capacity", 0.1, 0.2),), courses=tuple(rising))
     assert gap.advice == (
-        "train the teacher and student longer first: the teacher made 900 updates and gained +5.0 points of validation in the last "
-        "third of them; the student made 900 updates and gained +5.0 points of validation in the last third of them; then take a "
+        "train the teacher and student longer first: the teacher made 900 updates, gained 5.0 points of validation in the last "
+        "third of them; the student made 900 updates, gained 5.0 points of validation in the last third of them; then take a "
         "larger student: this one cannot hold what the teacher's shape holds of the same rows"
     )
     level = replace(gap, gap=Interval(0.0, -0.1, 0.1))
@@ -174,7 +174,7 @@ def test_a_card_tells_how_far_its_training_went(trained: Path) -> None:
     assert not flat.is_unfinished
     plan = {**card.recipe["train"], "max_minutes": 4.0}
     clocked = course_of("student", replace(card, recipe={"train": plan}, training={"steps": 90, "minutes": 3.99}))
-    assert str(clocked) == "the student made 90 updates and was ended by the clock"
+    assert str(clocked) == "the student made 90 updates, was ended by the clock"
     assert course_of("teacher", replace(card, training={})) is None
 
 

@@ -38,8 +38,8 @@ class Course:
         parts = [f"the {self.name} made {self.steps:,} updates"]
         parts += ["was ended by the clock"] if self.by_clock else []
         if self.rise is not None:
-            parts.append(f"gained {100 * self.rise:+.1f} points of validation in the last third of them")
-        return " and ".join(parts)
+            parts.append(f"gained {100 * self.rise:.1f} points of validation in the last third of them")
+        return ", ".join(parts)
 
 
 def course_of(name: str, card: CheckpointCard) -> Course | None:

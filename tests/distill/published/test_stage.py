@@ -147,13 +147,31 @@ def test_a_plain_student_has_no_teacher_to_learn_from(run: Path) -> None:
         stages.PLAIN.run(recipe, run)
 
 
-def test_recipes_without_a_published_task_have_no_table() -> None:
-    """Nor a plain student, unless they ask for one."""
+def test_recipes_without_a_published_task_have_a_table_and_a_plain_student_where_they_ask() -> None:
+    """A demo asks for neither."""
     recipe = Recipe(name="fix", task="python-fix", description="", tables={}, text="")
     asked = [stage.name for stage in _installed() if stage.applies(recipe)]
     assert "table" not in asked
     assert "plain" not in asked
-    assert stages.PLAIN.applies(replace(recipe, tables={"plain_train": {"steps": 1}}))
+    wanted = replace(recipe, tables={"plain_train": {"steps": 1}, "table": {}})
+    assert {"plain", "table"} <= {stage.name for stage in _installed() if stage.applies(wanted)}
+
+
+def test_completion_of_lines_goes_from_nothing_to_its_table(tmp_path: Path) -> None:
+    """The recipe as it ships, but for its sizes: rows out of the standard library, and a table without published rows or bars."""
+    ships, sizes = Recipe.read("python-line"), {**TABLES, "corpus": {"share": 0.05, "rows_per_file": 5, "held_out_rows": 12}}
+    tables = {name: {**ships.table(name), **sizes.get(name, {})} for name in {*ships.tables, "plain_train"} - {"calibrate"}}
+    tables["corpus"] |= {"passes": 1, "train_rows": 80}
+    tables["evaluate"] = {"latency_rows": 2}
+    tables["label"] |= {"rows": 40}
+    run_recipe(replace(ships, tables=tables), tmp_path / "run", until="table")
+    table = json.loads((tmp_path / "run/table.json").read_text(encoding="utf-8"))
+    assert (table["protocol"], table["published"]) == ("whole-answers", [])
+    assert table["origin"].startswith("the standard library of Python 3.")
+    assert [score["name"] for score in table["models"][0]["scores"]] == ["exact_match", "edit_similarity"]
+    assert len(table["models"]) == 5
+    assert [claim["what"] for claim in table["claims"]][-1] == "ahead of the plain student"
+    assert f"**python-line**, {table['test_rows']} test rows" in tables_block([table])
 
 
 def test_a_causal_teacher_goes_all_the_way_to_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

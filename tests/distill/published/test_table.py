@@ -68,6 +68,13 @@ def test_nothing_is_claimed_of_what_a_teacher_does_not_tell() -> None:
     ]
 
 
+def test_where_nothing_is_published_only_the_run_itself_is_compared() -> None:
+    """The student beside its teacher and the plain one, without a bar from elsewhere."""
+    student = model("student-int8", 43.0, size=3_000_000, ms=6.0)
+    models = {"student-int8": student, "plain": model("plain", 45.5, size=12_000_000, ms=9.0)}
+    assert [claim.what for claim in claims(models, None)] == ["ahead of the plain student"]
+
+
 @pytest.mark.parametrize("name", sorted(PUBLISHED))
 def test_every_task_has_results_to_compare_with_and_a_goal(name: str) -> None:
     """All by measures that its protocol has."""
