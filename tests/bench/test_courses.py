@@ -21,7 +21,7 @@ def test_a_training_tells_how_long_it_was_and_where_it_stands() -> None:
     """Updates made of those planned, passes over the rows, hours, seed, machine, validations, and whether they rise at the end."""
     found = table(teacher=training(0.1, 0.2, 0.35, planned_steps=5000, passes=6.72), student=None, plain=training(0.1, 0.3, 0.2))
     teacher, plain = courses_of(found)
-    assert teacher.cells == ["300 of 5,000", "6.7", "0.50", "3, 2 threads of A <processor>", "10.0 · 20.0 · 35.0 (rising)"]
+    assert teacher.cells == ["300 of 5,000", "6.7", "0.50", "seed 3, 2 threads of A <processor>", "10.0 · 20.0 · 35.0 (rising)"]
     assert plain.cells[-1] == "10.0 · 30.0 · 20.0 (best 30.0 at 200)"
     assert plain.cells[:2] == ["300", "–"]  # a result file from before these were kept
 

@@ -45,7 +45,7 @@ class Course:
             f"{training['steps']:,}{stopped}",
             MISSING if passes is None else f"{passes:.1f}",
             f"{training['minutes'] / 60:.2f}",
-            f"{training['seed']}, {where}",
+            f"seed {training['seed']}, {where}",
             self._along_the_way(),
         ]
 
