@@ -45,6 +45,8 @@ class StageSettings:
 def suggest(recipe: Recipe, directory: Path) -> None:
     """Answer rows of the test split on the device, with the run's teacher behind HTTP as the cloud; writes ``hybrid.json``.
 
+    A causal model or a function that labelled is the one that is served; in an endpoint's place stands what students are cut from.
+
     Raises:
         BundleError: the run has no usable bundle.
         EndpointError: the teacher cannot be served.
@@ -52,18 +54,23 @@ def suggest(recipe: Recipe, directory: Path) -> None:
     settings = recipe.settings("suggest", SuggestSettings)
     rows = list(read_examples(directory / "data" / "test.jsonl"))[: settings.rows]
     policy = Policy(mode="prefer_local", deadline_ms=settings.deadline_ms, cache_size=0)  # each row is to be answered anew
+    kinds = {"causal", "endpoint", "function"} & set(recipe.table("teacher"))
+    # An endpoint's answers cost money, and none of them are asked for here.
+    cloud = directory if kinds and "endpoint" not in kinds else directory / "teacher"
     with (
-        served(directory / "teacher", log=directory / "serve.log") as server,
+        served(cloud, log=directory / "serve.log") as server,
         CloudEndpoint(server.url, model=server.model) as endpoint,
         PocketModel.load(directory / "bundle", precision=settings.precision) as model,
     ):
         measured = measure_hybrid(Hybrid(model, endpoint, policy), rows, progress=Progress("suggest", len(rows)))
     calibration = model.calibration if model.calibration is not None and model.calibration.feasible else None
-    through_text = {"causal", "endpoint", "function"} & set(recipe.table("teacher"))
-    note = "the cloud is the model that the student was cut from, not the teacher that labelled, which cannot be served"
+    note = (
+        "the cloud's answers are those of the model that the student was cut from, not of the endpoint that labelled, as asking "
+        "that costs money"
+    )
     document = {
         "format": FORMAT,
-        **({"note": note} if through_text else {}),
+        **({"note": note} if "endpoint" in kinds else {}),
         "runtime": model.variant.runtime,
         "precision": model.variant.precision,
         "threshold": calibration.threshold if calibration else None,

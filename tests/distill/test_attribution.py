@@ -15,7 +15,8 @@ from pocketseq.checkpoint import CheckpointCard
 from pocketseq.cli import main
 from pocketseq.errors import CheckpointError, DataError
 from pocketseq.examples import read_examples, write_examples
-from pocketseq_distill.attribution import Cause, Finding, Gap, GapSettings, attribute_gap
+from pocketseq_distill.attribution import Cause, Course, Finding, Gap, GapSettings, attribute_gap
+from pocketseq_distill.attribution.courses import course_of
 from pocketseq_distill.attribution.findings import share, table
 from pocketseq_distill.distil import Data, distil
 from pocketseq_distill.students.student import StudentSettings
@@ -121,6 +122,60 @@ def test_a_teacher_that_was_asked_along_the_way_learns_all_the_same(trained: Pat
     replace(card, recipe={**card.recipe, "train": plan}).write(run / "student")
     measured = attribute_gap(run, replace(SETTINGS, updates=1, subset=4, subset_updates=1))
     assert "both see the same rows 1 times over" in of(measured, "capacity").controls
+    assert of(measured, "labels").name == "the teacher's distribution"
+
+
+def test_a_task_by_degree_is_measured_by_its_degree(trained: Path, tmp_path: Path) -> None:
+    """Where a training was judged by chrF, answers that are nearly right count for what they are worth."""
+    run = shutil.copytree(trained, tmp_path / "run")
+    card = CheckpointCard.read(run / "student")
+    replace(card, recipe={**card.recipe, "train": {**card.recipe["train"], "judged_by": "chrf"}}).write(run / "student")
+    measured = attribute_gap(run, replace(SETTINGS, updates=1, subset=4, subset_updates=1))
+    assert measured.measure == "chrf"
+    assert measured.student.value * measured.rows % 1  # no share of right answers
+    assert "on 24 held-out rows, chrF:" in list(table(measured))
+
+
+def test_a_teacher_through_text_is_said_not_to_stand_in_the_run(trained: Path, tmp_path: Path) -> None:
+    """What is measured there is what the student was cut from."""
+    run = shutil.copytree(trained, tmp_path / "run")
+    (run / "recipe.toml").write_text('[recipe]\nname = "own"\ntask = "own"\nformat = 1\n[teacher]\nfunction = "my:teacher"\n')
+    measured = attribute_gap(run, replace(SETTINGS, updates=1, subset=4, subset_updates=1))
+    assert "the teacher here is the model that the student was cut from" in "\n".join(table(measured))
+
+
+def test_what_is_unfinished_is_to_be_finished_first() -> None:
+    """Before that nothing tells how large a student has to be; of a student that is as good as its teacher, the teacher."""
+    some = Interval(0.2, 0.1, 0.3)
+    rising = [Course(name, steps=900, by_clock=False, rise=0.05, measure="exact_match") for name in ("teacher", "student")]
+    gap = Gap(10, "exact_match", some, some, some, (finding("capacity", 0.1, 0.2),), courses=tuple(rising))
+    assert gap.advice == (
+        "train the teacher and student longer first: the teacher made 900 updates, gained 5.0 points of validation in the last "
+        "third of them; the student made 900 updates, gained 5.0 points of validation in the last third of them; then take a "
+        "larger student: this one cannot hold what the teacher's shape holds of the same rows"
+    )
+    level = replace(gap, gap=Interval(0.0, -0.1, 0.1))
+    assert level.advice.startswith(
+        "the student is as good as its teacher on these rows, as far as they can tell; train the teacher"
+    )
+    assert "student made" not in level.advice
+
+
+def test_a_card_tells_how_far_its_training_went(trained: Path) -> None:
+    """What the last third gained over what came before, and whether the clock ended it; without validations only the latter."""
+    card = CheckpointCard.read(trained / "student")
+    found = [{"step": step, "exact_match": value} for step, value in ((30, 0.1), (60, 0.3), (90, 0.35))]
+    course = course_of("student", replace(card, training={"steps": 90, "minutes": 4.0, "validations": found}))
+    assert course is not None
+    assert course.rise == pytest.approx(0.05)
+    assert course.is_unfinished
+    flat = course_of("student", replace(card, training={"steps": 90, "validations": [*found[:2], {**found[1], "step": 90}]}))
+    assert flat is not None
+    assert not flat.is_unfinished
+    plan = {**card.recipe["train"], "max_minutes": 4.0}
+    clocked = course_of("student", replace(card, recipe={"train": plan}, training={"steps": 90, "minutes": 3.99}))
+    assert str(clocked) == "the student made 90 updates, was ended by the clock"
+    assert course_of("teacher", replace(card, training={})) is None
 
 
 def test_the_command_writes_and_prints(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -151,9 +206,8 @@ def finding(cause: Cause, low: float, value: float) -> Finding:
 def test_what_surely_costs_most_is_what_to_try_next() -> None:
     """Not what costs most by chance; and where nothing stands out, that is said."""
     some = Interval(0.2, 0.1, 0.3)
-    lost = Gap(
-        10, some, some, some, (finding("capacity", -0.1, 0.5), finding("training", 0.05, 0.1), finding("quantization", 0.01, 0.2))
-    )
+    found = (finding("capacity", -0.1, 0.5), finding("training", 0.05, 0.1), finding("quantization", 0.01, 0.2))
+    lost = Gap(10, "exact_match", some, some, some, found)
     assert lost.advice.startswith("train longer")
     assert "no cause stands out beyond chance" in replace(lost, findings=lost.findings[:1]).advice
     level = Interval(0.0, -0.1, 0.1)
@@ -166,4 +220,4 @@ def test_shares_have_intervals_over_rows() -> None:
     assert found.value == 0.5
     assert 0.35 < found.low < 0.45 < 0.55 < found.high < 0.65
     assert share(np.zeros(0)) == Interval(0.0, 0.0, 0.0)
-    assert len(list(table(Gap(0, found, found, found, ())))) == 6
+    assert len(list(table(Gap(0, "exact_match", found, found, found, ())))) == 7

@@ -41,9 +41,11 @@ def _tiles(findings: Findings) -> str:
     hybrid, startup = findings.hybrid, findings.startup_ms
     first, measure, common = sum(startup.values()), measures_of(findings)[0], hybrid_measure(findings)
     alone, both = value_of(findings, findings.models[-1], measure), of_hybrid(hybrid, common)
+    # Rows of its own, on which the device alone has another value than on all: the two tiles are not to be held against each other.
+    there = f", {common.shown(of_hybrid(hybrid, common, local=True))} without it on these {hybrid.n:,} rows"
     tiles = [
         (measure.shown(alone), f"{measure.title}, on the device alone{_direction(measure)}"),
-        (common.shown(both), f"{common.title} with the cloud asked for {share(hybrid.cloud_fraction)}{_direction(common)}"),
+        (common.shown(both), f"{common.title} with the cloud asked for {share(hybrid.cloud_fraction)}{there}{_direction(common)}"),
         (decimal(hybrid.auroc), "AUROC: how well confidence separates right from wrong"),
         (f"{milliseconds(first)} ms", "import, load and first suggestion in a fresh process"),
     ]

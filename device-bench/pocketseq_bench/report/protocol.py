@@ -1,16 +1,17 @@
-"""The part of a run's report about its published table, from what the stage ``table`` wrote into the run."""
+"""The part of a run's report about its table of results, from what the stage ``table`` wrote into the run."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from pocketseq.errors import DataError
 from pocketseq.report.figures import megabytes, millions, milliseconds
-from pocketseq_bench.report.tables import check_table, claims_text, score_titles, trainings_text
+from pocketseq_bench.report.courses import courses_of, courses_plot, courses_table
+from pocketseq_bench.report.tables import check_table, score_titles
 
 
 def read_table(directory: Path) -> Mapping[str, Any] | None:
@@ -32,23 +33,54 @@ def read_table(directory: Path) -> Mapping[str, Any] | None:
 
 
 def protocol_section(table: Mapping[str, Any] | None) -> str:
-    """Every model by the published protocol beside what others have published; nothing for a run on other data."""
+    """Every model by its task's protocol beside what others have published, what was to be reached, and how far training went.
+
+    Nothing for a run without a table.
+    """
     if table is None:
         return ""
     measures = [score["name"] for score in table["models"][0]["scores"]]
     titles = score_titles(measures, better=[score["better"] for score in table["models"][0]["scores"]])
     headings = "".join(f"<th>{escape(title)}</th>" for title in ("Model", "Parameters", "MB on disk", *titles, "ms p50"))
     rows = "\n".join([*map(_model, table["models"]), *(_published(row, measures) for row in table["published"])])
+    way = f"as the published table of {table['task']} is ({table['protocol']})" if table["published"] else f"by {table['protocol']}"
     note = (
-        f"All {table['test_rows']:,} test rows, scored as the published table of {table['task']} is ({table['protocol']}), decoded "
-        "greedily; in brackets where 95% of the bootstrap resamplings of rows lie. Times: in turns, on one thread. Data: "
-        f"{table['origin']}."
+        f"All {table['test_rows']:,} test rows, scored {way}, decoded greedily; in brackets where 95% of the bootstrap "
+        f"resamplings of rows lie. Times: in turns, on one thread. Data: {table['origin']}."
     )
-    lines = "\n".join(f'<p class="note">{escape(line)}</p>' for line in (*claims_text(table["claims"]), trainings_text(table)))
+    title = "By the published protocol" if table["published"] else "On the whole test split"
     return (
-        f'<section>\n<h2>By the published protocol</h2>\n<p class="note">{escape(note)}</p>\n<div class="card wide">\n<table>\n'
-        f"<thead><tr>{headings}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table>\n</div>\n{lines}\n</section>"
+        f'<section>\n<h2>{title}</h2>\n<p class="note">{escape(note)}</p>\n<div class="card wide">\n<table>\n'
+        f"<thead><tr>{headings}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table>\n</div>\n</section>\n"
+        f"{_reached(table)}"
     )
+
+
+def _reached(table: Mapping[str, Any]) -> str:
+    """What was to be reached beside how far training went."""
+    courses = courses_of(table)
+    plot, claims = courses_plot(courses), _claims(table["claims"])
+    cards = [f'<section class="card">\n{plot}\n</section>'] if plot else []
+    cards += [f'<section class="card wide">\n{claims}\n</section>'] if claims else []
+    grid = "\n".join(['<div class="plots">', *cards, "</div>"]) if cards else ""
+    return (
+        '<section>\n<h2>How far training went, and what was reached</h2>\n<p class="note">Validation on held-out rows while '
+        "training; the checkpoint that did best there was kept. A curve that is rising at its end asks for more updates.</p>\n"
+        f"{grid}\n{courses_table(courses)}\n</section>"
+    )
+
+
+def _claims(claims: Sequence[Mapping[str, Any]]) -> str:
+    if not claims:
+        return ""
+    wrong = '<span class="wrong">no</span>'
+    rows = "\n".join(
+        f"<tr><td>{escape(claim['what'])}</td><td>{escape(claim['wanted'])}</td><td>{escape(claim['found'])}</td>"
+        f"<td>{'yes' if claim['holds'] else wrong}</td></tr>"
+        for claim in claims
+    )
+    heads = "<th>The int8 student</th><th>Wanted</th><th>Found</th><th>Reached</th>"
+    return f"<table>\n<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table>"
 
 
 def _model(model: Mapping[str, Any]) -> str:

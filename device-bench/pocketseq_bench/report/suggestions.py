@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
+from typing import Final
 
 from pocketseq.edits import find_edit, lexemes
-from pocketseq.metrics import chrf
+from pocketseq.metrics import chrf, edit_similarity
 from pocketseq.report.figures import decimal
 from pocketseq_bench.report.findings import Findings, SuggestionFindings
 from pocketseq_bench.report.measures import is_by_degree
 
+_ALIKE: Final = 0.7
+"""How much of an answer stands in the question already, where answers are repairs."""
+
 
 def suggestions_section(findings: Findings) -> str:
     """A few rows of the test split and what was answered, from both sources."""
-    repairs = any(model.quality["false_alarms"] is not None for model in findings.models)
+    repairs = _are_repairs(findings.hybrid.suggestions)
     by_likeness = is_by_degree(findings)
     title, what = (
         ("As an editor shows them", "The line as it was typed, and the suggestion below it.")
@@ -27,6 +32,12 @@ def suggestions_section(findings: Findings) -> str:
         f"<th>{'chrF' if by_likeness else 'Right'}</th><th>{'Suggestion' if repairs else 'Answer'}</th></tr></thead>\n"
         f"<tbody>\n{rows}\n</tbody>\n</table>\n</div>\n</section>"
     )
+
+
+def _are_repairs(suggestions: Sequence[SuggestionFindings]) -> bool:
+    """Whether what is right is mostly what was asked about, so that a person looks for what changes."""
+    alike = [edit_similarity(suggestion.line, suggestion.target) for suggestion in suggestions]
+    return bool(alike) and sum(alike) / len(alike) > _ALIKE
 
 
 def _row(suggestion: SuggestionFindings, *, repairs: bool, by_likeness: bool) -> str:

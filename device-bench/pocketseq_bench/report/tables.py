@@ -1,4 +1,4 @@
-"""Tables of results on published data, as Markdown: the run's models, what others have published, and what was reached."""
+"""Tables of results, as Markdown: the run's models, what others have published, how far training went, and what was reached."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from typing import Any, Final
 
 from pocketseq.errors import DataError
 from pocketseq.report.figures import megabytes, millions, milliseconds
+from pocketseq_bench.report.courses import courses_of, headings
 
 FORMAT: Final = 1
+
+MEASURED: Final = "Intervals are bootstrapped over rows; answers were timed in turns on one thread."
 
 _MEASURES: Final = {
     "wer": "word errors",
@@ -16,6 +19,9 @@ _MEASURES: Final = {
     "bleu": "BLEU",
     "exact_match": "exact match",
     "exact_match_clean": "exact match, clean rows",
+    "repaired": "slips repaired",
+    "false_alarms": "false alarms",
+    "edit_similarity": "edit similarity",
 }
 
 
@@ -53,7 +59,11 @@ def table_markdown(table: Mapping[str, Any]) -> str:
         name = f"{row['system']} ({row['note']})" if row["note"] else row["system"]
         scores = [f"{row['scores'][measure]:.2f}" if measure in row["scores"] else "" for measure in measures]
         lines.append(f"| *{name}* | | | {' | '.join(scores)} | |")
-    lines += ["", *claims_text(table["claims"]), trainings_text(table)]
+    courses = courses_of(table)
+    titles = headings(courses)
+    lines += ["", f"| trained | {' | '.join(titles)} |", f"|---|{'--:|' * 3}---|---|"]
+    lines += [f"| {course.name} | {' | '.join(course.cells)} |" for course in courses]
+    lines += ["", *(f"{line}\n" for line in claims_text(table["claims"])), MEASURED]
     return "\n".join(lines)
 
 
@@ -73,15 +83,3 @@ def claims_text(claims: Sequence[Mapping[str, Any]]) -> list[str]:
         if parts:
             found.append(f"{word}: {'; '.join(parts)}.")
     return found
-
-
-def trainings_text(table: Mapping[str, Any]) -> str:
-    """Seeds, updates, time and hardware of what was trained."""
-    parts = []
-    for model in table["models"]:
-        training = model["training"]
-        if training is not None:
-            where = f"{training['threads']} thread{'s' * (training['threads'] > 1)} of {training['device']}"
-            length = f"{training['steps']:,} updates in {training['minutes'] / 60:.2f} hours"
-            parts.append(f"{model['name']} {length}, seed {training['seed']}, {where}")
-    return f"Trained: {'; '.join(parts)}. Intervals are bootstrapped over rows; answers were timed in turns on one thread."

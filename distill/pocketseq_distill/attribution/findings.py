@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 
 from pocketseq.calibration.measures import Array, Interval, interval, resamplings
 from pocketseq.records import plain
+from pocketseq_distill.attribution.courses import Course
 
 Cause: TypeAlias = Literal["vocabulary", "labels", "training", "capacity", "quantization"]
 
 FORMAT: Final = 1
+_WIDTH: Final = 110
 
 ADVICE: Final[dict[Cause, str]] = {
     "vocabulary": "learn a larger vocabulary, or trim less of the teacher's: these rows cannot be answered whatever is learnt",
-    "labels": 'take references where the teacher is wrong ([filter] wrong = "reference"), or choose among more of its answers',
+    "labels": 'take references where the teacher is wrong ([filter] wrong = "reference"), choose among more of its answers, or '
+    "give its distribution less weight ([train] divergence)",
     "training": "train longer: the same student still gains from further updates",
     "capacity": "take a larger student: this one cannot hold what the teacher's shape holds of the same rows",
     "quantization": "keep this precision's worst layers in a higher one, or try [train] int8_steps",
@@ -46,25 +50,43 @@ class Gap:
 
     rows: int
     """Held-out rows."""
+    measure: str
+    """What the training was judged by, and all of this is: ``exact_match``, or ``chrf`` by row."""
     teacher: Interval
-    """Exact match of the teacher."""
+    """Of the teacher."""
     student: Interval
-    """Exact match of the student's checkpoint, not quantized."""
+    """Of the student's checkpoint, not quantized."""
     gap: Interval
     """The teacher's less the student's, row by row."""
     findings: tuple[Finding, ...]
     """By cause. They are measurements of their own, not shares of one sum: causes overlap, and they need not add up to the gap."""
 
+    courses: tuple[Course, ...] = ()
+    """How far teacher and student were trained, where their cards tell."""
+    note: str = ""
+    """What the teacher is, where it is not the one that labelled."""
+
     @property
     def advice(self) -> str:
-        """What to try next: what is said for the cause that surely costs most, or what to do where none surely costs anything."""
-        sure = [finding for finding in self.findings if finding.lost is not None and finding.lost.low > 0]
-        if not sure:
-            if self.gap.low <= 0:
-                return "the student is as good as its teacher on these rows, as far as they can tell: take a better teacher"
-            return "no cause stands out beyond chance: measure on more rows, or with more updates"
-        worst = max(sure, key=lambda finding: finding.lost.low if finding.lost else 0.0)
-        return ADVICE[worst.cause]
+        """What to try next: to finish what is unfinished, as nothing else can be told before; then what surely costs most."""
+        as_good = self.gap.low <= 0
+        unfinished = [course for course in self.courses if course.is_unfinished and (course.name == "teacher" or not as_good)]
+        cause = self._costliest()
+        if unfinished:
+            names = " and ".join(course.name for course in unfinished)
+            after = f"then {ADVICE[cause]}" if cause and cause != "training" else "then measure again"
+            level = "the student is as good as its teacher on these rows, as far as they can tell; " if as_good else ""
+            return f"{level}train the {names} longer first: {'; '.join(map(str, unfinished))}; {after}"
+        if cause:
+            return ADVICE[cause]
+        if as_good:
+            return "the student is as good as its teacher on these rows, as far as they can tell: take a better teacher"
+        return "no cause stands out beyond chance: measure on more rows, or with more updates"
+
+    def _costliest(self) -> Cause | None:
+        """The cause that costs most at the lower end of its interval, None where none surely costs anything."""
+        sure = [(finding.lost.low, finding.cause) for finding in self.findings if finding.lost and finding.lost.low > 0]
+        return max(sure)[1] if sure else None
 
     def to_json(self) -> dict[str, Any]:
         """The gap as plain JSON values."""
@@ -85,15 +107,19 @@ def share(values: Array) -> Interval:
 
 def table(gap: Gap) -> Iterator[str]:
     """The gap for a terminal, line by line."""
-    yield f"on {gap.rows} held-out rows, exact match:"
+    yield f"on {gap.rows} held-out rows, {'chrF' if gap.measure == 'chrf' else 'exact match'}:"
     for name, value in (("teacher", gap.teacher), ("student", gap.student), ("gap", gap.gap)):
         yield f"  {name:<44}{_points(value)}"
-    yield "what each cause costs, one controlled measurement each; causes overlap and need not add up:"
+    if gap.note:
+        yield f"  {gap.note}"
+    yield "what each cause costs, in points, one controlled measurement each; causes overlap and need not add up:"
     for finding in gap.findings:
-        lost = "not measured" if finding.lost is None else f"{_points(finding.lost)}  {finding.rows} rows"
+        lost = " " * 5 + "–" if finding.lost is None else f"{_points(finding.lost)}  {finding.rows} rows"
         yield f"  {finding.cause:<14}{finding.name:<30}{lost}"
-        yield f"    {finding.controls}"
-    yield f"next: {gap.advice}"
+        yield from wrap(finding.controls, width=_WIDTH, initial_indent=" " * 4, subsequent_indent=" " * 4)
+    yield "how far training went:"
+    yield from (f"  {course}" for course in gap.courses)
+    yield from wrap(f"next: {gap.advice}", width=_WIDTH, subsequent_indent="  ")
 
 
 def _points(value: Interval) -> str:

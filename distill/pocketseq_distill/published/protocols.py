@@ -1,9 +1,11 @@
-"""How each published task is scored, with bootstrap intervals; every score is in percent, as the papers print it."""
+"""How each task is scored, with bootstrap intervals: published ones as in their papers, and in percent, as these print it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from io import StringIO
+from tokenize import TokenError, generate_tokens
 from typing import Final, Literal, TypeAlias
 
 import numpy as np
@@ -11,9 +13,10 @@ from numpy.typing import NDArray
 
 from pocketseq.errors import DataError
 from pocketseq.examples import Example
+from pocketseq.metrics import edit_similarity
 from pocketseq_distill.published.bleu import bleu, bleu_counts
 from pocketseq_distill.published.corpus import CLEAN
-from pocketseq_distill.published.tasks import ProtocolName
+from pocketseq_distill.published.tasks import PUBLISHED, ProtocolName
 
 Counts: TypeAlias = NDArray[np.float64]
 """float64 [rows, k]: what a score is computed from, row by row."""
@@ -35,8 +38,8 @@ class Measure:
     """(answers, targets) → counts by row."""
     score: Callable[[Counts], Counts]
     """Sums of counts, float64 [..., k] → percent, float64 [...]."""
-    kind: str | None = None
-    """Only rows of this kind are scored; None scores all."""
+    of: Callable[[Example], bool] = lambda _: True
+    """Which rows are scored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +63,24 @@ def exact_counts(answers: Sequence[str], targets: Sequence[str]) -> Counts:
     return _counted([answer.strip() == target.strip() for answer, target in zip(answers, targets, strict=True)])
 
 
+def same_counts(answers: Sequence[str], targets: Sequence[str]) -> Counts:
+    """float64 [rows, 2]: whether the answer is its target, indentation included; 1."""
+    return _counted([answer == target for answer, target in zip(answers, targets, strict=True)])
+
+
+def changed_counts(answers: Sequence[str], targets: Sequence[str]) -> Counts:
+    """float64 [rows, 2]: whether the answer is another than its target; 1."""
+    return _counted([answer != target for answer, target in zip(answers, targets, strict=True)])
+
+
+def likeness_counts(answers: Sequence[str], targets: Sequence[str]) -> Counts:
+    """float64 [rows, 2]: edit similarity of answer and target (see ``pocketseq.metrics``); 1."""
+    return np.array([[edit_similarity(answer, target), 1] for answer, target in zip(answers, targets, strict=True)])
+
+
 def token_counts(answers: Sequence[str], targets: Sequence[str]) -> Counts:
-    """float64 [rows, 2]: whether the answer's tokens are those of its target, whatever white space stands between them; 1."""
-    return _counted([answer.split() == target.split() for answer, target in zip(answers, targets, strict=True)])
+    """float64 [rows, 2]: whether the answer has the Python tokens of its target, whatever white space stands between them; 1."""
+    return _counted([_python_tokens(answer) == _python_tokens(target) for answer, target in zip(answers, targets, strict=True)])
 
 
 def error_counts(answers: Sequence[str], targets: Sequence[str]) -> Counts:
@@ -85,7 +103,11 @@ _WORD_ERRORS: Final = Measure("wer", "lower", error_counts, share)
 _PHONE_ERRORS: Final = Measure("per", "lower", edit_counts, share)
 _EXACT: Final = Measure("exact_match", "higher", exact_counts, share)
 _TOKENS: Final = Measure("exact_match", "higher", token_counts, share)
-_CLEAN_TOKENS: Final = Measure("exact_match_clean", "higher", token_counts, share, kind=CLEAN)
+_CLEAN_TOKENS: Final = Measure("exact_match_clean", "higher", token_counts, share, of=lambda row: row.kind == CLEAN)
+_SAME: Final = Measure("exact_match", "higher", same_counts, share)
+_REPAIRED: Final = Measure("repaired", "higher", same_counts, share, of=lambda row: row.kind != CLEAN)
+_FALSE_ALARMS: Final = Measure("false_alarms", "lower", changed_counts, share, of=lambda row: row.kind == CLEAN)
+_LIKENESS: Final = Measure("edit_similarity", "higher", likeness_counts, share)
 _CODE_BLEU: Final = Measure("bleu", "higher", bleu_counts, lambda sums: bleu(sums, add_one=True))
 _BLEU: Final = Measure("bleu", "higher", bleu_counts, bleu)
 
@@ -94,14 +116,26 @@ PROTOCOLS: Final[Mapping[ProtocolName, tuple[Measure, ...]]] = {
     "code-bleu": (_CODE_BLEU, _EXACT),
     "caption-bleu": (_BLEU,),
     "code-match": (_TOKENS, _CLEAN_TOKENS),
+    "line-repair": (_SAME, _REPAIRED, _FALSE_ALARMS),
+    "whole-answers": (_SAME, _LIKENESS),
 }
 """Measures by protocol, the one that decides first.
 
 ``word-errors``: SIGMORPHON 2021, share of words whose symbols are not all right, and edits for each symbol of the truth.
 ``code-bleu``: CodeXGLUE's BLEU-4, add-one smoothed over white-space tokens, and exact match.
 ``caption-bleu``: BLEU-4 of lowercased, Moses-normalised tokens against the tokenised reference, as the table for Multi30k has it.
-``code-match``: exact match of tokens, over all rows and over those that share neither side with a row of the train split.
+``code-match``: exact match of Python's tokens, as TranX and those after it score Django, over all rows and over those that share
+neither side with a row of the train split. They also write the reference anew from its syntax tree, which this does not.
+``line-repair``: whole lines that are right, among all, among those with a slip, and wrong ones among those without.
+``whole-answers``: whole answers that are right, and edit similarity, which is how completions of lines are scored.
 """
+
+
+def protocol_of(task: str) -> ProtocolName:
+    """How a task is scored: as its published table is, or by what means something where there is none."""
+    if task in PUBLISHED:
+        return PUBLISHED[task].protocol
+    return "line-repair" if task == "python-fix" else "whole-answers"
 
 
 def scores(
@@ -124,8 +158,8 @@ def scores(
 
 
 def _score(measure: Measure, examples: Sequence[Example], answers: Sequence[str], resamples: int) -> Score | None:
-    """None where there is no row of the kind that is scored."""
-    pairs = [(answer, row.target) for row, answer in zip(examples, answers, strict=True) if measure.kind in (None, row.kind)]
+    """None where there is no row of those that are scored."""
+    pairs = [(answer, row.target) for row, answer in zip(examples, answers, strict=True) if measure.of(row)]
     if not pairs:
         return None
     counts = measure.count([answer for answer, _ in pairs], [target for _, target in pairs])
@@ -148,6 +182,14 @@ def _resampled(counts: Counts, resamples: int) -> Counts:
 
 def _counted(hits: Sequence[bool]) -> Counts:
     return np.stack([np.array(hits, dtype=np.float64), np.ones(len(hits))], axis=1)
+
+
+def _python_tokens(line: str) -> list[str]:
+    """Tokens of a line of Python; of what is none, what white space sets apart."""
+    try:
+        return [token.string for token in generate_tokens(StringIO(line.strip()).readline) if token.string.strip()]
+    except (SyntaxError, TokenError):
+        return line.split()
 
 
 def _distance(one: Sequence[str], other: Sequence[str]) -> int:

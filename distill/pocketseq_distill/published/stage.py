@@ -1,4 +1,4 @@
-"""The stage ``table``: what a run's models came to by the published protocol; writes ``table.json``, which is the result file."""
+"""The stage ``table``: what a run's models came to by their task's protocol; writes ``table.json``, which is the result file."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from pocketseq.bundle import open_bundle
 from pocketseq.checkpoint import CheckpointCard
 from pocketseq.errors import DataError
 from pocketseq.examples import Example, read_examples
@@ -27,14 +28,14 @@ _SHIPPED: Final = "student-int8"
 
 @dataclass(frozen=True, slots=True)
 class TableSettings:
-    """The table ``[table]``."""
+    """The table ``[table]``; on data that nobody has published results on, a recipe with one asks for a table of its own."""
 
     latency_rows: int = 200
     """Rows of the test split that are timed, from its start."""
     resamples: int = 1000
     """Samples of rows that an interval is made of."""
     runtime: str = "onnx"
-    """Runtime of the int8 student in the table."""
+    """Runtime of the bundle's students in the table."""
 
 
 def table(recipe: Recipe, run: Path) -> None:
@@ -48,12 +49,13 @@ def table(recipe: Recipe, run: Path) -> None:
     from pocketseq.model import PocketModel
     from pocketseq_distill.evaluation import Latency
     from pocketseq_distill.generation import TeacherModel
+    from pocketseq_distill.published.protocols import protocol_of
     from pocketseq_distill.published.results import GOALS, RESULTS
     from pocketseq_distill.published.table import ResultTable, claims
     from pocketseq_distill.published.timing import time_in_turns
     from pocketseq_distill.teaching import TeacherSettings
 
-    settings, task = recipe.settings("table", TableSettings), PUBLISHED[recipe.task]
+    settings, task = recipe.settings("table", TableSettings), PUBLISHED.get(recipe.task)
     rows = list(read_examples(run / "data/test.jsonl"))
     here = ["student", *(["plain"] if recipe.table("plain_train") else [])]
     through_text = recipe.settings("teacher", TeacherSettings).through_text
@@ -63,43 +65,69 @@ def table(recipe: Recipe, run: Path) -> None:
     if through_text and (asked := _asked_teacher(run / "evaluation/teacher.json", rows)) is not None:
         evaluated = {"teacher": asked, **evaluated}
     with ExitStack() as stack:
-        shipped = stack.enter_context(PocketModel.load(run / "bundle", runtime=settings.runtime, precision="int8"))
-        print(f"table: {len(rows)} rows by {settings.runtime}/int8", file=sys.stderr)
-        answers = [shipped.generate(row.fields).text for row in rows]
+        shipped = [
+            stack.enter_context(PocketModel.load(run / "bundle", runtime=settings.runtime, precision=precision))
+            for precision in _precisions(run / "bundle", settings.runtime)
+        ]
+        answers = []
+        for model in shipped:
+            print(f"table: {len(rows)} rows by {model.variant.label}", file=sys.stderr)
+            answers.append([model.generate(row.fields).text for row in rows])
         asks: dict[str, Ask] = {name: _asks(TeacherModel.load(run / name)) for name in here}
-        asks[_SHIPPED] = shipped.generate
+        asks |= {model.variant.label: model.generate for model in shipped}
         times = time_in_turns(asks, [row.fields for row in rows[: settings.latency_rows]])
-        variant = shipped.variant
-    found: dict[str, ModelResult] = {}
+    models: list[ModelResult] = []
     for name, evaluation in evaluated.items():
         texts = [prediction["text"] for prediction in evaluation["predictions"]]
         if name in here:
             training = _training(CheckpointCard.read(run / name))
-            found[name] = _result(recipe, rows, texts, evaluation, name=name, latency=times[name], training=training)
+            models.append(_result(recipe, rows, texts, evaluation, name=name, latency=times[name], training=training))
         else:
             taken = evaluation["latency_ms"] and Latency(**evaluation["latency_ms"])
             runtime, precision = evaluation["runtime"], evaluation["precision"]
-            found[name] = _result(recipe, rows, texts, evaluation, name=name, latency=taken, runtime=runtime, precision=precision)
+            models.append(_result(recipe, rows, texts, evaluation, name=name, latency=taken, runtime=runtime, precision=precision))
         if name == "student":
-            sized = {**evaluation, "size_bytes": variant.size_bytes}
-            found[_SHIPPED] = _result(
-                recipe, rows, answers, sized, name=_SHIPPED, latency=times[_SHIPPED], runtime=variant.runtime, precision="int8"
-            )
+            for model, given in zip(shipped, answers, strict=True):
+                variant = model.variant
+                models.append(
+                    _result(
+                        recipe,
+                        rows,
+                        given,
+                        {**evaluation, "size_bytes": variant.size_bytes},
+                        name=_SHIPPED if variant.precision == "int8" else name,
+                        latency=times[variant.label],
+                        runtime=variant.runtime,
+                        precision=variant.precision,
+                    )
+                )
+    corpus = json.loads((run / "data/corpus.json").read_text(encoding="utf-8"))
     document = ResultTable(
         recipe=recipe.name,
         task=recipe.task,
-        protocol=task.protocol,
-        origin=task.origin,
-        data=json.loads((run / "data/corpus.json").read_text(encoding="utf-8"))["fingerprint"],
+        protocol=protocol_of(recipe.task),
+        origin=task.origin if task else _origin(recipe, corpus),
+        data=corpus["fingerprint"],
         test_rows=len(rows),
-        models=tuple(found.values()),
-        published=RESULTS[recipe.task],
-        claims=claims(found, GOALS[recipe.task]),
+        models=tuple(models),
+        published=RESULTS.get(recipe.task, ()),
+        claims=claims({model.name: model for model in models}, GOALS.get(recipe.task)),
         machine=processor(),
     )
     write_json(run / "table.json", plain(document))
     for claim in document.claims:
         print(f"{'reached ' if claim.holds else 'missed  '} {claim.what}: {claim.wanted}, found {claim.found}", file=sys.stderr)
+
+
+def _origin(recipe: Recipe, corpus: Mapping[str, Any]) -> str:
+    return "rows of the user's" if recipe.table("pairs") else f"the standard library of Python {corpus['python']}"
+
+
+def _precisions(bundle: Path, runtime: str) -> list[str]:
+    """What of the bundle is scored: full precision where it is there, which shows what rounding costs, and int8, which ships."""
+    with open_bundle(bundle) as opened:
+        held = {variant.precision for variant in opened.manifest.variants if variant.runtime == runtime}
+    return [*(["fp32"] if "fp32" in held else []), "int8"]
 
 
 def _evaluation(path: Path, rows: Sequence[Example]) -> dict[str, Any]:
@@ -130,8 +158,11 @@ def _asks(model: Any) -> Ask:
 
 
 def _training(card: CheckpointCard) -> dict[str, Any]:
+    """How a model was trained, how many updates were planned, and how often it has seen each of its rows."""
     plan: Mapping[str, Any] = next((value for key, value in card.recipe.items() if key.endswith("train")), {})
-    return {"seed": plan.get("seed"), **card.training}
+    planned, rows = plan.get("steps"), card.data.get("rows")
+    seen = plan["batch_size"] * plan["accumulation"] * card.training["steps"] / rows if planned and rows else None
+    return {"seed": plan.get("seed"), "planned_steps": planned, "passes": seen and round(seen, 2), **card.training}
 
 
 def _result(
@@ -146,7 +177,7 @@ def _result(
     precision: str = "fp32",
     training: Mapping[str, Any] | None = None,
 ) -> ModelResult:
-    from pocketseq_distill.published.protocols import scores
+    from pocketseq_distill.published.protocols import protocol_of, scores
     from pocketseq_distill.published.table import ModelResult
 
     resamples = recipe.settings("table", TableSettings).resamples
@@ -156,7 +187,7 @@ def _result(
         precision=precision,
         parameters=measured["parameters"],
         size_bytes=measured["size_bytes"],
-        scores=scores(PUBLISHED[recipe.task].protocol, rows, answers, resamples=resamples),
+        scores=scores(protocol_of(recipe.task), rows, answers, resamples=resamples),
         latency_ms=latency,
         training=training,
     )
@@ -169,7 +200,7 @@ TABLE: Final = Stage(
     sections=("table",),
     inputs=lambda recipe, _: recipe.name,
     outputs=("table.json",),
-    applies=lambda recipe: recipe.task in PUBLISHED,
+    applies=lambda recipe: recipe.task in PUBLISHED or "table" in recipe.tables,
     needs=("torch", "transformers"),
     extra="distill",
 )

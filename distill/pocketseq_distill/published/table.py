@@ -1,4 +1,4 @@
-"""A table of results: teacher, student, the int8 student that ships and a plain student, beside what others have published."""
+"""A table of results: teacher, student, the students of the bundle and a plain student, beside what others have published."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pocketseq_distill.published.results import Goal, PublishedResult
 
 FORMAT: Final = 1
 
+_TITLES: Final = {"bleu": "BLEU", "exact_match": "exact match", "wer": "word errors"}
 _QUALITY, _SMALLER, _FASTER = 0.98, 8.0, 6.0
 """Shares of the teacher's quality, size and time that the shipped student is to reach."""
 
@@ -22,7 +23,7 @@ class ModelResult:
     """One model of the table."""
 
     name: str
-    """``teacher``, ``student``, ``student-int8`` or ``plain``."""
+    """``teacher``, ``student``, ``student-int8`` or ``plain``; ``student`` twice, by PyTorch and in the bundle's full precision."""
     runtime: str
     """``pytorch``, or the bundle's runtime."""
     precision: str
@@ -36,7 +37,8 @@ class ModelResult:
     """Time of one answer on one thread, tokenizer included, all models in turns; of a teacher through text by itself, None where
     it was not timed."""
     training: Mapping[str, Any] | None
-    """Updates, minutes, seed, hardware and validations; None where it was made of another row without training."""
+    """Updates, made and planned, passes over its rows, minutes, seed, hardware and validations; None where it was made of another
+    row without training."""
 
     @property
     def quality(self) -> float:
@@ -75,12 +77,12 @@ class ResultTable:
     format: int = FORMAT
 
 
-def claims(models: Mapping[str, ModelResult], goal: Goal) -> tuple[Claim, ...]:
+def claims(models: Mapping[str, ModelResult], goal: Goal | None) -> tuple[Claim, ...]:
     """Hold the student that ships to what it was to reach.
 
     Args:
         models: ``student-int8`` and, where they are known, ``teacher`` and ``plain``.
-        goal: What the task asks for.
+        goal: What the task asks for; None where nothing is published to compare with.
 
     Raises:
         DataError: the student that ships is missing, or does not tell its size.
@@ -89,13 +91,10 @@ def claims(models: Mapping[str, ModelResult], goal: Goal) -> tuple[Claim, ...]:
     if student is None or student.size_bytes is None:
         raise DataError(f"expected results of student-int8, found only {sorted(models)}; run its stages first")
     found = []
-    for score in student.scores:
-        if score.name in goal.scores:
-            bar = goal.scores[score.name]
-            sign, holds = ("≥", score.value >= bar) if score.better == "higher" else ("≤", score.value <= bar)
-            found.append(Claim(f"{score.name} of {goal.system}", f"{sign} {bar:g}", f"{score.value:g}", holds))
-    size = student.size_bytes / 1e6
-    found.append(Claim("size", f"≤ {goal.size_mb:g} MB", f"{size:.2f} MB", size <= goal.size_mb))
+    if goal is not None:
+        found += [_reaches(score, goal) for score in student.scores if score.name in goal.scores]
+        size = student.size_bytes / 1e6
+        found.append(Claim("size", f"≤ {goal.size_mb:g} MB", f"{size:.2f} MB", size <= goal.size_mb))
     if "teacher" in models:
         found += _beside(student, models["teacher"])
     if "plain" in models:
@@ -103,6 +102,12 @@ def claims(models: Mapping[str, ModelResult], goal: Goal) -> tuple[Claim, ...]:
         gap = student.quality - plain.quality
         found.append(Claim("ahead of the plain student", "> 0 points", f"{gap:+.2f} points", gap > 0))
     return tuple(found)
+
+
+def _reaches(score: Score, goal: Goal) -> Claim:
+    bar = goal.scores[score.name]
+    sign, holds = ("≥", score.value >= bar) if score.better == "higher" else ("≤", score.value <= bar)
+    return Claim(f"{_TITLES[score.name]} of {goal.system}", f"{sign} {bar:g}", f"{score.value:g}", holds)
 
 
 def _beside(student: ModelResult, teacher: ModelResult) -> Iterator[Claim]:

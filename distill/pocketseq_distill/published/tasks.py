@@ -14,7 +14,7 @@ Part: TypeAlias = Literal["train", "dev", "test"]
 
 PARTS: Final[tuple[Part, ...]] = ("train", "dev", "test")
 
-ProtocolName: TypeAlias = Literal["word-errors", "code-bleu", "caption-bleu", "code-match"]
+ProtocolName: TypeAlias = Literal["word-errors", "code-bleu", "caption-bleu", "code-match", "line-repair", "whole-answers"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,9 @@ from pocketseq.errors import MissingExtraError, PocketSeqError
 def configure(parser: ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument(
-        "checkpoint", metavar="CHECKPOINT", help="a directory with an encoder-decoder, a hub id, or the name of a shipped teacher"
+        "checkpoint",
+        metavar="CHECKPOINT",
+        help="a directory with an encoder-decoder, a hub id, the name of a shipped teacher, or a run, whose teacher is served",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine alone)")
     parser.add_argument("--port", type=_port, default=8000, help="port to listen on; 0 takes a free one (default: %(default)s)")

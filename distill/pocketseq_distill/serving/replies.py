@@ -65,8 +65,8 @@ def usage(answers: Sequence[Answer]) -> dict[str, int]:
 class Reply(Protocol):
     """One of the two forms of response."""
 
-    def whole(self, choices: Sequence[Choice], counts: dict[str, int]) -> dict[str, Any]:
-        """The response to a request that wants no stream."""
+    def whole(self, choices: Sequence[Choice], counts: dict[str, int] | None) -> dict[str, Any]:
+        """The response to a request that wants no stream; without counts of tokens where nobody knows them."""
 
     def opening(self, index: int, /) -> dict[str, Any] | None:
         """The chunk before a choice's first text, where the form has one."""
@@ -84,7 +84,7 @@ class CompletionReply:
     def __init__(self, model: str) -> None:
         self._head = {"id": f"cmpl-{uuid.uuid4().hex}", "object": "text_completion", "created": int(time.time()), "model": model}
 
-    def whole(self, choices: Sequence[Choice], counts: dict[str, int]) -> dict[str, Any]:
+    def whole(self, choices: Sequence[Choice], counts: dict[str, int] | None) -> dict[str, Any]:
         """See ``Reply``."""
         return {**self._head, "choices": [self._choice(choice) for choice in choices], "usage": counts}
 
@@ -115,7 +115,7 @@ class ChatReply:
     def __init__(self, model: str) -> None:
         self._head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
 
-    def whole(self, choices: Sequence[Choice], counts: dict[str, int]) -> dict[str, Any]:
+    def whole(self, choices: Sequence[Choice], counts: dict[str, int] | None) -> dict[str, Any]:
         """See ``Reply``."""
         filled = [
             self._choice(choice, "message", {"role": "assistant", "content": choice.text, "refusal": None}) for choice in choices

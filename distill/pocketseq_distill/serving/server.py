@@ -6,15 +6,19 @@ import ipaddress
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import uvicorn
 
+from pocketseq.checkpoint import CheckpointCard
 from pocketseq.errors import PocketSeqError
+from pocketseq.pipeline import Recipe
 from pocketseq_distill.checkpoints import find_teacher
-from pocketseq_distill.serving.app import Api
+from pocketseq_distill.serving.app import Answering, Api
 from pocketseq_distill.serving.batcher import Batcher
+from pocketseq_distill.serving.decoding import Decoding
+from pocketseq_distill.serving.through_text import ThroughText
 
 _GRACE_S = 10
 """How long requests under way may take to end once the server is told to."""
@@ -44,7 +48,7 @@ def serve(
     """Serve a checkpoint until the process is told to end (SIGTERM or Ctrl-C); requests under way are answered first.
 
     Args:
-        checkpoint: A Hugging Face directory, a hub id, or the name of a shipped teacher.
+        checkpoint: A Hugging Face directory, a hub id, the name of a shipped teacher, or a run directory, whose teacher is served.
         host: Address to listen on; loopback unless told otherwise.
         port: 0 takes a free one.
         api_key: Bearer key that requests must carry, if any.
@@ -56,22 +60,52 @@ def serve(
         PocketSeqError: the address cannot be listened on.
     """
     name = Path(checkpoint).resolve().name if Path(checkpoint).is_dir() else checkpoint
-    path = find_teacher(checkpoint)
-    with _listening(host, port) as listener:
-        from pocketseq_distill.generation import TeacherModel
+    run = Path(checkpoint) if (Path(checkpoint) / "recipe.toml").is_file() else None
+    path = run / "teacher" if run is not None else find_teacher(checkpoint)
+    with _listening(host, port) as listener, open_answering(path, run, max_batch=max_batch) as answering:
+        config = uvicorn.Config(
+            Api(answering, name=name, api_key=api_key).app(),
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=_GRACE_S,
+        )
+        server = _Server(config, lambda: ready(name, url_of(listener)))
+        with _ending_quietly():
+            server.run(sockets=[listener])
 
-        model = TeacherModel.load(path)
-        with Batcher(model, max_batch=max_batch) as batcher:
-            config = uvicorn.Config(
-                Api(model, batcher, name=name, api_key=api_key).app(),
-                log_level="warning",
-                access_log=False,
-                server_header=False,
-                timeout_graceful_shutdown=_GRACE_S,
-            )
-            server = _Server(config, lambda: ready(name, url_of(listener)))
-            with _ending_quietly():
-                server.run(sockets=[listener])
+
+@contextmanager
+def open_answering(path: Path, run: Path | None, *, max_batch: int) -> Iterator[Answering]:
+    """Open what answers: an encoder-decoder, or the teacher of a run, where that answers through text.
+
+    Args:
+        path: Directory of the encoder-decoder.
+        run: The run directory that it stands in, if it was a run that was named.
+        max_batch: Requests decoded together at most.
+
+    Raises:
+        PocketSeqError: the teacher of the run is an endpoint.
+        CheckpointError: the directory holds no usable encoder-decoder, or that of a causal model no such.
+    """
+    from pocketseq_distill.generation import TeacherModel
+    from pocketseq_distill.labelling.opening import open_teacher
+    from pocketseq_distill.teaching import TeacherSettings
+
+    settings = Recipe.read(run / "recipe.toml").settings("teacher", TeacherSettings) if run is not None else TeacherSettings()
+    if settings.endpoint is not None:
+        raise PocketSeqError(
+            f"{run}: expected a teacher that computes here, found an endpoint; ask it at {settings.endpoint.url}, or serve {path}, "
+            "which is what its students are cut from"
+        )
+    if settings.through_text:
+        opened = open_teacher(settings, CheckpointCard.read(path).template)
+        with closing(opened.teacher):
+            yield ThroughText(opened.teacher, opened.template)
+        return
+    model = TeacherModel.load(path)
+    with Batcher(model, max_batch=max_batch) as batcher:
+        yield Decoding(model, batcher)
 
 
 def url_of(listener: socket.socket) -> str:

@@ -7,7 +7,7 @@ import pytest
 
 from pocketseq.errors import DataError
 from pocketseq.examples import Example
-from pocketseq_distill.published.protocols import edit_counts, error_counts, exact_counts, scores, token_counts
+from pocketseq_distill.published.protocols import edit_counts, error_counts, exact_counts, protocol_of, scores, token_counts
 
 
 def rows(*targets: str, kind: str = "") -> list[Example]:
@@ -38,8 +38,11 @@ def test_exact_match_of_code_translation_is_of_the_whole_line() -> None:
 
 
 def test_exact_match_of_a_line_of_python_is_of_its_tokens() -> None:
-    """The data set spaces its tokens at random."""
-    assert token_counts(["f (  x )", "f ( y )"], ["f ( x )", "f ( x )"])[:, 0].tolist() == [1, 0]
+    """White space between tokens tells nothing, within a string it does; what is no Python is held to its words."""
+    target = "f ( self . x , 'a b' )"
+    answers = ["f(  self .x, 'a b')", "f ( self . y , 'a b' )", "f ( self . x , 'a  b' )", "f ( self . x , 'a b'"]
+    assert token_counts(answers, [target] * 4)[:, 0].tolist() == [1, 0, 0, 0]
+    assert token_counts(["x = (  1", "x = ( 2"], ["x = ( 1"] * 2)[:, 0].tolist() == [1, 0]
 
 
 def test_code_translation_has_two_scores() -> None:
@@ -54,6 +57,26 @@ def test_clean_rows_are_scored_apart() -> None:
     """Rows that share a side with train count in the first score and not in the second."""
     found = scores("code-match", [*rows("a", "b", kind="seen"), *rows("c", "d", kind="clean")], ["a", "b", "c", "x"])
     assert [(score.name, score.value, score.n) for score in found] == [("exact_match", 75.0, 4), ("exact_match_clean", 50.0, 2)]
+
+
+def test_repairs_are_counted_apart_from_false_alarms() -> None:
+    """Three lines with a slip, two of them repaired, indentation and all; two right ones, of which one is changed."""
+    examples = [*rows("a", "  b", "c", kind="name"), *rows("d", "e", kind="clean")]
+    found = scores(protocol_of("python-fix"), examples, ["a", "b", "c", "d", "y"])
+    assert [(score.name, score.value, score.better, score.n) for score in found] == [
+        ("exact_match", 60.0, "higher", 5),
+        ("repaired", 66.67, "higher", 3),
+        ("false_alarms", 50.0, "lower", 2),
+    ]
+
+
+def test_other_answers_are_judged_whole_and_by_likeness() -> None:
+    """As completions of lines are: exact match, and the share of characters that need no edit."""
+    exact, alike = scores(protocol_of("python-line"), rows("abcd", "xyz"), ["abcd", "xy"])
+    assert (exact.name, exact.value) == ("exact_match", 50.0)
+    assert (alike.name, alike.value) == ("edit_similarity", 83.33)
+    assert protocol_of("of-your-own") == protocol_of("python-line")
+    assert protocol_of("django") == "code-match"
 
 
 def test_a_score_without_rows_is_left_out() -> None:

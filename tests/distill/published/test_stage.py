@@ -52,12 +52,24 @@ def table(run: Path) -> dict[str, Any]:
     return value
 
 
-def test_four_models_stand_in_the_table(table: dict[str, Any]) -> None:
-    """Teacher, student, the int8 student of the bundle, and the plain one, each with its scores, size and time."""
-    models = {model["name"]: model for model in table["models"]}
-    assert list(models) == ["teacher", "student", "student-int8", "plain"]
-    assert models["student"]["parameters"] == models["plain"]["parameters"] < models["teacher"]["parameters"]
-    assert models["student-int8"]["size_bytes"] != models["student"]["size_bytes"]
+def by_label(table: dict[str, Any]) -> dict[tuple[str, str, str], dict[str, Any]]:
+    return {(model["name"], model["runtime"], model["precision"]): model for model in table["models"]}
+
+
+def test_all_models_stand_in_the_table(table: dict[str, Any]) -> None:
+    """Teacher, student, the students of the bundle, and the plain one, each with its scores, size and time."""
+    models = by_label(table)
+    teacher, student, full, rounded, plain = models.values()
+    assert list(models) == [
+        ("teacher", "pytorch", "fp32"),
+        ("student", "pytorch", "fp32"),
+        ("student", "onnx", "fp32"),
+        ("student-int8", "onnx", "int8"),
+        ("plain", "pytorch", "fp32"),
+    ]
+    assert student["parameters"] == full["parameters"] == plain["parameters"] < teacher["parameters"]
+    assert rounded["size_bytes"] < full["size_bytes"]
+    assert full["scores"] == student["scores"]  # the same weights in the same precision
     for model in models.values():
         assert [(score["name"], score["n"]) for score in model["scores"]] == [("wer", 8), ("per", 8)]
         assert 0 < model["latency_ms"]["p50"] <= model["latency_ms"]["p95"]
@@ -65,10 +77,15 @@ def test_four_models_stand_in_the_table(table: dict[str, Any]) -> None:
 
 def test_what_was_trained_says_how(table: dict[str, Any]) -> None:
     """Seed, updates, hardware and the course of the validations; int8 weights were not trained."""
-    training = {model["name"]: model["training"] for model in table["models"]}
-    assert training["student-int8"] is None
+    models = by_label(table)
+    assert {label for label, model in models.items() if model["training"] is None} == {
+        ("student", "onnx", "fp32"),
+        ("student-int8", "onnx", "int8"),
+    }
+    training = {name: model["training"] for (name, runtime, _), model in models.items() if runtime == "pytorch"}
     assert training["teacher"]["seed"] == 0
-    assert training["teacher"]["steps"] == 4
+    assert training["teacher"]["steps"] == training["teacher"]["planned_steps"] == 4
+    assert training["teacher"]["passes"] == 4 * 8 / 40
     assert [found["step"] for found in training["teacher"]["validations"]] == [2, 4]
     assert set(training["student"]["validations"][0]) == {"step", "exact_match", "chrf"}
     assert training["student"]["best_validation_chrf"] == training["student"]["validations"][0]["chrf"]
@@ -78,7 +95,7 @@ def test_what_was_trained_says_how(table: dict[str, Any]) -> None:
 def test_the_goals_are_held_against_what_was_found(table: dict[str, Any]) -> None:
     """Nothing that little training makes reaches the published baseline, and its size is far under the bar."""
     claims = {claim["what"]: claim for claim in table["claims"]}
-    assert not claims["wer of SIGMORPHON 2021 ensembled baseline"]["holds"]
+    assert not claims["word errors of SIGMORPHON 2021 ensembled baseline"]["holds"]
     assert claims["size"]["holds"]
     assert set(claims) >= {
         "quality of the teacher's",
@@ -94,15 +111,17 @@ def test_a_readme_shows_the_table(table: dict[str, Any]) -> None:
     lines = tables_block([table]).splitlines()
     assert lines[1] == "**g2p-en-us**, 8 test rows"
     assert lines[3] == "| | parameters | MB | word errors | phone errors | ms p50 |"
-    assert [line.split("|")[1].strip() for line in lines[5:9]] == [
+    assert [line.split("|")[1].strip() for line in lines[5:10]] == [
         "teacher (pytorch, fp32)",
         "student (pytorch, fp32)",
+        "student (onnx, fp32)",
         "student-int8 (onnx, int8)",
         "plain (pytorch, fp32)",
     ]
-    assert lines[9] == "| *SIGMORPHON 2021 ensembled baseline* | | | 41.94 |  | |"
+    assert lines[10] == "| *SIGMORPHON 2021 ensembled baseline* | | | 41.94 |  | |"
     assert any(line.startswith("Not reached: ") and "≤ 41.94" in line for line in lines)
-    assert any(line.startswith("Trained: teacher 4 updates in ") and "seed 0, 1 thread of " in line for line in lines)
+    assert "| trained | updates | passes | hours | seed and machine | validation by exact match |" in lines
+    assert any(line.startswith("| teacher | 4 | 0.8 | 0.0") and "| seed 0, 1 thread of " in line for line in lines)
 
 
 def test_a_table_of_part_of_the_test_split_is_refused(run: Path) -> None:
@@ -128,13 +147,31 @@ def test_a_plain_student_has_no_teacher_to_learn_from(run: Path) -> None:
         stages.PLAIN.run(recipe, run)
 
 
-def test_recipes_without_a_published_task_have_no_table() -> None:
-    """Nor a plain student, unless they ask for one."""
+def test_recipes_without_a_published_task_have_a_table_and_a_plain_student_where_they_ask() -> None:
+    """A demo asks for neither."""
     recipe = Recipe(name="fix", task="python-fix", description="", tables={}, text="")
     asked = [stage.name for stage in _installed() if stage.applies(recipe)]
     assert "table" not in asked
     assert "plain" not in asked
-    assert stages.PLAIN.applies(replace(recipe, tables={"plain_train": {"steps": 1}}))
+    wanted = replace(recipe, tables={"plain_train": {"steps": 1}, "table": {}})
+    assert {"plain", "table"} <= {stage.name for stage in _installed() if stage.applies(wanted)}
+
+
+def test_completion_of_lines_goes_from_nothing_to_its_table(tmp_path: Path) -> None:
+    """The recipe as it ships, but for its sizes: rows out of the standard library, and a table without published rows or bars."""
+    ships, sizes = Recipe.read("python-line"), {**TABLES, "corpus": {"share": 0.05, "rows_per_file": 5, "held_out_rows": 12}}
+    tables = {name: {**ships.table(name), **sizes.get(name, {})} for name in {*ships.tables, "plain_train"} - {"calibrate"}}
+    tables["corpus"] |= {"passes": 1, "train_rows": 80}
+    tables["evaluate"] = {"latency_rows": 2}
+    tables["label"] |= {"rows": 40}
+    run_recipe(replace(ships, tables=tables), tmp_path / "run", until="table")
+    table = json.loads((tmp_path / "run/table.json").read_text(encoding="utf-8"))
+    assert (table["protocol"], table["published"]) == ("whole-answers", [])
+    assert table["origin"].startswith("the standard library of Python 3.")
+    assert [score["name"] for score in table["models"][0]["scores"]] == ["exact_match", "edit_similarity"]
+    assert len(table["models"]) == 5
+    assert [claim["what"] for claim in table["claims"]][-1] == "ahead of the plain student"
+    assert f"**python-line**, {table['test_rows']} test rows" in tables_block([table])
 
 
 def test_a_causal_teacher_goes_all_the_way_to_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

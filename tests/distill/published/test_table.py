@@ -28,7 +28,7 @@ def test_word_errors_are_held_as_the_share_of_right_words() -> None:
     }
     found = claims(models, Goal("baseline", {"wer": 41.94}, size_mb=5))
     assert [(claim.what, claim.wanted, claim.found, claim.holds) for claim in found] == [
-        ("wer of baseline", "≤ 41.94", "43", False),
+        ("word errors of baseline", "≤ 41.94", "43", False),
         ("size", "≤ 5 MB", "3.00 MB", True),
         ("quality of the teacher's", "≥ 98%", "98.3%", True),
         ("smaller than the teacher", "≥ 8×", "8.3×", True),
@@ -60,12 +60,19 @@ def test_nothing_is_claimed_of_what_a_teacher_does_not_tell() -> None:
     student = {"student-int8": model("student-int8", 43.0, size=3_000_000, ms=6.0)}
     asked = ModelResult("teacher", "endpoint", "through text", None, None, model("", 42.0, size=1, ms=1.0).scores, None, None)
     goal = Goal("baseline", {"wer": 41.94}, size_mb=5)
-    assert [claim.what for claim in claims(student, goal)] == ["wer of baseline", "size"]
+    assert [claim.what for claim in claims(student, goal)] == ["word errors of baseline", "size"]
     assert [claim.what for claim in claims(student | {"teacher": asked}, goal)] == [
-        "wer of baseline",
+        "word errors of baseline",
         "size",
         "quality of the teacher's",
     ]
+
+
+def test_where_nothing_is_published_only_the_run_itself_is_compared() -> None:
+    """The student beside its teacher and the plain one, without a bar from elsewhere."""
+    student = model("student-int8", 43.0, size=3_000_000, ms=6.0)
+    models = {"student-int8": student, "plain": model("plain", 45.5, size=12_000_000, ms=9.0)}
+    assert [claim.what for claim in claims(models, None)] == ["ahead of the plain student"]
 
 
 @pytest.mark.parametrize("name", sorted(PUBLISHED))

@@ -22,6 +22,7 @@ from pocketseq.template import Field, Template
 from pocketseq_distill.generation import TeacherModel
 from pocketseq_distill.serving.app import Api
 from pocketseq_distill.serving.batcher import Batcher
+from pocketseq_distill.serving.decoding import Decoding
 
 TEMPLATE = Template(fields=(Field("before", max_tokens=8), Field("text", max_tokens=24, prefix="<text>")), primary="text")
 
@@ -61,15 +62,25 @@ class Served:
 @contextmanager
 def serving(model: TeacherModel, *, api_key: str | None = None, max_batch: int = 16) -> Iterator[Served]:
     """Serve a model for as long as the block runs."""
-    with Batcher(model, max_batch=max_batch, window_s=0.02) as batcher, socket.socket() as listener:
+    with (
+        Batcher(model, max_batch=max_batch, window_s=0.02) as batcher,
+        listening(Api(Decoding(model, batcher), name="tiny", api_key=api_key)) as port,
+    ):
+        yield Served(model, port)
+
+
+@contextmanager
+def listening(api: Api) -> Iterator[int]:
+    """Put an application behind a port for as long as the block runs."""
+    with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        app = Api(model, batcher, name="tiny", api_key=api_key).app()
+        app = api.app()
         server = uvicorn.Server(uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=5))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         listener.listen()
         thread.start()
         try:
-            yield Served(model, listener.getsockname()[1])
+            yield listener.getsockname()[1]
         finally:
             server.should_exit = True
             thread.join()

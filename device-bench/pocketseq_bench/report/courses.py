@@ -1,0 +1,114 @@
+"""How the models of a table were trained: how far, on what, and how validation went along the way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any, Final
+
+from pocketseq.report.drawing import Scale, dot, line, path, picture, round_steps, text
+from pocketseq.report.figures import MISSING
+
+WIDTH: Final = 560
+HEIGHT: Final = 320
+_SHOWN: Final = 6
+"""Validations that a row of a table shows at most."""
+_TITLES: Final = {"exact_match": "exact match", "chrf": "chrF"}
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How one training went."""
+
+    name: str
+    """``teacher``, ``student`` or ``plain``."""
+    training: Mapping[str, Any]
+    """As the result file tells it."""
+    measure: str
+    """What its validations are shown by."""
+
+    @property
+    def points(self) -> list[tuple[int, float]]:
+        """Updates made and what validation came to, in percent, in order."""
+        validations = self.training.get("validations", ())
+        return [(found["step"], 100 * found[self.measure]) for found in validations if self.measure in found]
+
+    @property
+    def cells(self) -> list[str]:
+        """Updates, passes over the rows, hours, seed and hardware, and validations, as people read them."""
+        training = self.training
+        planned, passes = training.get("planned_steps"), training.get("passes")
+        stopped = f" of {planned:,}" if planned and planned > training["steps"] else ""
+        where = f"{training['threads']} thread{'s' * (training['threads'] > 1)} of {training['device']}"
+        return [
+            f"{training['steps']:,}{stopped}",
+            MISSING if passes is None else f"{passes:.1f}",
+            f"{training['minutes'] / 60:.2f}",
+            f"seed {training['seed']}, {where}",
+            self._along_the_way(),
+        ]
+
+    def _along_the_way(self) -> str:
+        points = self.points
+        if not points:
+            return MISSING
+        every = -(-len(points) // _SHOWN)
+        shown = [f"{value:.1f}" for _, value in points[(len(points) - 1) % every :: every]]
+        best_step, best = max(points, key=lambda point: point[1])
+        stands = "rising" if len(points) > 1 and best_step == points[-1][0] else f"best {best:.1f} at {best_step:,}"
+        return f"{' · '.join(shown)} ({stands})"
+
+
+def headings(courses: Sequence[Course]) -> list[str]:
+    """Of the columns that ``Course.cells`` fills, after the name."""
+    measure = courses[0].measure if courses else "exact_match"
+    return ["updates", "passes", "hours", "seed and machine", f"validation by {_TITLES.get(measure, measure)}"]
+
+
+def courses_of(table: Mapping[str, Any]) -> list[Course]:
+    """The trainings of a table, all by one measure: the one that the student's checkpoint was chosen by, where all have it."""
+    trained = [(model["name"], model["training"]) for model in table["models"] if model["training"] is not None]
+    known = [set(found) - {"step"} for _, training in trained for found in training.get("validations", ())]
+    chosen = next((name for name, training in trained if name == "student" and "best_validation_chrf" in training), None)
+    measure = "chrf" if chosen and all("chrf" in names for names in known) else "exact_match"
+    return [Course(name, training, measure) for name, training in trained]
+
+
+def courses_table(courses: Sequence[Course]) -> str:
+    """A row for each training: how long it was, and how validation went."""
+    rows = "\n".join(
+        f'<tr><td><span class="dot {_kind(course)}"></span>{escape(course.name)}</td>'
+        f"{''.join(f'<td>{escape(cell)}</td>' for cell in course.cells)}</tr>"
+        for course in courses
+    )
+    titles = "".join(f"<th>{escape(title[0].upper() + title[1:])}</th>" for title in ("trained", *headings(courses)))
+    return (
+        f'<div class="card wide courses">\n<table>\n<thead><tr>{titles}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table>\n</div>'
+    )
+
+
+def courses_plot(courses: Sequence[Course]) -> str:
+    """Validation over updates; nothing where nothing was validated twice."""
+    drawn = [course for course in courses if course.points]
+    if not any(len(course.points) > 1 for course in drawn):
+        return ""
+    most = max(step for course in drawn for step, _ in course.points)
+    best = max(value for course in drawn for _, value in course.points)
+    across, up = round_steps(most, at_most=6), round_steps(max(best, 1.0), at_most=5)
+    x, y = Scale(0, across[-1], 44, WIDTH - 70), Scale(0, up[-1], HEIGHT - 46, 18)
+    shapes = [line(x(0), y(tick), x(across[-1]), y(tick), "grid") for tick in up]
+    shapes += [text(x(0) - 8, y(tick) + 4, f"{tick:g}", "tick end") for tick in up]
+    shapes += [text(x(tick), y(0) + 18, f"{tick:,.0f}", "tick middle") for tick in across]
+    title = _TITLES.get(drawn[0].measure, drawn[0].measure)
+    shapes.append(text((x(0) + x(across[-1])) / 2, HEIGHT - 8, f"updates; upwards: {title} on validation rows, %", "label middle"))
+    for course in drawn:
+        step, value = course.points[-1]
+        shapes.append(path([(x(at), y(found)) for at, found in course.points], f"series {_kind(course)}"))
+        shapes += [dot(x(at), y(found), f"mark {_kind(course)}", radius=3.5) for at, found in course.points]
+        shapes.append(text(x(step) + 8, y(value) + 4, f"{course.name} {value:.1f}", "strong start"))
+    return picture(WIDTH, HEIGHT, "Validation while training", shapes)
+
+
+def _kind(course: Course) -> str:
+    return course.name if course.name in ("teacher", "plain") else "student"

@@ -1,0 +1,53 @@
+"""How far the trainings of a table went, in words and as curves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pocketseq_bench.report.courses import courses_of, courses_plot, courses_table, headings
+
+
+def training(*values: float, measure: str = "exact_match", **more: Any) -> dict[str, Any]:
+    validations = [{"step": 100 * place, measure: value} for place, value in enumerate(values, start=1)]
+    told = {"seed": 3, "steps": 100 * len(values), "minutes": 30.0, "threads": 2, "device": "A <processor>"}
+    return {**told, "validations": validations, f"best_validation_{measure}": max(values, default=None), **more}
+
+
+def table(**trainings: Any) -> dict[str, Any]:
+    return {"models": [{"name": name, "training": found} for name, found in trainings.items()]}
+
+
+def test_a_training_tells_how_long_it_was_and_where_it_stands() -> None:
+    """Updates made of those planned, passes over the rows, hours, seed, machine, validations, and whether they rise at the end."""
+    found = table(teacher=training(0.1, 0.2, 0.35, planned_steps=5000, passes=6.72), student=None, plain=training(0.1, 0.3, 0.2))
+    teacher, plain = courses_of(found)
+    assert teacher.cells == ["300 of 5,000", "6.7", "0.50", "seed 3, 2 threads of A <processor>", "10.0 · 20.0 · 35.0 (rising)"]
+    assert plain.cells[-1] == "10.0 · 30.0 · 20.0 (best 30.0 at 200)"
+    assert plain.cells[:2] == ["300", "–"]  # a result file from before these were kept
+
+
+def test_many_validations_are_shown_at_even_distances() -> None:
+    """The last one always."""
+    (course,) = courses_of(table(teacher=training(*(number / 100 for number in range(1, 14)))))
+    assert course.cells[-1] == "1.0 · 4.0 · 7.0 · 10.0 · 13.0 (rising)"
+
+
+def test_all_are_shown_by_the_measure_that_chose_the_student() -> None:
+    """By chrF where every training has it; where one has not, by exact match."""
+    both = {"validations": [{"step": 100, "exact_match": 0.1, "chrf": 0.5}]}
+    student = training(0.5, measure="chrf", **both)
+    courses = courses_of(table(teacher=training(0.5, measure="chrf", **both), student=student))
+    assert headings(courses)[-1] == "validation by chrF"
+    assert [course.points for course in courses] == [[(100, 50.0)], [(100, 50.0)]]
+    assert headings(courses_of(table(teacher=training(0.5), student=student)))[-1] == "validation by exact match"
+
+
+def test_curves_are_drawn_where_there_are_any() -> None:
+    """One for each model that was validated, named at its end; words from a file are no HTML."""
+    courses = courses_of(table(teacher=training(0.1, 0.2), student=training(0.3), plain=training()))
+    picture = courses_plot(courses)
+    assert picture.count("<path") == 2
+    assert "teacher 20.0" in picture
+    assert "student 30.0" in picture
+    assert "A &lt;processor&gt;" in courses_table(courses)
+    assert courses_plot(courses_of(table(teacher=training(0.1)))) == ""
