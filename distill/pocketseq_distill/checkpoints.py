@@ -71,8 +71,10 @@ def save_checkpoint(model: PreTrainedModel, path: Path, *, card: CheckpointCard,
         tokenizer: Directory whose tokenizer the model was trained with.
 
     Raises:
-        CheckpointError: there is no tokenizer to go with the model.
+        CheckpointError: there is no tokenizer to go with the model, or no room on the disk.
     """
+    from safetensors import SafetensorError
+
     from pocketseq_distill.console import quiet_transformers
 
     names = [name for name in TOKENIZER_FILES if (tokenizer / name).is_file()]
@@ -89,6 +91,10 @@ def save_checkpoint(model: PreTrainedModel, path: Path, *, card: CheckpointCard,
         if path.exists():
             shutil.rmtree(path)
         aside.rename(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{path}: expected a place that can be written, found: {error}; make room, and the same call goes on"
+        ) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 

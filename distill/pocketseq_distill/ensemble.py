@@ -251,7 +251,8 @@ def check_kinship(first: Path, other: Path) -> None:
     Raises:
         CheckpointError: naming both, and what they differ in.
     """
-    (ours, card), (theirs, their_card) = ((read_tokenizer(path), CheckpointCard.read(path)) for path in (first, other))
+    card, their_card = (CheckpointCard.read(path) for path in (first, other))
+    ours, theirs = read_tokenizer(first, card.template), read_tokenizer(other, their_card.template)
     if ours.size != theirs.size or (named := list(ours.pieces(range(ours.size)))) != list(theirs.pieces(range(ours.size))):
         words = f"expected the vocabulary of {first} ({ours.size} tokens), found one of {theirs.size}"
         if ours.size == theirs.size:

@@ -72,15 +72,13 @@ class TeacherModel:
             card: What ``distillation.json`` says of the checkpoint.
 
         Raises:
-            CheckpointError: the tokenizer knows ids that the model does not embed, lacks special tokens of the template, or no
-                start or end token is configured.
+            CheckpointError: the tokenizer knows ids that the model does not embed, or no start or end token is configured.
         """
         if tokenizer.size > model.config.vocab_size:
             raise CheckpointError(
                 f"expected a tokenizer of at most {model.config.vocab_size} ids, which is what the model embeds, "
                 f"found {tokenizer.size}; save the tokenizer that the model was trained with"
             )
-        _check_special_tokens(tokenizer, card.template)
         self.decoder = Decoder(model)
         self.model = model
         self.tokenizer = tokenizer
@@ -103,13 +101,14 @@ class TeacherModel:
 
         path = Path(path)
         card = CheckpointCard.read(path)
+        tokenizer = read_tokenizer(path, card.template)
         model = _read_model(path)
         ensemble = read_ensemble(path)
         if ensemble is not None:
             for other in ensemble.others:
                 check_kinship(path, other)
             model = Ensemble([model, *map(_read_model, ensemble.others)], average=ensemble.average)
-        return cls(model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")), read_tokenizer(path), card)
+        return cls(model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")), tokenizer, card)
 
     @property
     def max_new_tokens_limit(self) -> int:
@@ -228,18 +227,14 @@ class TeacherModel:
         )
 
 
-def _check_special_tokens(tokenizer: TextTokenizer, template: Template) -> None:
-    """Refuse a vocabulary in which a special token of the template is ordinary text: the model would read its letters."""
+def _missing_tokens(tokenizer: TextTokenizer, template: Template) -> list[str]:
+    """Special tokens of a template that are ordinary text to a tokenizer: a model would read their letters."""
     literals = (template.start, template.end, *(field.prefix for field in template.fields))
     names = [name for literal in literals for name in _SPECIAL.findall(literal)]
     missing = sorted({name for name in names if tokenizer.special_id(name) is None})
     if template.edits is not None and tokenizer.special_id(mark_token(0)) is None:
         missing.append(mark_token(0))
-    if missing:
-        raise CheckpointError(
-            f"expected the special tokens {missing} of the input template in the vocabulary, found none of these names; "
-            "train the tokenizer with them, or write a card whose template does without"
-        )
+    return missing
 
 
 def _check_one_way(beams: int, temperature: float) -> None:
@@ -272,12 +267,26 @@ def _read_model(path: Path) -> Any:
         raise CheckpointError(f"{path}: expected weights that transformers can load, found: {error}") from error
 
 
-def read_tokenizer(path: Path) -> TextTokenizer:
+def read_tokenizer(path: Path, template: Template) -> TextTokenizer:
     """Read the tokenizer of a checkpoint directory, converting an older format where transformers can.
 
+    Args:
+        path: The directory.
+        template: What the tokenizer is to write down.
+
     Raises:
-        CheckpointError: there is no tokenizer, or none with a fast form.
+        CheckpointError: there is no tokenizer, none with a fast form, or one without the special tokens of the template.
     """
+    tokenizer = _read_tokenizer(path)
+    if missing := _missing_tokens(tokenizer, template):
+        raise CheckpointError(
+            f"{path}: expected the special tokens {missing} of the input template in the vocabulary, found none of these names; "
+            "train the tokenizer with them, or write a card whose template does without"
+        )
+    return tokenizer
+
+
+def _read_tokenizer(path: Path) -> TextTokenizer:
     if (path / "tokenizer.json").is_file():
         try:
             return TextTokenizer.from_file(path / "tokenizer.json")

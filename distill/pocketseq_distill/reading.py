@@ -80,7 +80,7 @@ def read_rows(
     if not (folder / "tokenizer.json").is_file():
         texts = (text for row in examples[:TOKENIZER_ROWS] for text in (*row.fields.values(), row.target))
         save_tokenizer(train_tokenizer(texts, vocab_size=student.vocab_size, template=teacher.card.template), folder)
-    tokenizer = read_tokenizer(folder)
+    tokenizer = read_tokenizer(folder, teacher.card.template)
     longest = _LONGER * teacher.card.max_new_tokens
     own = tokenize(examples, teacher.card.template, tokenizer, end_id=END_ID, max_target_tokens=longest)
     answers = [len(own.rows[place]["labels"]) for place in range(len(own.rows))]

@@ -137,15 +137,17 @@ def _filter(recipe: Recipe, run: Path) -> None:
     from pocketseq_distill.labelling.labels import read_labels
 
     examples = list(read_examples(run / "data/train.jsonl"))
+    template = CheckpointCard.read(run / "teacher").template
     filtered = filter_rows(
         examples,
         read_labels(run / "labels/train.jsonl", examples),
-        CheckpointCard.read(run / "teacher").template,
-        read_tokenizer(run / "teacher"),
+        template,
+        read_tokenizer(run / "teacher", template),
         recipe.settings("filter", FilterSettings),
     )
     write_json(run / "filtered/counts.json", filtered.to_json())
     write_examples(run / "filtered/train.jsonl", filtered.rows)
+    print(f"filter: {filtered}", file=sys.stderr)
 
 
 def _train(recipe: Recipe, run: Path) -> None:

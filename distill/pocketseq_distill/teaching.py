@@ -87,9 +87,10 @@ def copy_teacher(source: Path, output: Path) -> CheckpointCard:
     """Put an existing teacher into a run; the copy is complete or absent.
 
     Raises:
-        CheckpointError: it is no encoder-decoder that this project can use.
+        CheckpointError: it is no encoder-decoder that this project can use, or lacks the special tokens of its template.
     """
     card = CheckpointCard.read(source)
+    read_tokenizer(source, card.template)
     aside = output.with_name(f".{output.name}.part")
     shutil.rmtree(aside, ignore_errors=True)
     shutil.copytree(source, aside, ignore=shutil.ignore_patterns("*.bin", "*.py", "*.msgpack", "*.h5", ".*"))
@@ -142,7 +143,7 @@ def train_teacher(
     if not (folder / "tokenizer.json").is_file():
         texts = (text for row in data.train[:TOKENIZER_ROWS] for text in (*row.fields.values(), row.target))
         save_tokenizer(train_tokenizer(texts, vocab_size=settings.vocab_size, template=card.template, units=settings.units), folder)
-    tokenizer = read_tokenizer(folder)
+    tokenizer = read_tokenizer(folder, card.template)
     tokenized = tokenize(data.train, card.template, tokenizer, end_id=END_ID, max_target_tokens=card.max_new_tokens)
     tokenized.tell_left_out()
     validation = held_out(data.validation, data.train)[: plan.validation_rows] if plan.validate_every else []

@@ -14,6 +14,7 @@ from pocketseq.errors import CheckpointError
 from pocketseq_distill.checkpoints import checkpoint_fingerprint, save_checkpoint, weights_size_bytes
 from pocketseq_distill.generation import TeacherModel
 
+from .disk import room_for
 from .models import make_checkpoint, make_t5
 
 
@@ -65,3 +66,16 @@ def test_a_model_without_its_tokenizer_is_refused(teacher_path: Path, tmp_path: 
     with pytest.raises(CheckpointError, match="expected the tokenizer of the model, found none of"):
         save_checkpoint(make_t5(), tmp_path / "model", card=CheckpointCard.read(teacher_path), tokenizer=tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_leaves_the_older_checkpoint(tmp_path: Path) -> None:
+    """Whole and alone; with room again the same call goes on."""
+    path = make_checkpoint(tmp_path / "model")
+    before = checkpoint_fingerprint(path)
+    card, tokenizer, other = CheckpointCard.read(path), tmp_path / "tokenizer", make_t5(vocab=360, decoder_layers=1)
+    with room_for(10_000), pytest.raises(CheckpointError, match=r"model: expected a place that can be written, .*make room"):
+        save_checkpoint(other, path, card=card, tokenizer=tokenizer)
+    assert checkpoint_fingerprint(path) == before
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["model", "tokenizer"]
+    save_checkpoint(other, path, card=card, tokenizer=tokenizer)
+    assert checkpoint_fingerprint(path) != before

@@ -48,7 +48,7 @@ def test_label_train_and_evaluate(teacher_path: Path, rows: Path, tmp_path: Path
     train = ["train", str(teacher_path), str(rows), "-o", str(student), "--recipe", str(recipe), "--labels", str(labels)]
     assert main([*train, "--validation", str(rows), "--steps", "3"]) == 0
     output = capsys.readouterr().out
-    assert "20 of 24 rows to learn from; removed: 4 unlabelled" in output
+    assert "20 of 24 answers to learn from; removed: 4 unlabelled" in output
     assert f"{student}: 3 updates" in output
     assert main(["evaluate", str(student), str(rows), "-o", str(tmp_path / "student.json"), "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
@@ -70,6 +70,37 @@ def test_distributions_and_labels_come_from_one_teacher(
     assert "expected labels of the teacher" in capsys.readouterr().err
     recipe.write_text(RECIPE.replace("divergence = 1.0", "divergence = 0.0"))
     assert main([*train, "--recipe", str(recipe)]) == 0
+    shown = capsys.readouterr()
+    assert "24 of 24 answers to learn from; removed: none; 24 references stand in for answers" in shown.out
+    assert f", not of {teacher_path} (" in shown.err
+    recipe.write_text(RECIPE.replace("divergence = 1.0", "divergence = 0.0").replace('"reference"', '"drop"'))
+    assert main([*train, "--recipe", str(recipe)]) == 2
+    shown = capsys.readouterr()
+    assert "0 of 24 answers to learn from; removed: 24 wrong" in shown.out
+    assert "  wrong, such as row 0-0: '" in shown.err
+
+
+@pytest.mark.parametrize("command", ["label", "train"])
+def test_a_vocabulary_without_the_special_tokens_is_refused_at_once(
+    command: str, teacher_path: Path, rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In one line, before any progress is shown and a file is begun."""
+    copy = shutil.copytree(teacher_path, tmp_path / "copy")
+    tokenizer = json.loads((copy / "tokenizer.json").read_text())
+    tokenizer["added_tokens"] = [token for token in tokenizer["added_tokens"] if token["content"] != "<after>"]
+    (copy / "tokenizer.json").write_text(json.dumps(tokenizer))
+    steps = ["--steps", "1"] if command == "train" else []
+    assert main([command, str(copy), str(rows), "-o", str(tmp_path / "out.jsonl"), *steps]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"pocketseq: {copy}: expected the special tokens ['<after>'] of the input template")
+    assert len(error.splitlines()) == 1
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["copy", "rows.jsonl"]
+
+
+def test_a_training_needs_a_length(teacher_path: Path, rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """From a recipe or from the words themselves."""
+    assert main(["train", str(teacher_path), str(rows), "-o", str(tmp_path / "student")]) == 2
+    assert "expected --recipe RECIPE, whose table [train] says how to train, or --steps N, found neither" in capsys.readouterr().err
 
 
 def test_the_help_of_labelling_teaches_the_kinds_of_teachers(capsys: pytest.CaptureFixture[str]) -> None:

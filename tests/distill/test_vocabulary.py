@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from pocketseq.errors import RecipeError
 from pocketseq.template import Field, Template
 from pocketseq.tokenizer import TextTokenizer
 from pocketseq_distill.corpus.vocabulary import train_tokenizer
@@ -30,3 +33,10 @@ def test_lexemes_are_the_default() -> None:
     """A word that is frequent enough is one token."""
     tokenizer = TextTokenizer(train_tokenizer(TEXTS, vocab_size=400, template=TEMPLATE))
     assert len(tokenizer.text_ids("chat")) == 1
+
+
+def test_a_vocabulary_holds_special_tokens_and_all_bytes() -> None:
+    """A smaller one would grow to that size by itself, past what a model embeds."""
+    with pytest.raises(RecipeError, match="expected vocab_size of 259 or more, 3 special tokens and 256 bytes, found 258"):
+        train_tokenizer(TEXTS, vocab_size=258, template=TEMPLATE)
+    assert train_tokenizer(TEXTS, vocab_size=259, template=TEMPLATE).get_vocab_size() == 259

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentParser, Namespace
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,9 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("--recipe", metavar="RECIPE", help="a recipe whose tables [filter], [student] and [train] hold")
     parser.add_argument("--labels", metavar="FILE", type=Path, help="answers from 'pocketseq label' (default: references)")
     parser.add_argument("--validation", metavar="FILE", type=Path, help="held-out example rows (.jsonl)")
-    parser.add_argument("--steps", metavar="N", type=int, help="updates of the weights, instead of the recipe's")
+    parser.add_argument(
+        "--steps", metavar="N", type=int, help="updates of the weights, instead of the recipe's; needed without one"
+    )
     parser.add_argument("--max-minutes", metavar="N", type=float, help="wall-clock budget, instead of the recipe's")
     parser.add_argument("--encoder-layers", metavar="N", type=int, help="layers of the student's encoder, instead of the recipe's")
     parser.add_argument("--decoder-layers", metavar="N", type=int, help="layers of the student's decoder, instead of the recipe's")
@@ -40,13 +43,17 @@ def configure(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """Train the student."""
     from pocketseq.checkpoint import CheckpointCard
+    from pocketseq.errors import RecipeError
     from pocketseq.examples import read_examples
     from pocketseq.files import digest
     from pocketseq_distill.checkpoints import find_teacher
 
     recipe = _recipe(args)
     teacher = find_teacher(args.teacher)
-    rows = read_data(args, CheckpointCard.read(teacher).template)
+    template = CheckpointCard.read(teacher).template
+    if args.recipe is None and args.steps is None:
+        raise RecipeError("expected --recipe RECIPE, whose table [train] says how to train, or --steps N, found neither")
+    rows = read_data(args, template)
     # What takes seconds to import only now, when the words are known to be right.
     from pocketseq_distill.distil import Data, distil
     from pocketseq_distill.students.student import StudentSettings
@@ -92,21 +99,22 @@ def _labelled(rows: list[Example], labels: Path, recipe: Recipe, teacher: Path) 
     from pocketseq_distill.generation import read_tokenizer
     from pocketseq_distill.labelling.filters import FilterSettings, filter_rows
     from pocketseq_distill.labelling.labels import read_labels
+    from pocketseq_distill.labelling.store import LabelFile
     from pocketseq_distill.training.plan import TrainingPlan
 
+    template: Template = CheckpointCard.read(teacher).template
+    tokenizer = read_tokenizer(teacher, template)
     # Labels and distributions of two teachers would pull into two directions.
     learns_both = bool(recipe.settings("train", TrainingPlan).divergence)
-    teacher_id = checkpoint_fingerprint(teacher) if learns_both else None
-    template: Template = CheckpointCard.read(teacher).template
-    filtered = filter_rows(
-        rows,
-        read_labels(labels, rows, teacher_id=teacher_id),
-        template,
-        read_tokenizer(teacher),
-        recipe.settings("filter", FilterSettings),
-    )
-    removed = ", ".join(f"{count} {reason}" for reason, count in filtered.removed.items()) or "none"
-    print(f"{len(filtered.rows)} of {len(rows)} rows to learn from; removed: {removed}")
+    teacher_id = checkpoint_fingerprint(teacher)
+    found = read_labels(labels, rows, teacher_id=teacher_id if learns_both else None)
+    if (other := LabelFile(labels).teacher_id) != teacher_id:
+        print(f"{labels}: answers of {other}, not of {teacher} ({teacher_id}), which the student is cut from", file=sys.stderr)
+    filtered = filter_rows(rows, found, template, tokenizer, recipe.settings("filter", FilterSettings))
+    print(filtered)
+    for reason, samples in filtered.samples.items():
+        sample = samples[0]
+        print(f"  {reason}, such as row {sample['id']}: {sample['label']!r:.80} for {sample['target']!r:.80}", file=sys.stderr)
     return filtered.rows
 
 

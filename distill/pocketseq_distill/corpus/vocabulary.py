@@ -9,6 +9,7 @@ from typing import Final, Literal, TypeAlias
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from pocketseq.edits import LEXEME_PATTERN
+from pocketseq.errors import RecipeError
 from pocketseq.marks import MARK_TOKENS, mark_token
 from pocketseq.template import Template
 
@@ -34,10 +35,20 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int, template: Template
         vocab_size: Tokens in all, special ones included.
         template: Brings the special tokens: prefixes of its fields, and marks where it answers with edits.
         units: What no subword spans two of.
+
+    Raises:
+        RecipeError: fewer tokens than every vocabulary needs, the special ones and one for every byte.
     """
     special = [PAD, END, UNKNOWN, *(field.prefix for field in template.fields if field.prefix)]
     if template.edits:
         special += [mark_token(index) for index in range(MARK_TOKENS)]
+    special = list(dict.fromkeys(special))
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    least = len(special) + len(alphabet)
+    if vocab_size < least:
+        raise RecipeError(
+            f"expected vocab_size of {least} or more, {len(special)} special tokens and {len(alphabet)} bytes, found {vocab_size}"
+        )
     tokenizer = Tokenizer(models.BPE(unk_token=None, byte_fallback=False))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -49,7 +60,7 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int, template: Template
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         special_tokens=special,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        initial_alphabet=alphabet,
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer=trainer)

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 
 from pocketseq.checkpoint import CheckpointCard
-from pocketseq_distill.generation import Answer, TeacherModel
+from pocketseq_distill.generation import Answer, TeacherModel, read_tokenizer
 from pocketseq_distill.labelling.teacher import Asking, Candidate, Question, Reply
 
 
@@ -23,15 +23,16 @@ class LazyCheckpoint:
             device: Where it runs; if not given, the accelerator where there is one.
 
         Raises:
-            CheckpointError: the directory holds no usable encoder-decoder.
+            CheckpointError: the directory holds no usable encoder-decoder, or a vocabulary without its template's special tokens.
         """
         self.path = Path(path)
         self.card = CheckpointCard.read(self.path)
+        read_tokenizer(self.path, self.card.template)  # refused now, not when rows are waiting
         self._device = device
 
     def __reduce__(self) -> tuple[type[LazyCheckpoint], tuple[Path]]:
-        """Another process, maybe on another machine, finds a device of its own."""
-        return type(self), (self.path,)
+        """Another process, maybe on another machine and in another folder, finds a device of its own."""
+        return type(self), (self.path.resolve(),)
 
     @cached_property
     def id(self) -> str:

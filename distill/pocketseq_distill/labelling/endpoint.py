@@ -223,7 +223,7 @@ class EndpointTeacher:
             prompt_tokens=rough_tokens(self._instruction + prompt), completion_tokens=limit or _ANSWER_TOKENS
         )
         if (full := self.spending.reserve(expected)) is not None:
-            return Reply(failure="budget", why=f"{full}; {self.spending.spent}")
+            return Reply(failure="budget", why=f"no room for another request in {full}; so far {self.spending.spent}")
         used = expected
         try:
             completion = self._endpoint(how.temperature).complete(prompt, instruction=self._instruction, max_tokens=limit)
@@ -271,6 +271,6 @@ def _answer(completion: Completion) -> Candidate | Reply:
 def announce(found: Estimate, budget: LabelBudget) -> None:
     """Tell a person what is about to be spent, and where it stops."""
     limits = ", ".join(
-        f"{value:g} {name}" for name in ("requests", "tokens", "cost") if (value := getattr(budget, name)) is not None
+        f"{name} {value:g}" for name in ("requests", "tokens", "cost") if (value := getattr(budget, name)) is not None
     )
     print(f"{found}; budget: {limits or 'none'}", file=sys.stderr)

@@ -58,6 +58,12 @@ class Filtered:
     agreement: float | None
     """Share of labelled rows in which the teacher's answer is the reference; None where nothing was labelled."""
 
+    def __str__(self) -> str:
+        removed = ", ".join(f"{count} {reason}" for reason, count in self.removed.items()) or "none"
+        answers = len(self.rows) + sum(self.removed.values())
+        stand_in = f"; {self.references} references stand in for answers" if self.references else ""
+        return f"{len(self.rows)} of {answers} answers to learn from; removed: {removed}{stand_in}"
+
     def to_json(self) -> dict[str, Any]:
         """Counts and samples as plain JSON values."""
         return {

@@ -149,10 +149,10 @@ def read_labels(path: Path, examples: Sequence[Example], *, teacher_id: str | No
     file = LabelFile(path)
     if not path.is_file():
         raise DataError(f"{path}: expected a file of labels, found none; label the rows first")
-    if teacher_id is not None and (file.meta or {}).get("teacher") != teacher_id:
+    if teacher_id is not None and file.teacher_id != teacher_id:
         raise DataError(
             f"{path}: expected labels of the teacher {teacher_id}, whose distribution is learnt from too, found labels of "
-            f"{(file.meta or {}).get('teacher')}; label with this teacher, or learn from the labels alone (divergence = 0)"
+            f"{file.teacher_id}; label with this teacher, or learn from the labels alone (divergence = 0)"
         )
     return file.read(examples)
 

@@ -111,11 +111,11 @@ class Spending:
         return 0.0 if self._price is None else self._price.of(prompt_tokens=prompt_tokens, completion_tokens=completion_tokens)
 
     def _full(self, expected: Spent) -> str | None:
-        """The limit that has no room for a request."""
+        """The limit that has no room for a request, such as ``requests 5``."""
         for field in fields(self._budget):
             limit = getattr(self._budget, field.name)
             if limit is not None and getattr(self.spent, field.name) + getattr(expected, field.name) > limit:
-                return f"{limit:g} {field.name}"
+                return f"{field.name} {limit:g}"
         return None
 
     def _add(self, use: Spent, sign: int) -> None:

@@ -81,6 +81,11 @@ class LabelFile:
             return None
         return value if isinstance(value, dict) else None
 
+    @property
+    def teacher_id(self) -> str | None:
+        """Fingerprint of the teacher whose labels these are; None where nothing tells."""
+        return (self.meta or {}).get("teacher")
+
     def mend(self) -> int:
         """Take damaged lines out, and what a kill left of the last one; the rows are then asked again.
 

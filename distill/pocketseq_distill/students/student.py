@@ -29,6 +29,9 @@ Start: TypeAlias = Literal["copied", "pooled", "random"]
 """What the weights begin as: ``copied`` takes the teacher's own, ``pooled`` averages them to the student's shape (see ``pooling``),
 ``random`` takes nothing over."""
 
+_OF_A_COPY: Final = ("encoder_layers", "encoder_indices", "decoder_indices", "d_ff", "d_model")
+"""Settings that say what is taken of a teacher."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudentSettings:
@@ -36,7 +39,7 @@ class StudentSettings:
 
     preset: Preset | None = None
     """A T5 of a shape that has a name (see ``shapes.PRESETS``); of the other fields only ``vocab_size`` and ``start``
-    then count."""
+    then count, and sizes are refused."""
     start: Start | None = None
     """What its weights begin as; None for random ones with a preset and copied ones otherwise."""
     vocab_size: int | None = None
@@ -56,6 +59,14 @@ class StudentSettings:
     """Hidden units of its feed-forward layers, those that carry most (see ``pruning``); None for all of the teacher's."""
     d_model: int | None = None
     """Its width, chosen likewise; None for the teacher's."""
+
+    def __post_init__(self) -> None:
+        unheard = [name for name in _OF_A_COPY if self.preset is not None and getattr(self, name) is not None]
+        if unheard:
+            raise RecipeError(
+                f"[student]: expected preset = {self.preset!r}, whose shape is its own, or {' and '.join(unheard)}, found both; "
+                "leave one out"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,11 +213,13 @@ def _indices(teacher: PreTrainedModel, settings: StudentSettings) -> tuple[tuple
     """The encoder and decoder layers that a student takes."""
     family = _family(teacher)
     encoder_total, decoder_total = (len(getattr(_stack(teacher, name), family.layers)) for name in ("encoder", "decoder"))
-    keep = encoder_total if settings.encoder_layers is None else settings.encoder_layers
-    return (
-        settings.encoder_indices or select_layers(encoder_total, keep, settings.selection),
-        settings.decoder_indices or select_layers(decoder_total, settings.decoder_layers, settings.selection),
-    )
+    encoder, decoder = settings.encoder_indices, settings.decoder_indices
+    if encoder is None:
+        keep = encoder_total if settings.encoder_layers is None else settings.encoder_layers
+        encoder = select_layers(encoder_total, keep, settings.selection)
+    if decoder is None:
+        decoder = select_layers(decoder_total, settings.decoder_layers, settings.selection)
+    return encoder, decoder
 
 
 def make_student(teacher: PreTrainedModel, *, encoder_layers: Sequence[int], decoder_layers: Sequence[int]) -> PreTrainedModel:

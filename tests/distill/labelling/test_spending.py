@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ from pocketseq.examples import write_examples
 from pocketseq_distill.generation import TeacherModel
 from pocketseq_distill.labelling.endpoint import EndpointSettings
 from pocketseq_distill.labelling.labels import LabelSettings, label_rows
-from pocketseq_distill.labelling.spending import LabelBudget, Spending, estimate
+from pocketseq_distill.labelling.spending import LabelBudget, Spending, Spent, estimate
 from pocketseq_distill.labelling.teacher import Asking
 
 from .conftest import PRICE, Scripted, Served, of, said
@@ -31,9 +33,10 @@ SETTINGS = LabelSettings()
 def test_a_budget_stops_the_labelling_and_a_larger_one_goes_on(served: Served, tmp_path: Path) -> None:
     """Requests are counted over both calls, and no row is asked twice."""
     path, spent = tmp_path / "labels.jsonl", tmp_path / "labels.spent.json"
-    with pytest.raises(
-        BudgetSpentError, match=r"the budget is spent \(5 requests.*5 rows labelled now, 5 in all .*7 budget\); raise it"
-    ):
+    words = (
+        r"no room for another request in requests 5; so far 5 requests, .*: 5 rows labelled now, 5 in all .*7 budget\); raise it"
+    )
+    with pytest.raises(BudgetSpentError, match=words):
         label_rows(EXAMPLES, of(served, spent=spent, budget=LabelBudget(requests=5)), path, SETTINGS)
     assert json.loads(spent.read_text())["requests"] == 5
     report = label_rows(EXAMPLES, of(served, spent=spent, budget=LabelBudget(requests=12)), path, SETTINGS)
@@ -51,15 +54,27 @@ def test_what_is_under_way_does_not_end_a_labelling_that_has_money_left(script: 
     assert json.loads((tmp_path / "spent.json").read_text())["tokens"] == 120
 
 
-def test_the_limit_that_ended_a_labelling_is_named_whatever_else_failed(script: Callable[..., Scripted], tmp_path: Path) -> None:
-    """A row that failed for another reason after it is counted, not taken for the limit."""
+def test_a_limit_waits_for_what_is_under_way() -> None:
+    """What is expected of it leaves no room for another request; what it comes to use does."""
+    spending = Spending(LabelBudget(tokens=10), None, None)
+    expected, answers = Spent(1, 8), []
+    assert spending.reserve(expected) is None
+    other = threading.Thread(target=lambda: answers.append(spending.reserve(expected)))
+    other.start()
+    other.join(0.2)  # long enough to refuse, were it not to wait
+    spending.settle(expected, Spent(1, 2))
+    other.join()
+    assert answers == [None]
+    assert spending.spent == Spent(2, 10)
 
-    def broken_at_first(body: dict[str, object], number: int) -> object:
-        return said("x", prompt=100, written=50) if number > 1 else (500, "broken")
 
-    teacher = script(broken_at_first).teacher(budget=LabelBudget(requests=3), concurrency=1, retries=0)
-    with pytest.raises(BudgetSpentError, match=r"the budget is spent \(3 requests; 3 requests, .*9 budget"):
-        label_rows(EXAMPLES, teacher, tmp_path / "labels.jsonl", SETTINGS)
+def test_the_limit_that_ended_a_labelling_is_named_whatever_fails_after_it(script: Callable[..., Scripted], tmp_path: Path) -> None:
+    """A long row finds no room; a short one behind it still does, and fails for a reason of its own, which is counted apart."""
+    rows = [replace(EXAMPLES[number], fields={"line": line, "after": ""}) for number, line in enumerate(["x" * 3000, "short"])]
+    server = script(lambda body, number: (500, {"error": {"message": "broken"}}))
+    teacher = server.teacher(prompt="{line}", budget=LabelBudget(tokens=500), concurrency=1, retries=0)
+    with pytest.raises(BudgetSpentError, match=r"another request in tokens 500; so far 0 requests, .*1 budget, 1 unavailable"):
+        label_rows(rows, teacher, tmp_path / "labels.jsonl", SETTINGS)
 
 
 @pytest.mark.parametrize("budget", [LabelBudget(tokens=1000), LabelBudget(cost=0.006)])
@@ -115,7 +130,7 @@ def test_the_command_estimates_then_labels(served: Served, tmp_path: Path, capsy
     assert main([*command, "--dry-run"]) == 0
     shown = capsys.readouterr()
     assert "12 rows to label: 12 requests, about" in shown.err
-    assert "; budget: 7 requests" in shown.err
+    assert "; budget: requests 7" in shown.err
     assert "nothing was asked" in shown.out
     assert not labels.exists()
     assert main([*command, "--try", "1"]) == 0
@@ -123,7 +138,7 @@ def test_the_command_estimates_then_labels(served: Served, tmp_path: Path, capsy
     assert main([*command, "--rows", "4"]) == 0
     assert "4 rows labelled now, 4 in all" in capsys.readouterr().out
     assert main(command) == 2
-    assert "the budget is spent (7 requests" in capsys.readouterr().err
+    assert "another request in requests 7" in capsys.readouterr().err
     assert json.loads((tmp_path / "labels.spent.json").read_text())["requests"] <= 8
 
 

@@ -188,12 +188,21 @@ def test_a_random_start_takes_nothing_over(make_model: MakeModel) -> None:
         ),
         (StudentSettings(preset="nano", start="copied"), 'expected start "pooled" or "random" with a preset'),
         (StudentSettings(vocab_size=300), "vocab_size is for a student with a preset"),
+        (StudentSettings(encoder_indices=()), r"expected encoder layers among 0 to 1, at least one, found \[\]"),
     ],
 )
 def test_what_does_not_fit_is_refused(settings: StudentSettings, message: str, small_preset: Shape) -> None:
     """A student larger than its teacher among them."""
     with pytest.raises(RecipeError, match=message):
         student_of(make_t5(), settings, ROWS)
+
+
+def test_a_preset_takes_no_other_sizes() -> None:
+    """They would go unheard."""
+    with pytest.raises(
+        RecipeError, match="expected preset = 'nano', whose shape is its own, or encoder_layers and d_ff, found both"
+    ):
+        StudentSettings(preset="nano", encoder_layers=2, d_ff=64)
 
 
 def test_weights_are_pooled_within_a_family(small_preset: Shape) -> None:
