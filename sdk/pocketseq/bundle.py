@@ -20,7 +20,7 @@ _PACKAGED: Final = Path(__file__).parent / "bundles"
 _HUB: Final = "hf://"
 _LONGEST_MANIFEST_BYTES: Final = 16 << 20
 _WHOLE: Final = (
-    "; the package carries this part of the bundle alone, and a checkout of the source all of it: "
+    "; the package carries this one alone, and a checkout of the source has those for other runtimes: "
     "pocketseq pack export/pocketseq_export/bundles/{name} -o {name}.pocketseq"
 )
 
