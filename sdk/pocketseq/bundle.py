@@ -19,6 +19,10 @@ SUFFIX: Final = ".pocketseq"
 _PACKAGED: Final = Path(__file__).parent / "bundles"
 _HUB: Final = "hf://"
 _LONGEST_MANIFEST_BYTES: Final = 16 << 20
+_WHOLE: Final = (
+    "; the package carries this one alone, and a checkout of the source has those for other runtimes: "
+    "pocketseq pack export/pocketseq_export/bundles/{name} -o {name}.pocketseq"
+)
 
 
 class Bundle:
@@ -64,6 +68,11 @@ class Bundle:
     def place(self) -> Path | None:
         """The bundle's own directory or file, beside which something may be kept; None inside this package and on a model hub."""
         return self._storage.place
+
+    @property
+    def elsewhere(self) -> str:
+        """Where variants that this bundle lacks can be had, as the end of a message; empty unless it belongs to this package."""
+        return _WHOLE.format(name=self.source) if self.place is None and self.source in packaged_bundles() else ""
 
     def close(self) -> None:
         """Remove what was unpacked for this process."""

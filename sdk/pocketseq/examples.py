@@ -36,8 +36,11 @@ class Example:
         """
         try:
             row = cls(**value)
-        except TypeError as error:
-            raise DataError(f"{where}: not an example row: {error}") from None
+        except TypeError:
+            found = ", ".join(map(repr, value)) or "none"
+            raise DataError(
+                f"{where}: not an example row: expected 'id', 'fields' and 'target', perhaps 'kind' and 'source', found {found}"
+            ) from None
         texts = [row.id, row.target, *row.fields.values()] if isinstance(row.fields, dict) else [None]
         if not all(isinstance(text, str) for text in texts):
             raise DataError(

@@ -213,6 +213,8 @@ def _translate(error: Exception, exchange: Exchange) -> tuple[type[EndpointError
         return EndpointTimeoutError, "expected an answer in time, found none"
     if isinstance(error, openai.APIConnectionError):
         found = quote(error.__cause__ or error) or type(error.__cause__).__name__
+        if type(error.__cause__).__name__ in {"ReadError", "RemoteProtocolError"}:
+            return EndpointUnavailableError, f"expected a whole answer, found a connection that broke: {found}"
         return EndpointUnavailableError, f"expected a connection, found: {found}; is the server running?"
     if type(error).__module__.partition(".")[0].startswith("httpx"):  # the package lets those through while it reads a stream
         return EndpointUnavailableError, f"expected a whole answer, found a connection that broke: {quote(error)}"
@@ -228,7 +230,9 @@ def _translate(error: Exception, exchange: Exchange) -> tuple[type[EndpointError
     if status == 429:
         return EndpointRateLimitError, f"{found}; ask less often"
     if status >= 500:
-        return EndpointServerError, found
+        return EndpointServerError, f"{found}; the endpoint has a fault of its own, try again later"
+    if status == 404:
+        return EndpointError, f"{found}; check the URL and the name of the model"
     if status < 400:
         return EndpointResponseError, f"{found}; redirects are not followed, give the URL that this one leads to"
     return EndpointError, found

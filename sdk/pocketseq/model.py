@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Unpack
 from pocketseq.bundle import open_bundle
 from pocketseq.confidence import Scoring, scoring_problem
 from pocketseq.engine import Engine
-from pocketseq.errors import InputError, RuntimeUnavailableError
+from pocketseq.errors import InputError, RuntimeUnavailableError, VariantNotFoundError
 from pocketseq.manifest import Calibration, Manifest, Variant
 from pocketseq.options import Options, Request, request_of
 from pocketseq.results import Result, Score
@@ -101,6 +101,9 @@ class PocketModel:
             manifest = bundle.manifest
             variant = choose_variant(manifest, runtime=runtime, precision=precision)
             bundle.paths([manifest.tokenizer, *variant.files])
+        except VariantNotFoundError as error:
+            bundle.close()
+            raise VariantNotFoundError(f"{error}{bundle.elsewhere}") from None
         except BaseException:
             bundle.close()
             raise

@@ -51,7 +51,7 @@ def _copy(source: str | Path, folder: Path, labels: Sequence[str]) -> Manifest:
         there = {variant.label: variant for variant in bundle.manifest.variants}
         missing = [label for label in labels if label not in there]
         if missing:
-            raise VariantNotFoundError(f"{source}: expected the variants {missing}, found only {list(there)}")
+            raise VariantNotFoundError(f"{source}: expected the variants {missing}, found only {list(there)}{bundle.elsewhere}")
         manifest = replace(bundle.manifest, variants=tuple(there[label] for label in labels or there))
         files = [manifest.tokenizer, *(file for variant in manifest.variants for file in variant.files)]
         for name, path in bundle.paths(files).items():

@@ -270,9 +270,11 @@ def test_the_package_carries_inputs_for_its_own_bundle_only() -> None:
 
 
 def test_a_variant_that_the_bundle_lacks_is_an_error(bundle: Path) -> None:
-    """Asked for by name, it is not passed over."""
+    """Asked for by name, it is not passed over; of the bundle in the package, where it can be had is told too."""
     with pytest.raises(VariantNotFoundError, match="expected variants with int3, found onnx/fp32, onnx/half"):
         measure(bundle, settings=replace(SETTINGS, precisions=("int3", "half")))
+    with pytest.raises(VariantNotFoundError, match="expected variants with tflite, found onnx/int8; .*: pocketseq pack export/"):
+        Plan.make("python-fix", inputs=INPUTS, settings=replace(SETTINGS, runtimes=("tflite",)))
 
 
 def test_threads_are_configurations_of_their_own(bundle: Path) -> None:

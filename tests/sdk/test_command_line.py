@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import subprocess
@@ -225,6 +226,31 @@ def test_ctrl_c_is_exit_code_130(capsys: pytest.CaptureFixture[str], fake_comman
     fake_command(interrupted)
     code, _, err = pocketseq(capsys, "fake")
     assert (code, err) == (INTERRUPTED, "pocketseq: interrupted\n")
+
+
+def test_a_place_that_refuses_is_one_line(
+    capsys: pytest.CaptureFixture[str], fake_command: Any, pristine_bundle: Path, source_file: Path
+) -> None:
+    """A file where a folder should be, a full disk: named, without a traceback; what nobody can mend keeps its own."""
+    code, _, err = pocketseq(capsys, "pack", pristine_bundle, "-o", source_file / "small" / "bundle")
+    assert code == FAILED
+    assert err.startswith(f"pocketseq: {source_file}")
+    assert "expected a place that can be read and written, found: " in err
+    assert err.count("\n") == 1
+
+    def failing(number: int) -> Any:
+        def run(args: object) -> int:
+            raise OSError(number, "because")
+
+        return run
+
+    fake_command(failing(errno.ENOSPC))
+    code, _, err = pocketseq(capsys, "fake")
+    assert code == FAILED
+    assert err.startswith("pocketseq: expected a place that can be read and written, found: because; ")
+    fake_command(failing(errno.EIO))
+    with pytest.raises(OSError, match="because"):
+        pocketseq(capsys, "fake")
 
 
 def test_libraries_keep_to_themselves_what_they_lack(

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pocketseq.bundle import open_bundle
+from pocketseq.bundle import Bundle, open_bundle
 from pocketseq.errors import VariantNotFoundError
 from pocketseq.files import digest
-from pocketseq.manifest import Manifest, Variant
+from pocketseq.manifest import Variant
 from pocketseq.records import plain
 from pocketseq_bench.device import Pinning, bundle_card, choose_cores, device_card
 from pocketseq_bench.document import BundleCard, DeviceCard
@@ -59,7 +59,7 @@ class Plan:
         """
         with open_bundle(source) as bundle:
             manifest = bundle.manifest
-        variants = _chosen(manifest, settings)
+        variants = _chosen(bundle, settings)
         inputs = inputs or default_inputs(manifest.task)
         order = list(range(len(inputs.rows)))
         random.Random(0).shuffle(order)
@@ -117,7 +117,8 @@ class Plan:
         }
 
 
-def _chosen(manifest: Manifest, settings: BenchSettings) -> list[Variant]:
+def _chosen(bundle: Bundle, settings: BenchSettings) -> list[Variant]:
+    manifest = bundle.manifest
     chosen = [
         variant
         for variant in sorted(manifest.variants, key=lambda variant: -variant.size_bytes)
@@ -131,6 +132,6 @@ def _chosen(manifest: Manifest, settings: BenchSettings) -> list[Variant]:
         wanted = ", ".join(lacking) or "one with that runtime and that precision"
         raise VariantNotFoundError(
             f"bundle {manifest.name!r}: expected variants with {wanted}, found {', '.join(there)}; "
-            "ask for these or export the others"
+            f"ask for these or export the others{bundle.elsewhere}"
         )
     return chosen

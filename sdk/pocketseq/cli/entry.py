@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from argparse import ArgumentParser
@@ -16,6 +17,11 @@ FAILED: Final = 2
 INTERRUPTED: Final = 130
 """Exit code after Ctrl-C."""
 
+_MENDABLE: Final = {
+    *(errno.EACCES, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.EPERM, errno.EROFS),
+    *(errno.EDQUOT, errno.ENOSPC),
+}
+"""What the system refuses for reasons that lie with the user's paths and disks; anything else keeps its traceback."""
 _PROGRAM: Final = "pocketseq"
 _EXTRAS: Final = {"pocketseq_distill": "distill", "pocketseq_export": "export", "pocketseq_bench": "bench"}
 """By package of the room that brings a command."""
@@ -43,6 +49,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader, such as `head`, has seen enough; Python would complain when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.errno not in _MENDABLE:
+            raise
+        where = f"{error.filename}: " if isinstance(error.filename, str) else ""
+        print(
+            f"{_PROGRAM}: {where}expected a place that can be read and written, found: {error.strerror}; "
+            "what was finished is kept, mend it and run the command again",
+            file=sys.stderr,
+        )
+        return FAILED
 
 
 def _run(words: list[str]) -> int:

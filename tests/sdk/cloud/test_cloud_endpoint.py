@@ -115,21 +115,23 @@ def test_missing_counts_are_none(server: Any, endpoint: CloudEndpoint, chat_answ
 
 
 @pytest.mark.parametrize(
-    ("status", "kind"),
+    ("status", "kind", "remedy"),
     [
-        (401, EndpointAuthError),
-        (403, EndpointAuthError),
-        (408, EndpointTimeoutError),
-        (429, EndpointRateLimitError),
-        (500, EndpointServerError),
-        (503, EndpointServerError),
-        (404, EndpointError),
+        (401, EndpointAuthError, "check the key"),
+        (403, EndpointAuthError, "check the key"),
+        (408, EndpointTimeoutError, ""),
+        (429, EndpointRateLimitError, "ask less often"),
+        (500, EndpointServerError, "try again later"),
+        (503, EndpointServerError, "try again later"),
+        (404, EndpointError, "check the URL and the name of the model"),
     ],
 )
-def test_status_becomes_a_typed_error(server: Any, endpoint: CloudEndpoint, status: int, kind: type[EndpointError]) -> None:
-    """Each status has its own error, which quotes the server and says what had been sent."""
+def test_status_becomes_a_typed_error(
+    server: Any, endpoint: CloudEndpoint, status: int, kind: type[EndpointError], remedy: str
+) -> None:
+    """Each status has its own error, which quotes the server, says what to do and what had been sent."""
     server.answer({"error": {"message": "because", "type": "t", "param": None, "code": None}}, status=status)
-    with pytest.raises(kind, match=f"found {status}: because") as caught:
+    with pytest.raises(kind, match=f"found {status}: because.*{remedy}$") as caught:
         endpoint.complete("p")
     assert type(caught.value) is kind
     assert caught.value.request_bytes == len(server.seen[0].body)
@@ -170,7 +172,7 @@ def test_down(free_port: int) -> None:
 def test_broken_off(server: Any, endpoint: CloudEndpoint) -> None:
     """A connection that breaks in the middle of an answer is an EndpointUnavailableError."""
     server.break_off()
-    with pytest.raises(EndpointUnavailableError):
+    with pytest.raises(EndpointUnavailableError, match="expected a whole answer, found a connection that broke"):
         endpoint.complete("p")
 
 
