@@ -88,24 +88,34 @@ def open_answering(path: Path, run: Path | None, *, max_batch: int) -> Iterator[
         PocketSeqError: the teacher of the run is an endpoint.
         CheckpointError: the directory holds no usable encoder-decoder, or that of a causal model no such.
     """
-    from pocketseq_distill.generation import TeacherModel
-    from pocketseq_distill.labelling.opening import open_teacher
-    from pocketseq_distill.teaching import TeacherSettings
-
-    settings = Recipe.read(run / "recipe.toml").settings("teacher", TeacherSettings) if run is not None else TeacherSettings()
-    if settings.endpoint is not None:
-        raise PocketSeqError(
-            f"{run}: expected a teacher that computes here, found an endpoint; ask it at {settings.endpoint.url}, or serve {path}, "
-            "which is what its students are cut from"
-        )
-    if settings.through_text:
-        opened = open_teacher(settings, CheckpointCard.read(path).template)
-        with closing(opened.teacher):
-            yield ThroughText(opened.teacher, opened.template)
+    recipe = Recipe.read(run / "recipe.toml") if run is not None else None
+    if recipe is not None and {"causal", "endpoint", "function"} & set(recipe.table("teacher")):
+        with _through_text(recipe, path) as answering:
+            yield answering
         return
+    from pocketseq_distill.generation import TeacherModel
+
     model = TeacherModel.load(path)
     with Batcher(model, max_batch=max_batch) as batcher:
         yield Decoding(model, batcher)
+
+
+@contextmanager
+def _through_text(recipe: Recipe, path: Path) -> Iterator[Answering]:
+    """The teacher that a recipe names; what students are cut from, at ``path``, says how a prompt is read."""
+    # These bring the libraries of training, seconds that an encoder-decoder need not wait for.
+    from pocketseq_distill.labelling.opening import open_teacher
+    from pocketseq_distill.teaching import TeacherSettings
+
+    settings = recipe.settings("teacher", TeacherSettings)
+    if settings.endpoint is not None:
+        raise PocketSeqError(
+            f"recipe {recipe.name!r}: expected a teacher that computes here, found an endpoint; ask it at {settings.endpoint.url}, "
+            f"or serve {path}, which is what its students are cut from"
+        )
+    opened = open_teacher(settings, CheckpointCard.read(path).template)
+    with closing(opened.teacher):
+        yield ThroughText(opened.teacher, opened.template)
 
 
 def url_of(listener: socket.socket) -> str:
