@@ -46,6 +46,11 @@ TEACHER is one of
     [teacher.ensemble]                        # several encoder-decoders of one vocabulary
     members = ["one", "another"]
 
+    [label]                                   # how it is asked; here for the best of eight beams by the reference
+    beams = 8
+    candidates = 8
+    choose = "nearest"                        # by chrF; "nearest_bleu", or without references "likeliest", "reverse"
+
 examples:
   pocketseq label python-fix rows.jsonl -o labels.jsonl --beams 4 --processes 2
   pocketseq label teacher.toml rows.jsonl -o labels.jsonl --dry-run      # what it would cost
