@@ -98,7 +98,8 @@ def run(args: Namespace) -> int:
     report = label_rows(rows, opened.teacher, args.output, settings, source_field=opened.template.primary)
     print(f"{args.output}: {report}")
     for name, samples in report.samples.items():
-        print(f"  {name}, such as row {samples[0]['id']}: {samples[0]['why'][:200]!r}", file=sys.stderr)
+        why = samples[0]["why"][:200]
+        print(f"  {name}, such as row {samples[0]['id']}{f': {why!r}' if why.strip() else ''}", file=sys.stderr)
     return 0
 
 
