@@ -46,6 +46,11 @@ TEACHER is one of
     [teacher.ensemble]                        # several encoder-decoders of one vocabulary
     members = ["one", "another"]
 
+    [label]                                   # how it is asked; here for the best of eight beams by the reference
+    beams = 8
+    candidates = 8
+    choose = "nearest"                        # by chrF; "nearest_bleu", or without references "likeliest", "reverse"
+
 examples:
   pocketseq label python-fix rows.jsonl -o labels.jsonl --beams 4 --processes 2
   pocketseq label teacher.toml rows.jsonl -o labels.jsonl --dry-run      # what it would cost
@@ -93,7 +98,8 @@ def run(args: Namespace) -> int:
     report = label_rows(rows, opened.teacher, args.output, settings, source_field=opened.template.primary)
     print(f"{args.output}: {report}")
     for name, samples in report.samples.items():
-        print(f"  {name}, such as row {samples[0]['id']}: {samples[0]['why'][:200]!r}", file=sys.stderr)
+        why = samples[0]["why"][:200]
+        print(f"  {name}, such as row {samples[0]['id']}{f': {why!r}' if why.strip() else ''}", file=sys.stderr)
     return 0
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,15 +56,22 @@ def teacher_distributions(
     shards = [range(begin, min(begin + _SHARD_ROWS, len(rows))) for begin in range(0, len(rows), _SHARD_ROWS)]
     read: list[Distributions] = []
     model: PreTrainedModel | None = None
+    unfit = 0
     for number, shard in enumerate(tqdm(shards, desc="distributions", unit="shard", dynamic_ncols=True, mininterval=1.0)):
         path = folder / f"{number:05d}.safetensors"
         claim = {"format": _FORMAT, "teacher": teacher_id, "top_k": str(top_k), "rows": _rows_digest(rows, shard)}
         found = _read(path, claim)
         if found is None:
+            unfit += path.is_file()
             model = model or teacher().eval()
             found = _ask(model, rows, shard, top_k, bf16=bf16)
             _write(path, found, claim)
         read.append(found)
+    if unfit:
+        print(
+            f"{folder}: {unfit} of {len(shards)} shards were damaged, of other rows or of another teacher, and were made anew",
+            file=sys.stderr,
+        )
     return Distributions(np.concatenate([one.ids for one in read]), np.concatenate([one.logprobs for one in read]))
 
 

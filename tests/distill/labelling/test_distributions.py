@@ -84,8 +84,8 @@ def test_what_is_there_is_not_asked_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("small_shards")
-def test_a_damaged_shard_is_found_by_its_hash_and_made_anew_alone(tmp_path: Path) -> None:
-    """One flipped bit, and a file cut short."""
+def test_a_damaged_shard_is_found_by_its_hash_and_made_anew_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One flipped bit, and a file cut short: counted, and told."""
     teacher = Counted(make_t5())
     first = ask(tmp_path, teacher)
     flipped = tmp_path / "00000.safetensors"
@@ -96,6 +96,10 @@ def test_a_damaged_shard_is_found_by_its_hash_and_made_anew_alone(tmp_path: Path
     short.write_bytes(short.read_bytes()[:-10])
     np.testing.assert_array_equal(ask(tmp_path, teacher).logprobs, first.logprobs)
     assert teacher.rows == 20 + 8 + 4
+    assert (
+        f"{tmp_path}: 2 of 3 shards were damaged, of other rows or of another teacher, and were made anew"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.usefixtures("small_shards")
