@@ -39,7 +39,7 @@ def test_the_fingerprint_sees_every_token_and_every_border() -> None:
 
 def test_examples_become_what_the_template_says(teacher_path: Path) -> None:
     """Inputs are the template's encoding, labels its target with the end token; a right line is the end token alone."""
-    tokenizer = read_tokenizer(teacher_path)
+    tokenizer = read_tokenizer(teacher_path, TEMPLATE)
     examples = repair_examples(8)
     tokenized = tokenize(examples, TEMPLATE, tokenizer, end_id=1, max_target_tokens=16)
     assert tokenized.left_out == {"inexpressible": 0, "too_long": 0}
@@ -54,7 +54,7 @@ def test_examples_become_what_the_template_says(teacher_path: Path) -> None:
 
 def test_targets_that_do_not_fit_are_left_out_and_counted(teacher_path: Path) -> None:
     """Over the budget, or outside of what the model sees of a long line."""
-    tokenizer = read_tokenizer(teacher_path)
+    tokenizer = read_tokenizer(teacher_path, TEMPLATE)
     short, outside = repair_examples(2)
     line = " ".join(["value"] * 40)
     outside = replace(outside, fields={"line": line, "after": ""}, target="other" + line)

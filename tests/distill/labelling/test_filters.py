@@ -32,7 +32,7 @@ LABELS: Mapping[str, Label] = {
 
 @pytest.fixture(scope="module")
 def tokenizer(teacher_path: Path) -> TextTokenizer:
-    return read_tokenizer(teacher_path)
+    return read_tokenizer(teacher_path, TEMPLATE)
 
 
 def run(tokenizer: TextTokenizer, settings: FilterSettings) -> Filtered:

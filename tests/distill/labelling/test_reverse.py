@@ -78,7 +78,7 @@ def test_where_there_is_no_reference_the_reverse_model_chooses(reverse: Path, tm
 
 def test_the_worst_answers_by_the_reverse_model_are_removed(reverse: Path, tmp_path: Path) -> None:
     """A tenth of twenty are the two with the highest cross-entropy, counted and with samples; labels without are refused."""
-    path, tokenizer = tmp_path / "labels.jsonl", read_tokenizer(reverse)
+    path, tokenizer = tmp_path / "labels.jsonl", read_tokenizer(reverse, TEMPLATE)
     teacher = FunctionTeacher(lambda rows: [f"{row['line']} {number}" for number, row in enumerate(rows)])
     label_rows(EXAMPLES, teacher, path, LabelSettings(reverse=str(reverse)), source_field="line")
     labels = read_labels(path, EXAMPLES)
