@@ -92,7 +92,8 @@ def test_each_attention_head_is_made_orthogonal_by_itself(family: str, into: str
         assert float(moved.norm()) == pytest.approx(math.sqrt(min(moved.shape)), rel=0.15)
         for part, gradient in zip(moved.chunk(2, dimension), parameter.grad.chunk(2, dimension), strict=True):
             left, _, right = torch.linalg.svd(gradient, full_matrices=False)
-            assert torch.linalg.matrix_norm(part - left @ right, ord=2) < 0.45  # in bfloat16; a part of the whole made orthogonal is 0.6 away or more
+            # What bfloat16 leaves; a part of the whole made orthogonal is 0.6 away or more.
+            assert torch.linalg.matrix_norm(part - left @ right, ord=2) < 0.45
         seen += 1
     assert seen > 1
 
