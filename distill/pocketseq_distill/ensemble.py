@@ -24,7 +24,7 @@ from pocketseq.checkpoint import CheckpointCard
 from pocketseq.errors import CheckpointError, RecipeError
 from pocketseq.files import write_json
 from pocketseq_distill.decoder import cache_name
-from pocketseq_distill.generation import read_tokenizer
+from pocketseq_distill.tokenizer import read_tokenizer
 
 Average: TypeAlias = Literal["probabilities", "log_probabilities"]
 """Of what the average is taken: ``probabilities`` lets each member add what it alone sees; ``log_probabilities``, normalised again,

@@ -14,10 +14,11 @@ from pocketseq.errors import RecipeError
 from pocketseq.examples import Example
 from pocketseq.tokenizer import TextTokenizer
 from pocketseq_distill.corpus.vocabulary import END_ID, TOKENIZER_ROWS, save_tokenizer, train_tokenizer
-from pocketseq_distill.generation import TeacherModel, read_tokenizer
+from pocketseq_distill.generation import TeacherModel
 from pocketseq_distill.losses.spans import common_ends, teacher_spans
 from pocketseq_distill.rows import Tokenized, TokenRows, tokenize
 from pocketseq_distill.students.student import StudentSettings
+from pocketseq_distill.tokenizer import read_tokenizer
 from pocketseq_distill.training.plan import TrainingPlan
 
 _LONGER: Final = 4

@@ -132,9 +132,9 @@ def _label_inputs(recipe: Recipe, run: Path) -> Any:
 
 
 def _filter(recipe: Recipe, run: Path) -> None:
-    from pocketseq_distill.generation import read_tokenizer
     from pocketseq_distill.labelling.filters import FilterSettings, filter_rows
     from pocketseq_distill.labelling.labels import read_labels
+    from pocketseq_distill.tokenizer import read_tokenizer
 
     examples = list(read_examples(run / "data/train.jsonl"))
     template = CheckpointCard.read(run / "teacher").template

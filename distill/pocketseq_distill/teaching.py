@@ -16,12 +16,13 @@ from pocketseq_distill.checkpoints import checkpoint_fingerprint, find_teacher, 
 from pocketseq_distill.corpus.vocabulary import END_ID, PAD_ID, TOKENIZER_ROWS, Units, save_tokenizer, train_tokenizer
 from pocketseq_distill.distil import Data, hardware
 from pocketseq_distill.ensemble import Average
-from pocketseq_distill.generation import TeacherModel, read_tokenizer
+from pocketseq_distill.generation import TeacherModel
 from pocketseq_distill.labelling.causal import CausalSettings
 from pocketseq_distill.labelling.endpoint import EndpointSettings
 from pocketseq_distill.rows import tokenize
 from pocketseq_distill.students.beginnings import spellings_of
 from pocketseq_distill.students.shapes import Shape, new_t5
+from pocketseq_distill.tokenizer import read_tokenizer
 from pocketseq_distill.training.course import train
 from pocketseq_distill.training.plan import TrainingPlan
 from pocketseq_distill.training.validation import HeldOutAnswers, held_out

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from pocketseq.errors import DataError
-from pocketseq_distill.generation import read_tokenizer
 from pocketseq_distill.rows import TokenRows, tokenize
+from pocketseq_distill.tokenizer import read_tokenizer
 
 from .models import TEMPLATE, repair_examples
 

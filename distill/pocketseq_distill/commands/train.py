@@ -96,10 +96,10 @@ def _recipe(args: Namespace) -> Recipe:
 def _labelled(rows: list[Example], labels: Path, recipe: Recipe, teacher: Path) -> list[Example]:
     from pocketseq.checkpoint import CheckpointCard
     from pocketseq_distill.checkpoints import checkpoint_fingerprint
-    from pocketseq_distill.generation import read_tokenizer
     from pocketseq_distill.labelling.filters import FilterSettings, filter_rows
     from pocketseq_distill.labelling.labels import read_labels
     from pocketseq_distill.labelling.store import LabelFile
+    from pocketseq_distill.tokenizer import read_tokenizer
     from pocketseq_distill.training.plan import TrainingPlan
 
     template: Template = CheckpointCard.read(teacher).template

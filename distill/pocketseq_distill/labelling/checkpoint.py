@@ -8,8 +8,9 @@ from pathlib import Path
 from statistics import fmean
 
 from pocketseq.checkpoint import CheckpointCard
-from pocketseq_distill.generation import Answer, TeacherModel, read_tokenizer
+from pocketseq_distill.generation import Answer, TeacherModel
 from pocketseq_distill.labelling.teacher import Asking, Candidate, Question, Reply
+from pocketseq_distill.tokenizer import read_tokenizer
 
 
 class LazyCheckpoint:

@@ -11,9 +11,9 @@ from tests.distill.models import TEMPLATE, repair_examples
 
 from pocketseq.examples import Example
 from pocketseq.tokenizer import TextTokenizer
-from pocketseq_distill.generation import read_tokenizer
 from pocketseq_distill.labelling.filters import Filtered, FilterSettings, filter_rows
 from pocketseq_distill.labelling.labels import Label, OtherAnswer, source_digest
+from pocketseq_distill.tokenizer import read_tokenizer
 
 RIGHT, WRONG, EMPTY, CUT, MISSING = repair_examples(5)
 

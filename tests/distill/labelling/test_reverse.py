@@ -14,11 +14,12 @@ from tests.distill.weights import loud
 from pocketseq.errors import RecipeError
 from pocketseq.template import Field, Template
 from pocketseq_distill.checkpoints import save_checkpoint
-from pocketseq_distill.generation import TeacherModel, read_tokenizer
+from pocketseq_distill.generation import TeacherModel
 from pocketseq_distill.labelling.filters import FilterSettings, filter_rows
 from pocketseq_distill.labelling.function import FunctionTeacher
 from pocketseq_distill.labelling.labels import LabelSettings, label_rows, read_labels
 from pocketseq_distill.labelling.reverse import ReverseModel
+from pocketseq_distill.tokenizer import read_tokenizer
 
 EXAMPLES = repair_examples(20)
 LINES = [example.fields["line"] for example in EXAMPLES]
