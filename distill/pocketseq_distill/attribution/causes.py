@@ -47,7 +47,7 @@ def further_plan(run: GapRun) -> TrainingPlan:
 
 def vocabulary(run: GapRun, teacher: Scores, student: Scores) -> Finding:
     """Rows that the student's tokens cannot answer."""
-    beyond = ~np.array([_cansay(run.student, example) for example in run.held_out], dtype=bool)
+    beyond = ~np.array([_can_say(run.student, example) for example in run.held_out], dtype=bool)
     return Finding(
         cause="vocabulary",
         name=f"{int(beyond.sum())} answers beyond its tokens",
@@ -57,7 +57,7 @@ def vocabulary(run: GapRun, teacher: Scores, student: Scores) -> Finding:
     )
 
 
-def _cansay(model: TeacherModel, example: Example) -> bool:
+def _can_say(model: TeacherModel, example: Example) -> bool:
     template = model.card.template
     encoded = template.encode(model.tokenizer, example.fields)
     ids = template.encode_target(model.tokenizer, encoded, example.target)

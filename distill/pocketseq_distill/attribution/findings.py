@@ -60,7 +60,6 @@ class Gap:
     """The teacher's less the student's, row by row."""
     findings: tuple[Finding, ...]
     """By cause. They are measurements of their own, not shares of one sum: causes overlap, and they need not add up to the gap."""
-
     courses: tuple[Course, ...] = ()
     """How far teacher and student were trained, where their cards tell."""
     note: str = ""
