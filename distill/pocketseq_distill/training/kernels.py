@@ -4,6 +4,9 @@ On a CPU a small model waits for memory as much as for products. Where relative 
 to steps of its own with a mask of batch × heads × queries × keys; T5's norm is five operations of which each reads and writes all
 states, in float32; and its feed-forward layer casts its hidden units to float32 and back. The functions stay what they are, up to
 the rounding of the precision that a plan computes in, and so do the modules and what is saved of them.
+
+An accelerator has an attention of its own; there it is norms and feed-forward layers alone, whose many small kernels and casts to
+and fro take longer to start than to run.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ _FAMILIES: Final = frozenset({"t5", "mt5", "bart", "mbart", "marian", "pegasus",
 
 @contextmanager
 def fewer_passes(model: PreTrainedModel) -> Iterator[None]:
-    """While the block runs, let a model on a CPU compute with the kernels of this module; elsewhere it stays as it is.
+    """While the block runs, let a model compute with the kernels of this module; attention with them on a CPU alone.
 
     Backward passes may follow after the block. Attention whose weights were asked for (``eager``) stays as it is, and so does a
     model whose projections are replaced, as ``rounding`` replaces them: it looks at what goes into them before it is cast.
@@ -40,11 +43,15 @@ def fewer_passes(model: PreTrainedModel) -> Iterator[None]:
         model: An encoder-decoder; what its family has no kernel for is left alone.
     """
     modules = list(model.modules())
-    if model.device.type != "cpu" or any(isinstance(one, nn.Linear) and "forward" in one.__dict__ for one in modules):
+    if any(isinstance(one, nn.Linear) and "forward" in one.__dict__ for one in modules):
         yield
         return
     configs = {id(module.config): module.config for module in modules if isinstance(module, PreTrainedModel)}
-    attending = [one for one in configs.values() if one.model_type in _FAMILIES and one._attn_implementation == "sdpa"]
+    attending = [
+        one
+        for one in configs.values()
+        if model.device.type == "cpu" and one.model_type in _FAMILIES and one._attn_implementation == "sdpa"
+    ]
     replaced = [(module, forward) for module in modules if (forward := _forward(module)) and "forward" not in module.__dict__]
     try:
         for config in attending:
@@ -169,6 +176,8 @@ def _norm(module: Any, states: Tensor) -> Tensor:
         return type(module).forward(module, states)  # type: ignore[no-any-return]
     kind = states.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else states.dtype
+    if kind != "cpu":  # where PyTorch has it as one kernel
+        return functional.rms_norm(states, (states.size(-1),), module.weight, module.variance_epsilon).to(dtype)
     return _RootMeanSquare.apply(states, module.weight, module.variance_epsilon, dtype)  # type: ignore[no-any-return, no-untyped-call]
 
 

@@ -5,6 +5,9 @@ and Hutter 2019). For a T5 trained from nothing on a CPU's budget the rates matt
 a standard deviation of 1 and its table of relative positions must move by several units before a head looks at a neighbour, so
 both need far larger steps than the gains of the norms.
 
+Every step is one call for all of a group's tensors: on an accelerator hundreds of kernels for tensors of a few kilobytes each would
+take longer than the products.
+
 Projections into attention heads, and out of them, are as many matrices as there are heads: each head's part is made orthogonal by
 itself. No direction of one head has to make room for another's, and the products are those of the heads' small width, so that
 an update costs about half.
@@ -14,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -86,49 +89,68 @@ class Muon(Optimizer):
                 loss = closure()
         for group in self.param_groups:
             parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if not parameters:
+                continue
             if group["orthogonal"]:
                 self._orthogonal(parameters, group)
             else:
                 self._adamw(parameters, group)
         return loss
 
-    def _orthogonal(self, parameters: Iterable[Tensor], group: dict[str, Any]) -> None:
+    def _orthogonal(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        gradients = [_gradient(parameter) for parameter in parameters]
+        momenta = [self._state_of(parameter, "momentum")["momentum"] for parameter in parameters]
+        torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
+        directions = torch._foreach_lerp(gradients, momenta, group["momentum"])
         alike: defaultdict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
-        for parameter in parameters:
-            assert parameter.grad is not None
-            state = self.state[parameter]
-            if not state:
-                state["momentum"] = torch.zeros_like(parameter)
-            state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
-            direction = parameter.grad.lerp(state["momentum"], group["momentum"])
+        for parameter, direction in zip(parameters, directions, strict=True):
             parts = _parts(direction, self._heads.get(id(parameter)))
             alike[parts.shape[1:]].append((parameter, parts))
+        changed: list[Tensor] = []
+        updates: list[Tensor] = []
+        sizes: list[float] = []
         for shape, members in alike.items():
-            found = orthogonalised(torch.cat([parts for _, parts in members]))
-            updates = torch.split_with_sizes(found, [len(parts) for _, parts in members])
-            for (parameter, parts), update in zip(members, updates, strict=True):
+            found = orthogonalised(torch.cat([parts for _, parts in members])).to(members[0][0].dtype)
+            theirs = found.split_with_sizes([len(parts) for _, parts in members])
+            for (parameter, parts), update in zip(members, theirs, strict=True):
                 rows, columns = parameter.shape
+                changed.append(parameter)
+                updates.append(_whole(update, parameter.shape, self._heads.get(id(parameter))))
                 # As large as the update of the whole would be, whose directions are as many as its shorter side.
-                size = max(1.0, rows / columns) * min(rows, columns) / (len(parts) * min(shape))
-                whole = _whole(update, parameter.shape, self._heads.get(id(parameter)))
-                parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                parameter.add_(whole.to(parameter.dtype), alpha=-group["lr"] * math.sqrt(size))
+                sizes.append(math.sqrt(max(1.0, rows / columns) * min(rows, columns) / (len(parts) * min(shape))))
+        torch._foreach_mul_(updates, sizes)
+        torch._foreach_mul_(changed, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_add_(changed, updates, alpha=-group["lr"])
 
-    def _adamw(self, parameters: Sequence[Tensor], group: dict[str, Any]) -> None:
+    def _adamw(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         beta1, beta2 = group["betas"]
-        for parameter in parameters:
-            assert parameter.grad is not None
-            state = self.state[parameter]
-            if not state:
-                state["step"] = torch.zeros(())
-                state["first"], state["second"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
-            state["step"] += 1
-            count = int(state["step"])
-            state["first"].lerp_(parameter.grad, 1 - beta1)
-            state["second"].mul_(beta2).addcmul_(parameter.grad, parameter.grad, value=1 - beta2)
-            scale = (state["second"] / (1 - beta2**count)).sqrt_().add_(group["eps"])
-            parameter.mul_(1 - group["lr"] * group["weight_decay"])
-            parameter.addcdiv_(state["first"], scale, value=-group["lr"] / (1 - beta1**count))
+        gradients = [_gradient(parameter) for parameter in parameters]
+        states = [self._state_of(parameter, "first", "second") for parameter in parameters]
+        for state in states:
+            state["step"] = state.get("step", torch.zeros(())) + 1
+        counts = [int(state["step"]) for state in states]  # those of a frozen encoder are behind
+        firsts, seconds = [state["first"] for state in states], [state["second"] for state in states]
+        torch._foreach_lerp_(firsts, gradients, 1 - beta1)
+        torch._foreach_mul_(seconds, beta2)
+        torch._foreach_addcmul_(seconds, gradients, gradients, value=1 - beta2)
+        scales = torch._foreach_div(seconds, [1 - beta2**count for count in counts])
+        torch._foreach_sqrt_(scales)
+        torch._foreach_add_(scales, group["eps"])
+        torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_addcdiv_(parameters, firsts, scales, [-group["lr"] / (1 - beta1**count) for count in counts])
+
+    def _state_of(self, parameter: Tensor, *names: str) -> dict[str, Any]:
+        """What is remembered of a parameter; zeros of its shape at first."""
+        state: dict[str, Any] = self.state[parameter]
+        for name in names:
+            if name not in state:
+                state[name] = torch.zeros_like(parameter)
+        return state
+
+
+def _gradient(parameter: Tensor) -> Tensor:
+    assert parameter.grad is not None
+    return parameter.grad
 
 
 def orthogonalised(matrices: Tensor) -> Tensor:
