@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.bench.benches import document, row
 
 from pocketseq.errors import DataError
-from pocketseq_bench.readme import bench_block, read_results, results_block, rivals_block, with_block, write_results
+from pocketseq_bench.readme import bench_block, models_block, read_results, results_block, rivals_block, with_block, write_results
 from pocketseq_bench.report import Findings
 from pocketseq_bench.report.tables import check_table
 
@@ -21,11 +22,24 @@ def test_results_are_read_back_as_they_were_found(findings: Findings, tmp_path: 
 
 
 def test_the_block_is_a_table_and_where_it_was_measured(findings: Findings) -> None:
-    """A row for each model, one for both together, and the machine."""
+    """One row for what ships, and the machine."""
     lines = results_block(findings).splitlines()
+    assert lines[3] == "| student-int8 (onnx, int8) | 6.0M | 6.5 | 71.0% | 68.0% | 4.0% | 20.0 | 30.0 |"
+    assert "4 held-out rows, one thread of A <fast> processor with 2 logical cores" in lines[5]
+
+
+def test_every_model_has_a_row_in_its_room(findings: Findings) -> None:
+    """The teacher first, and last device and teacher together."""
+    lines = models_block(findings).splitlines()
+    assert lines[3].startswith("| teacher (pytorch, fp32) |")
     assert lines[5] == "| student-int8 (onnx, int8) | 6.0M | 6.5 | 71.0% | 68.0% | 4.0% | 20.0 | 30.0 |"
     assert lines[6] == "| hybrid, 50.0% from the cloud | | | 100.0% | | | 25.0 | 300 |"
-    assert "4 held-out rows, one thread of A <fast> processor with 2 logical cores" in lines[8]
+
+
+def test_a_run_without_what_ships_has_no_block(findings: Findings) -> None:
+    """The first screen never shows another model in its place."""
+    with pytest.raises(DataError, match="expected a model for onnx in int8 among the results, found none"):
+        results_block(replace(findings, models=findings.models[:1]))
 
 
 def test_only_the_block_of_a_readme_changes(findings: Findings) -> None:
