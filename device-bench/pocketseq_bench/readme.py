@@ -191,19 +191,25 @@ def _take_over(path: Path) -> None:
     if path.is_file():
         value = json.loads(path.read_text(encoding="utf-8"))
         write_json(PROFILE if "operators" in value else GRAMMARS if "libraries" in value else RIVALS, value)
-    elif (path / "table.json").exists():
-        table = json.loads((path / "table.json").read_text(encoding="utf-8"))
-        check_table(table, str(path / "table.json"))
-        write_json(TABLES / f"{table['task']}.json", table)
     elif (path / "recipe.toml").exists():
-        recipe = Recipe.read(path / "recipe.toml")
-        write_results(RESULTS, read_findings(path, recipe=recipe.name, task=recipe.task, judged_by=judged_by(recipe)))
+        _take_over_run(path)
     elif (path / "replay.json").exists():
         write_replay_reports(REPLAY, read_replay(path / "replay.json"))
     else:
         document = read_document(path / "bench.json")
         write_document(BENCH / "bench.json", document)
         write_bench_reports(BENCH, [document])
+
+
+def _take_over_run(path: Path) -> None:
+    """The table of a run where it has one, and all that was found of the one whose bundle ships."""
+    recipe, tabled = Recipe.read(path / "recipe.toml"), (path / "table.json").exists()
+    if tabled:
+        table = json.loads((path / "table.json").read_text(encoding="utf-8"))
+        check_table(table, str(path / "table.json"))
+        write_json(TABLES / f"{table['task']}.json", table)
+    if not tabled or recipe.name == RESULTS.stem:
+        write_results(RESULTS, read_findings(path, recipe=recipe.name, task=recipe.task, judged_by=judged_by(recipe)))
 
 
 def _marked(name: str, lines: Sequence[str]) -> str:
