@@ -123,6 +123,8 @@ def distil(
 
 
 def hardware() -> dict[str, str | int]:
-    """What a training ran on."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else processor()
-    return {"device": device, "cores": os.cpu_count() or 1, "threads": torch.get_num_threads()}
+    """What a training ran on; threads where they did the work."""
+    cores = os.cpu_count() or 1
+    if torch.cuda.is_available():
+        return {"device": torch.cuda.get_device_name(), "cores": cores}
+    return {"device": processor(), "cores": cores, "threads": torch.get_num_threads()}

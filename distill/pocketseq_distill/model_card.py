@@ -79,10 +79,11 @@ def _stages(card: CheckpointCard) -> list[Mapping[str, Any]]:
 
 def _training_lines(stage: Mapping[str, Any], number: int) -> Iterator[str]:
     data, recipe, training = stage["data"], stage["recipe"], stage["training"]
+    threads = training.get("threads")
     yield from ("", f"## Training {number}", "")
     yield (
         f"Recipe `{recipe['name']}`: {training['steps']:,} updates in {training['minutes']:.0f} minutes, "
-        f"{training['threads']} thread(s) of {training['device']}, "
+        f"{f'{threads} thread(s) of ' if threads else 'on '}{training['device']}, "
         f"on {data['rows']:,} rows with the fingerprint `{data['fingerprint']}`."
     )
     yield from ("", "| setting | value |", "|---|---|")

@@ -40,7 +40,8 @@ class Course:
         training = self.training
         planned, passes = training.get("planned_steps"), training.get("passes")
         stopped = f" of {planned:,}" if planned and planned > training["steps"] else ""
-        where = f"{training['threads']} thread{'s' * (training['threads'] > 1)} of {training['device']}"
+        threads = training.get("threads")  # an accelerator has none that count
+        where = f"{threads} thread{'s' * (threads > 1)} of {training['device']}" if threads else str(training["device"])
         return [
             f"{training['steps']:,}{stopped}",
             MISSING if passes is None else f"{passes:.1f}",
