@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from pocketseq_distill.rows import tokenize
 from pocketseq_distill.students.beginnings import spellings_of
 from pocketseq_distill.students.shapes import Shape, new_t5
 from pocketseq_distill.tokenizer import read_tokenizer
+from pocketseq_distill.training.averaging import blend
 from pocketseq_distill.training.course import train
 from pocketseq_distill.training.plan import TrainingPlan
 from pocketseq_distill.training.validation import HeldOutAnswers, held_out
@@ -36,6 +38,9 @@ class TeacherSettings:
     """Name of a shipped teacher, a directory, or a hub id, to be taken as it is; None trains one."""
     start: str | None = None
     """The same for a teacher whose training goes on, with its vocabulary and shape; None starts from nothing."""
+    start_share: float = 0.0
+    """Share of the weights of ``start`` in what the training ends as. Rows of another kind teach something and unteach something;
+    between both weights lie models that do each by half (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models")."""
     trim: bool = False
     """Leave only those tokens of ``checkpoint`` that the corpus uses (see ``trimming``)."""
     vocab_size: int = 4096
@@ -67,6 +72,11 @@ class TeacherSettings:
             raise RecipeError(f"[teacher]: expected one teacher through text, found {given}; leave all but one out")
         if self.ensemble is not None and (self.checkpoint or self.start or self.trim):
             raise RecipeError("[teacher]: expected ensemble alone, found checkpoint, start or trim beside it; leave them out")
+        if not 0 <= self.start_share < 1 or (self.start_share and self.start is None):
+            raise RecipeError(
+                f"[teacher]: expected start_share from 0 to below 1, and start beside it, found {self.start_share} "
+                f"and start = {self.start!r}"
+            )
 
     @property
     def through_text(self) -> bool:
@@ -147,27 +157,34 @@ def train_teacher(
     tokenizer = read_tokenizer(folder, card.template)
     tokenized = tokenize(data.train, card.template, tokenizer, end_id=END_ID, max_target_tokens=card.max_new_tokens)
     tokenized.tell_left_out()
-    validation = held_out(data.validation, data.train)[: plan.validation_rows] if plan.validate_every else []
+    examples = held_out(data.validation, data.train)[: plan.validation_rows] if plan.validate_every else []
+    validation = HeldOutAnswers(examples, tokenizer, card) if examples else None
     torch.manual_seed(plan.seed)
     first = TeacherModel.load(start) if start else None
     model = first.model if first else new_teacher(settings, tokenizer)
+    began = copy.deepcopy(model) if settings.start_share else None
     trained = train(
         model,
         tokenized.rows,
         plan,
         state_dir=output.with_name(f"{output.name}.training"),
-        validation=HeldOutAnswers(validation, tokenizer, card) if validation else None,
+        validation=validation,
         origin=checkpoint_fingerprint(start) if start else "",
     )
+    summary = trained.to_json()
+    if began is not None:
+        blend(model, began, share=settings.start_share)
+        if validation is not None:
+            summary["validations"].append({"step": trained.steps, "start_share": settings.start_share, **validation(model)})
     card = replace(
         card,
         data={"fingerprint": data.fingerprint, "rows": len(tokenized.rows), **tokenized.left_out},
         recipe={
             "name": recipe_name,
-            "teacher": {"start": settings.start} if first else asdict(settings),
+            "teacher": {"start": settings.start, "start_share": settings.start_share} if first else asdict(settings),
             "teacher_train": plan.to_json(),
         },
-        training={**trained.to_json(), **hardware()},
+        training={**summary, **hardware()},
     )
     if first:
         before = {"data": first.card.data, "recipe": first.card.recipe, "training": first.card.training}

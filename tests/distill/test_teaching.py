@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from pocketseq.checkpoint import CheckpointCard
-from pocketseq.errors import CheckpointError
+from pocketseq.errors import CheckpointError, RecipeError
 from pocketseq.examples import read_examples
 from pocketseq_distill.checkpoints import find_teacher
 from pocketseq_distill.corpus import TASKS, LibrarySettings, build_library_corpus
@@ -61,6 +62,31 @@ def test_training_goes_on_from_another_teacher(teacher: Path, data: Data, tmp_pa
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert (tmp_path / "next/tokenizer.json").read_bytes() == (teacher / "tokenizer.json").read_bytes()
+
+
+def test_training_may_end_between_where_it_went_on_from_and_where_it_came(teacher: Path, data: Data, tmp_path: Path) -> None:
+    """A quarter of its weights are then the first ones, and its card says so and how good that is."""
+    apart = Data(train=data.train[:-4], validation=data.train[-4:], fingerprint=data.fingerprint)
+    plan = replace(PLAN, validate_every=2, validation_rows=4)
+    for name, share in (("whole", 0.0), ("mixed", 0.25)):
+        settings = TeacherSettings(start=str(teacher), start_share=share)
+        train_teacher(apart, tmp_path / name, card=CARD, settings=settings, plan=plan)
+    began, whole, mixed = (
+        AutoModelForSeq2SeqLM.from_pretrained(path).state_dict() for path in (teacher, tmp_path / "whole", tmp_path / "mixed")
+    )
+    assert any(not torch.equal(began[name], whole[name]) for name in began)
+    for name in began:
+        torch.testing.assert_close(mixed[name], 0.25 * began[name] + 0.75 * whole[name])
+    card = CheckpointCard.read(tmp_path / "mixed")
+    assert card.recipe["teacher"]["start_share"] == 0.25
+    assert [found.get("start_share") for found in card.training["validations"]] == [None, 0.25]
+
+
+@pytest.mark.parametrize("given", [{"start_share": 0.5}, {"start": "python-fix", "start_share": 1.0}])
+def test_a_share_of_no_start_or_of_nothing_else_is_refused(given: dict[str, Any]) -> None:
+    """The message says what goes with what."""
+    with pytest.raises(RecipeError, match="expected start_share from 0 to below 1, and start beside it"):
+        TeacherSettings(**given)
 
 
 def test_a_copy_leaves_code_and_other_formats_behind(teacher: Path, tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
-"""Averaging: an exponential moving average of the weights, which is what is validated and kept.
+"""Averages of weights: a moving one that is validated and kept, and the mix of two models.
 
-The average forgets with the decay, and faster in the first updates, so that it does not cling to where the training began: its
-decay there is (1 + n) / (10 + n) after n updates (Kingma and Ba 2015, section 7.2, and the warm-up that TensorFlow gave it).
+The moving average is exponential. It forgets with the decay, and faster in the first updates, so that it does not cling to where
+the training began: its decay there is (1 + n) / (10 + n) after n updates (Kingma and Ba 2015, section 7.2, and the warm-up that
+TensorFlow gave it).
 """
 
 from __future__ import annotations
@@ -73,6 +74,20 @@ def load_average(model: nn.Module, checkpoint: Path) -> bool:
         return False
     _copy(model, load_file(checkpoint / _FILE))
     return True
+
+
+@torch.no_grad()
+def blend(model: nn.Module, other: nn.Module, *, share: float) -> None:
+    """Mix another model's weights into a model (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models", equation 1).
+
+    Args:
+        model: The model, which changes.
+        other: One of the same shape.
+        share: The other's share, from 0 to 1.
+    """
+    theirs = dict(other.named_parameters())
+    for name, parameter in model.named_parameters():
+        parameter.lerp_(theirs[name].to(parameter), share)
 
 
 @torch.no_grad()
