@@ -117,11 +117,12 @@ class Lesson:
                 parts["spans"] = self._plan.spans * span_divergence(label_logprobs(student, labels), spans, labels)
             if self._matching is not None and theirs is not None:
                 parts["matching"] = self._matching.loss(outputs, their_outputs, inputs)
-        self._check(parts, step, rate)
-        return torch.stack(list(parts.values())).sum() / items
+        losses = torch.stack(list(parts.values()))
+        self._check(dict(zip(parts, losses.tolist(), strict=True)), step, rate)
+        return losses.sum() / items
 
-    def _check(self, parts: Mapping[str, Tensor], step: int, rate: float) -> None:
-        broken = {name: value.item() for name, value in parts.items() if not math.isfinite(value.item())}
+    def _check(self, parts: Mapping[str, float], step: int, rate: float) -> None:
+        broken = {name: value for name, value in parts.items() if not math.isfinite(value)}
         if broken:
             name, value = next(iter(broken.items()))
             raise TrainingError(

@@ -113,7 +113,8 @@ class DistillationTrainer(Seq2SeqTrainer):
             TrainingError: the loss is not finite.
         """
         step, rate, elapsed_s = self.state.global_step, self.optimizer.param_groups[0]["lr"], self.clock.agreed_s
-        with ByteDropout():
+        # Elsewhere dropout is a kernel, and the mode would only look at every call.
+        with ByteDropout() if self.args.device.type == "cpu" else nullcontext():
             loss = self.lesson.loss(model, inputs, step=step, rate=rate, items=num_items_in_batch, elapsed_s=elapsed_s)
         # Gradients are averaged over processes, while the count is of all of them.
         loss = loss * self.accelerator.num_processes
