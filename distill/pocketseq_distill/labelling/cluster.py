@@ -43,6 +43,8 @@ def label_on_ray(pieces: Sequence[Sequence[Example]], labeller: Labeller, worker
         TeacherError: the labeller failed in a worker.
         LabellingError: Ray failed; its own words are in the message.
     """
+    # Ray reports its use to its makers otherwise; a thread that gathers for it ends the process if it wakes after the shutdown.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
         import ray.data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ def ray_here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     import ray
 
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False)
     yield
@@ -52,3 +54,15 @@ def test_a_missing_ray_ends_in_its_pip_line(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtraError, match=r'pip install "pocketseq\[cluster\]"'):
         label_rows(EXAMPLES, FunctionTeacher(f"{NAME}:upper"), tmp_path / "labels.jsonl", SETTINGS)
+
+
+def test_ray_is_told_to_report_nothing_unless_the_user_said_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before it is imported: it looks once."""
+    monkeypatch.setitem(sys.modules, "ray", None)
+    for given, kept in ((None, "0"), ("1", "1")):
+        monkeypatch.delenv("RAY_USAGE_STATS_ENABLED", raising=False)
+        if given is not None:
+            monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", given)
+        with pytest.raises(MissingExtraError):
+            label_rows(EXAMPLES, FunctionTeacher(f"{NAME}:upper"), tmp_path / "labels.jsonl", SETTINGS)
+        assert os.environ["RAY_USAGE_STATS_ENABLED"] == kept
