@@ -58,7 +58,7 @@ class Decoder:
                 it is there when an error ends the others.
         """
         if len(rows) == 1 and self._is_whole(jobs[rows[0]], plan) and (answers := self._whole(memory, jobs[rows[0]], plan)):
-            found[rows[0]] = answers
+            found[rows[0]] = self._with_spread(memory, answers, plan) if self.scorer.looks_at_spread else answers
         elif plan.request.beams is None:
             collect(self._emissions(memory, rows, jobs, plan), lambda row, answer: found.update({row: (answer,)}))
         else:
@@ -97,8 +97,11 @@ class Decoder:
                 given = len(agreed)
 
     def _is_whole(self, job: Job, plan: Plan) -> bool:
-        """Whether nothing can happen between the tokens of an answer to one input."""
-        return plan.is_plain and not job.can_halt and not self.scorer.looks_at_spread
+        """Whether nothing can happen between the tokens of an answer to one input, and whole it is found sooner.
+
+        A greedy answer whose spread is looked at is not: to read it again for that takes longer than the calls that are spared.
+        """
+        return plan.is_plain and not job.can_halt and not (plan.request.beams is None and self.scorer.looks_at_spread)
 
     def _whole(self, memory: Any, job: Job, plan: Plan) -> Sequence[Decoded]:
         """The answers to one input in few calls of the runtime; none where the runtime has no such call."""
@@ -118,6 +121,16 @@ class Decoder:
 
             return [drafted_answer(self.runtime, memory, draft=draft, **{**arguments, "prompt": plan.prompt})]
         return [greedy_answer(self.runtime, memory, **arguments)] if hasattr(self.runtime, "greedy") else ()
+
+    def _with_spread(self, memory: Any, answers: Sequence[Decoded], plan: Plan) -> Sequence[Decoded]:
+        """The answers with the spread of each of their places, which they were found without: reading them at once shows it."""
+        from pocketseq.decoding.scoring import score_targets
+
+        arguments: dict[str, Any] = {"prompt": plan.prompt, "pad_id": self.geometry.pad_id, "spread": True}
+        for answer in answers:
+            (read,) = score_targets(self.runtime, memory, targets=[answer.ids], **arguments)
+            answer.spread = read.spread
+        return answers
 
     def _draft(self, job: Job, plan: Plan) -> CopyDraft | None:
         if not (document := plan.document or (job.encoded.primary_ids if plan.drafts else ())):

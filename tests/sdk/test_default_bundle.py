@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pocketseq import Beams
 from pocketseq.bundle import open_bundle
 from pocketseq.cli import main
 from pocketseq.confidence import DEFAULT_SCORER, SCORERS, Scoring, confidence
@@ -122,6 +123,21 @@ def test_the_fast_path_says_what_calibration_judged(runtime: str) -> None:
             for scorer in SCORERS.values():
                 if not scorer.looks_at_spread:
                     assert confidence(fast.evidence, scorer) == pytest.approx(confidence(slow.evidence, scorer), abs=ROUNDING)
+
+
+def test_a_search_of_one_call_tells_the_spread_that_one_by_steps_tells(shipped: PocketModel) -> None:
+    """Held-out rows, two answers to each: with a deadline, which could end it, the same is searched step by step."""
+    model = shipped.scored_by(Scoring(scorer=SCORERS["entropy"]))
+    beams = Beams(3, answers=2)
+    for row in default_inputs("python-fix").rows[:8]:
+        fast, slow = model.generate(row.fields, beams=beams), model.generate(row.fields, beams=beams, deadline_s=600)
+        assert [found.tokens for found in fast.hypotheses] == [found.tokens for found in slow.hypotheses]
+        assert fast.evidence is not None
+        assert slow.evidence is not None
+        assert len(fast.evidence.entropies) == len(fast.tokens)
+        assert fast.evidence.entropies == pytest.approx(slow.evidence.entropies, abs=ROUNDING)
+        assert fast.evidence.gaps == pytest.approx(slow.evidence.gaps, rel=ROUNDING, abs=ROUNDING)
+        assert fast.confidence == pytest.approx(slow.confidence, abs=ROUNDING)
 
 
 def test_a_device_suggests_without_a_training_library() -> None:
