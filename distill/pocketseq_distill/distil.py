@@ -18,6 +18,7 @@ from pocketseq.machine import processor
 from pocketseq_distill.checkpoints import checkpoint_fingerprint, save_checkpoint
 from pocketseq_distill.generation import TeacherModel
 from pocketseq_distill.labelling.distributions import teacher_distributions
+from pocketseq_distill.precision import has_bf16
 from pocketseq_distill.reading import read_rows
 from pocketseq_distill.students.beginnings import spellings_of
 from pocketseq_distill.students.student import StudentSettings, layer_map, student_of
@@ -98,7 +99,7 @@ def distil(
     asked = teacher.model if matches or (plan.divergence and not beforehand) else None
     layers = layer_map(teacher.model, student) if matches else None
     trained = train(model, rows, plan, state_dir=state_dir, teacher=asked, layers=layers, validation=measure, origin=origin)
-    training: dict[str, Any] = {**trained.to_json(), **hardware()}
+    training: dict[str, Any] = {**trained.to_json(), **hardware(bf16=plan.bf16)}
     if plan.int8_steps:
         if measure is None:
             raise TrainingError("expected rows to validate on, by which int8_steps are kept or not, found none; give some")
@@ -122,9 +123,12 @@ def distil(
     return card
 
 
-def hardware() -> dict[str, str | int]:
-    """What a training ran on; threads where they did the work."""
-    cores = os.cpu_count() or 1
-    if torch.cuda.is_available():
-        return {"device": torch.cuda.get_device_name(), "cores": cores}
-    return {"device": processor(), "cores": cores, "threads": torch.get_num_threads()}
+def hardware(*, bf16: bool) -> dict[str, str | int]:
+    """What a training ran on, in which precision it computed where it could choose, and threads where they did the work."""
+    on_gpu = torch.cuda.is_available()
+    found: dict[str, str | int] = {
+        "device": torch.cuda.get_device_name() if on_gpu else processor(),
+        "precision": "bfloat16" if bf16 and has_bf16("cuda" if on_gpu else "cpu") else "float32",
+        "cores": os.cpu_count() or 1,
+    }
+    return found if on_gpu else {**found, "threads": torch.get_num_threads()}

@@ -184,7 +184,7 @@ def train_teacher(
             "teacher": {"start": settings.start, "start_share": settings.start_share} if first else asdict(settings),
             "teacher_train": plan.to_json(),
         },
-        training={**summary, **hardware()},
+        training={**summary, **hardware(bf16=plan.bf16)},
     )
     if first:
         before = {"data": first.card.data, "recipe": first.card.recipe, "training": first.card.training}

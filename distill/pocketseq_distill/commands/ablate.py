@@ -49,6 +49,7 @@ def run(args: Namespace) -> int:
     from pocketseq_distill.ablation import to_json, vary
     from pocketseq_distill.checkpoints import find_teacher
     from pocketseq_distill.distil import Data, hardware
+    from pocketseq_distill.training.plan import TrainingPlan
 
     setting, values = read_setting(args.vary)
     recipe = Recipe.read(args.recipe)
@@ -68,7 +69,7 @@ def run(args: Namespace) -> int:
         "rows": len(rows),
         "validation_rows": len(data.validation),
         "note": args.note,
-        **hardware(),
+        **hardware(bf16=recipe.settings("train", TrainingPlan).bf16),
     }
     write_json(args.output, document)
     print(json.dumps(document, ensure_ascii=False, indent=2) if args.json else "\n".join(_lines(setting, outcomes)))

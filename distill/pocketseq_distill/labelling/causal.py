@@ -112,6 +112,8 @@ class CausalTeacher:
         import torch
         from transformers import GenerationConfig
 
+        from pocketseq_distill.precision import products
+
         model, tokenizer = self._loaded
         inputs = tokenizer(list(prompts), return_tensors="pt", padding=True).to(model.device)
         settings = GenerationConfig(
@@ -128,7 +130,7 @@ class CausalTeacher:
         with (
             torch.inference_mode(),
             torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []),
-            torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=how.bf16),
+            products(model.device, bf16=how.bf16),
         ):
             torch.manual_seed(seed)
             sequences = model.generate(

@@ -59,9 +59,9 @@ class CheckpointTeacher(LazyCheckpoint):
         Raises:
             InputError: more answers than beams without a temperature, or beams together with one.
         """
-        import torch
+        from pocketseq_distill.precision import products
 
-        with torch.autocast(self.model.model.device.type, dtype=torch.bfloat16, enabled=how.bf16):
+        with products(self.model.model.device, bf16=how.bf16):
             found = self.model.candidates(
                 [question.fields for question in questions],
                 how.candidates,

@@ -25,6 +25,7 @@ from transformers import PreTrainedModel
 
 from pocketseq.errors import LabellingError, RecipeError
 from pocketseq_distill.losses.terms import IGNORED
+from pocketseq_distill.precision import products
 from pocketseq_distill.rows import Distributions, TokenRows
 from pocketseq_distill.training.batches import Collate
 from pocketseq_distill.training.kernels import fewer_passes
@@ -45,7 +46,7 @@ def teacher_distributions(
         folder: Where the shards are.
         teacher_id: Fingerprint of the teacher.
         top_k: Tokens kept at every position; what is left of the probability is one bucket (see ``losses.TopTokens``).
-        bf16: Compute in bfloat16.
+        bf16: Compute in bfloat16 where the device has it.
 
     Raises:
         RecipeError: no token would be kept, or more than there are.
@@ -112,8 +113,7 @@ def _ranked(model: PreTrainedModel, rows: TokenRows, order: list[int], top_k: in
             name: tensor.to(model.device) for name, tensor in collate([rows[row] for row in chosen]).items()
         }
         labels = batch.pop("labels")
-        precision = torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=bf16)
-        with torch.inference_mode(), precision, fewer_passes(model):
+        with torch.inference_mode(), products(model.device, bf16=bf16), fewer_passes(model):
             logits = model(**batch, use_cache=False).logits
         logprobs, ids = logits[labels != IGNORED].float().log_softmax(-1).topk(top_k)
         yield _Ranked(chosen, ids.cpu(), logprobs.cpu())

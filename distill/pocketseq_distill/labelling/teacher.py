@@ -36,7 +36,7 @@ class Asking:
     batch_size: int = 64
     """Questions that go through a model together."""
     bf16: bool = True
-    """Compute in bfloat16, where the teacher computes here."""
+    """Compute in bfloat16, where the teacher computes here and the device has it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ from pocketseq_distill.losses.matching import LayerMap, Matching
 from pocketseq_distill.losses.on_policy import is_on_policy, own_answers
 from pocketseq_distill.losses.spans import span_divergence
 from pocketseq_distill.losses.terms import IGNORED, TopTokens
+from pocketseq_distill.precision import products
 from pocketseq_distill.training.kernels import fewer_passes
 from pocketseq_distill.training.plan import TrainingPlan
 from pocketseq_distill.training.schedules import on_policy_share
@@ -158,8 +159,8 @@ class Lesson:
                 parameter.requires_grad_(not frozen)
 
     def precision(self) -> torch.autocast:
-        """The precision that the plan computes in."""
-        return torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._plan.bf16)
+        """The precision that the plan computes in on this device."""
+        return products(self._device, bf16=self._plan.bf16)
 
     def end(self) -> None:
         """Leave the student as it was: trainable as a whole, without projections."""

@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 from pocketseq.tokenizer import TextTokenizer
 from pocketseq_distill.losses.heads import label_logprobs, unspoken
 from pocketseq_distill.losses.terms import IGNORED
+from pocketseq_distill.precision import products
 from pocketseq_distill.rows import TokenRows
 from pocketseq_distill.training.batches import Collate
 
@@ -83,7 +84,7 @@ def teacher_spans(
         teacher: The model.
         teacher_rows: The same rows in the teacher's tokens.
         ends: Where each row's spans end.
-        bf16: Compute in bfloat16.
+        bf16: Compute in bfloat16 where the device has it.
 
     Returns:
         float32 [all label tokens of ``rows``]: at the last token of a span its log-probability, NaN elsewhere.
@@ -96,7 +97,7 @@ def teacher_spans(
         chosen = order[begin : begin + _BATCH_ROWS].tolist()
         batch = {name: tensor.to(teacher.device) for name, tensor in collate([teacher_rows[row] for row in chosen]).items()}
         labels = batch.pop("labels")
-        with torch.no_grad(), torch.autocast(teacher.device.type, dtype=torch.bfloat16, enabled=bf16), unspoken(teacher) as caught:
+        with torch.no_grad(), products(teacher.device, bf16=bf16), unspoken(teacher) as caught:
             teacher(**batch, use_cache=False)
             reached = label_logprobs(caught[0], labels).cumsum(1).cpu().numpy()
         for place, row in enumerate(chosen):

@@ -10,6 +10,7 @@ import torch
 from transformers import Seq2SeqTrainingArguments
 
 from pocketseq.errors import MissingExtraError
+from pocketseq_distill.precision import has_bf16
 from pocketseq_distill.training.plan import TrainingPlan
 from pocketseq_distill.training.processes import backend
 
@@ -39,7 +40,7 @@ def trainer_arguments(plan: TrainingPlan, state_dir: Path, *, validates: bool) -
         adam_beta2=plan.beta2,
         max_grad_norm=plan.clip_norm,
         optim="adamw_torch_fused",
-        bf16=plan.bf16,
+        bf16=plan.bf16 and has_bf16("cpu" if on_cpu else "cuda"),
         use_cpu=on_cpu,
         ddp_backend=backend(),
         # Only a frozen encoder leaves parameters without a gradient; looking for them costs every update a walk over its graph.

@@ -25,6 +25,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from pocketseq_distill.precision import has_bf16
+
 _EMBEDDING_RATE: Final = 1.25
 """Rate of token embeddings, in units of that of the matrices."""
 _POSITION_RATE: Final = 5.0
@@ -154,15 +156,16 @@ def _gradient(parameter: Tensor) -> Tensor:
 
 
 def orthogonalised(matrices: Tensor) -> Tensor:
-    """Bring the singular values of each matrix near 1 and keep its singular vectors, by Newton-Schulz iterations in bfloat16.
+    """Bring the singular values of each matrix near 1 and keep its singular vectors, by Newton-Schulz iterations.
 
     Args:
         matrices: float [count, rows, columns].
 
     Returns:
-        bfloat16 [count, rows, columns]; singular values of 1% of the greatest or more lie between about 0.77 and 1.21.
+        [count, rows, columns], in bfloat16 where the device has it and in float32 elsewhere; singular values of 1% of the
+        greatest or more lie between about 0.77 and 1.21.
     """
-    found: Tensor = matrices.bfloat16()
+    found: Tensor = matrices.to(torch.bfloat16 if has_bf16(matrices.device.type) else torch.float32)
     tall = found.size(1) > found.size(2)
     if tall:  # so that products of the shorter side are formed
         found = found.mT

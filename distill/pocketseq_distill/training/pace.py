@@ -132,9 +132,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "student": asdict(student),
         "batch_size": plan.batch_size,
         "top_k": args.top_k,
-        "bf16": plan.bf16,
         "note": args.note,
-        **hardware(),
+        **hardware(bf16=plan.bf16),
         **asdict(pace),
     }
     write_json(args.output, document)

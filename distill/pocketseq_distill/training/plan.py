@@ -76,7 +76,7 @@ class TrainingPlan:
     """Updates after the training with weights and activations rounded as the int8 export rounds them; kept where the validation
     finds the rounded student better for it (see ``rounding``)."""
     bf16: bool = True
-    """Compute in bfloat16 where precision allows; weights and optimiser stay in float32."""
+    """Compute products in bfloat16 where the device has instructions for it; weights and optimiser stay in float32."""
     seed: int = 0
     """Seed of the order of rows and of dropout."""
     max_minutes: float | None = None
