@@ -93,9 +93,13 @@ class TokenRows:
         return row
 
     @property
-    def lengths(self) -> Offsets:
-        """int64 [rows]: tokens of each row, by which batches are grouped."""
-        return np.diff(self.source_offsets) + np.diff(self.label_offsets)
+    def extents(self) -> Offsets:
+        """int64 [rows]: by what batches are grouped, the longer of a row's sides, and between equal ones both sides together.
+
+        Rows that are near by it leave little to pad on either side; by the sum alone a short input goes with a long answer.
+        """
+        sources, labels = np.diff(self.source_offsets), np.diff(self.label_offsets)
+        return (np.maximum(sources, labels) << 32) + sources + labels
 
     @property
     def fingerprint(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pocketseq.errors import DataError
@@ -20,7 +21,12 @@ def test_rows_come_back_as_they_went_in() -> None:
     assert len(rows) == 3
     assert [row["input_ids"].tolist() for row in (rows[0], rows[1], rows[2])] == [[3, 4, 5], [6], []]
     assert [row["labels"].tolist() for row in (rows[0], rows[1], rows[2])] == [[1], [7, 1], [8, 9, 1]]
-    assert rows.lengths.tolist() == [4, 3, 3]
+
+
+def test_the_extent_of_a_row_is_its_longer_side_and_then_both() -> None:
+    """So that sorting puts side by side what leaves little to pad in inputs and in answers."""
+    rows = TokenRows.of([[3] * 5, [3], [3] * 4, [3] * 5], [[1], [1] * 6, [1] * 4, [1] * 2])
+    assert np.argsort(rows.extents).tolist() == [2, 0, 3, 1]
 
 
 def test_every_source_needs_its_labels() -> None:

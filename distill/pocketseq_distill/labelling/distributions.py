@@ -77,12 +77,12 @@ def teacher_distributions(
 
 
 def _ask(model: PreTrainedModel, rows: TokenRows, shard: range, top_k: int, *, bf16: bool) -> Distributions:
-    """Run the teacher over a shard's labels, rows of like length together."""
+    """Run the teacher over a shard's labels, rows of like extent together."""
     vocab_size = model.config.vocab_size
     if top_k > vocab_size:
         raise RecipeError(f"training plan: expected top_k of at most {vocab_size}, the teacher's vocabulary, found {top_k}")
-    lengths = rows.lengths
-    order = sorted(shard, key=lambda row: -lengths[row])
+    extents = rows.extents
+    order = sorted(shard, key=lambda row: -extents[row])
     first = int(rows.label_offsets[shard.start])
     total = int(rows.label_offsets[shard.stop]) - first
     ids = np.empty((total, top_k), dtype=np.uint16 if vocab_size <= 1 << 16 else np.int32)
@@ -106,7 +106,7 @@ class _Ranked:
 
 def _ranked(model: PreTrainedModel, rows: TokenRows, order: list[int], top_k: int, *, bf16: bool) -> Iterator[_Ranked]:
     """Run the teacher batch by batch."""
-    collate = Collate(pad_id=model.config.pad_token_id, shift=model.prepare_decoder_input_ids_from_labels)
+    collate = Collate.of(model)
     for begin in range(0, len(order), _BATCH_ROWS):
         chosen = order[begin : begin + _BATCH_ROWS]
         batch: dict[str, Tensor] = {

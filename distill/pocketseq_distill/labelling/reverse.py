@@ -49,7 +49,7 @@ class ReverseModel(LazyCheckpoint):
             for one, (source, _) in zip(encoded, pairs, strict=True)
         ]
         rows = TokenRows.of([one.ids for one in encoded], [[*(target or []), end_id] for target in targets])
-        collate = Collate(pad_id=model.config.pad_token_id, shift=model.prepare_decoder_input_ids_from_labels)
+        collate = Collate.of(model)
         batch = {name: tensor.to(model.device) for name, tensor in collate([rows[row] for row in range(len(rows))]).items()}
         labels = batch.pop("labels")
         with torch.inference_mode():

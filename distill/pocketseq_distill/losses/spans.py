@@ -90,8 +90,8 @@ def teacher_spans(
         float32 [all label tokens of ``rows``]: at the last token of a span its log-probability, NaN elsewhere.
     """
     found = np.full(len(rows.label_ids), np.nan, dtype=np.float32)
-    collate = Collate(pad_id=teacher.config.pad_token_id, shift=teacher.prepare_decoder_input_ids_from_labels)
-    order = np.argsort(teacher_rows.lengths, kind="stable")
+    collate = Collate.of(teacher)
+    order = np.argsort(teacher_rows.extents, kind="stable")
     teacher.eval()
     for begin in range(0, len(order), _BATCH_ROWS):
         chosen = order[begin : begin + _BATCH_ROWS].tolist()

@@ -147,7 +147,7 @@ def _watching(modules: dict[str, nn.Module], see: Callable[[str, Any, Tensor], N
 
 def _run(model: PreTrainedModel, rows: TokenRows) -> None:
     """Send rows through a model."""
-    collate = Collate(pad_id=model.config.pad_token_id, shift=model.prepare_decoder_input_ids_from_labels)
+    collate = Collate.of(model)
     training = model.training
     model.eval()
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Batches: rows of like length together in an order that seed and epoch fix, padded as little as can be."""
+"""Batches: rows of like extent together in an order that seed and epoch fix, padded as little as can be."""
 
 from __future__ import annotations
 
@@ -11,55 +11,56 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import Sampler
+from transformers import PreTrainedModel
 
 from pocketseq_distill.losses.terms import IGNORED
 from pocketseq_distill.rows import Ids, Row
 
 _POOL_UPDATES: Final = 50
-"""Updates whose rows are sorted by length together: more pads less, fewer mixes better."""
-_WIDTH_STEP: Final = 8
-"""Sources are padded to a multiple of this, so that kernels meet few shapes."""
+"""Updates whose rows are sorted by extent together: more pads less, fewer mixes better."""
+_ACCELERATOR_MULTIPLE: Final = 8
+"""Sources are padded to a multiple of this on an accelerator, whose attention wants its masks aligned."""
 
 
-class LengthGroupedOrder(Sampler[int]):
-    """Shuffles rows so that those of one update are of like length.
+class GroupedOrder(Sampler[int]):
+    """Shuffles rows so that those of one update are of like extent.
 
     The order is a pure function of seed and epoch: a run that was killed in the middle of an epoch finds its place again.
     """
 
-    def __init__(self, lengths: npt.NDArray[np.int64], *, update_rows: int, seed: int, whole: bool = False) -> None:
+    def __init__(self, extents: npt.NDArray[np.int64], *, update_rows: int, seed: int, whole: bool = False) -> None:
         """Order rows.
 
         Args:
-            lengths: int64 [rows]: tokens of each row.
+            extents: int64 [rows]: see ``TokenRows.extents``.
             update_rows: Rows that make up one update: batch × accumulation × processes.
             seed: Seed of the shuffling.
             whole: Leave out of an epoch the rows that fill no update: several processes could only share them unevenly. Which
                 these are differs from epoch to epoch.
         """
-        self._lengths = lengths
+        self._extents = extents
         self._update_rows = update_rows
         self._seed = seed
         self._epoch = 0
         # Fewer rows than one update takes are better than none.
-        self._left_over = len(lengths) % update_rows if whole and len(lengths) >= update_rows else 0
+        self._left_over = len(extents) % update_rows if whole and len(extents) >= update_rows else 0
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose order comes next."""
         self._epoch = epoch
 
     def __len__(self) -> int:
-        return len(self._lengths) - self._left_over
+        return len(self._extents) - self._left_over
 
     def __iter__(self) -> Iterator[int]:
         random = np.random.default_rng((self._seed, self._epoch))
-        shuffled = random.permutation(len(self._lengths))
+        shuffled = random.permutation(len(self._extents))
         whole = len(shuffled) - len(shuffled) % self._update_rows
         pool = self._update_rows * _POOL_UPDATES
         updates: list[npt.NDArray[np.int64]] = []
         for begin in range(0, whole, pool):
             rows = shuffled[begin : min(begin + pool, whole)]
-            rows = rows[np.argsort(-self._lengths[rows], kind="stable")]
+            rows = rows[np.argsort(-self._extents[rows], kind="stable")]
             updates += np.split(rows, len(rows) // self._update_rows)
         for index in random.permutation(len(updates)):
             yield from updates[index].tolist()
@@ -75,6 +76,23 @@ class Collate:
     """Token that fills up a source."""
     shift: Callable[[Tensor], Tensor]
     """Labels int64 [batch, step] → decoder inputs int64 [batch, step]; the model family's own shift to the right."""
+    multiple: int = 1
+    """Sources are padded to a multiple of this."""
+
+    @classmethod
+    def of(cls, model: PreTrainedModel, *, device: torch.device | None = None) -> Collate:
+        """Batches for a model.
+
+        Args:
+            model: An encoder-decoder.
+            device: Where it will run; where it is if not given.
+        """
+        on_cpu = (device or model.device).type == "cpu"
+        return cls(
+            pad_id=model.config.pad_token_id,
+            shift=model.prepare_decoder_input_ids_from_labels,
+            multiple=1 if on_cpu else _ACCELERATOR_MULTIPLE,
+        )
 
     def __call__(self, rows: Sequence[Row]) -> dict[str, Tensor]:
         """Make a batch.
@@ -84,7 +102,7 @@ class Collate:
             the rows carry a teacher's distributions also ``top_ids`` int64 and ``top_logprobs`` float32 [batch, step, k];
             where they carry its spans, ``spans`` float32 [batch, step], NaN but at a span's last token.
         """
-        input_ids, attention_mask = pad_sources([row["input_ids"] for row in rows], pad_id=self.pad_id)
+        input_ids, attention_mask = pad_sources([row["input_ids"] for row in rows], pad_id=self.pad_id, multiple=self.multiple)
         targets = [row["labels"] for row in rows]
         padded = np.full((len(targets), max(map(len, targets))), IGNORED, dtype=np.int64)
         for index, target in enumerate(targets):
@@ -107,14 +125,13 @@ class Collate:
         return batch
 
 
-def pad_sources(sources: Sequence[Ids], *, pad_id: int) -> tuple[Tensor, Tensor]:
-    """Pad inputs on the right.
+def pad_sources(sources: Sequence[Ids], *, pad_id: int, multiple: int) -> tuple[Tensor, Tensor]:
+    """Pad inputs on the right, to a multiple of some width.
 
     Returns:
         ``input_ids`` and ``attention_mask``, int64 [batch, source].
     """
-    width = max(map(len, sources))
-    width = -(-width // _WIDTH_STEP) * _WIDTH_STEP
+    width = -(-max(map(len, sources)) // multiple) * multiple
     ids = np.full((len(sources), width), pad_id, dtype=np.int64)
     mask = np.zeros((len(sources), width), dtype=np.int64)
     for index, source in enumerate(sources):

@@ -31,7 +31,7 @@ from pocketseq_distill.labelling.distributions import teacher_distributions
 from pocketseq_distill.losses.lesson import Lesson
 from pocketseq_distill.rows import TokenRows, tokenize
 from pocketseq_distill.students.student import StudentSettings, student_of
-from pocketseq_distill.training.batches import Collate, LengthGroupedOrder
+from pocketseq_distill.training.batches import Collate, GroupedOrder
 from pocketseq_distill.training.dropout import ByteDropout
 from pocketseq_distill.training.optimizers import Muon
 from pocketseq_distill.training.plan import TrainingPlan
@@ -80,8 +80,8 @@ def measure_pace(teacher: TeacherModel, rows: TokenRows, plan: TrainingPlan, stu
         "cached": Lesson(model, plan, teacher=None, layers=None, device=model.device),
         "online": Lesson(model, replace(plan, top_k=None), teacher=teacher.model, layers=None, device=model.device),
     }
-    collate = Collate(pad_id=model.config.pad_token_id, shift=model.prepare_decoder_input_ids_from_labels)
-    order = list(LengthGroupedOrder(rows.lengths, update_rows=plan.batch_size, seed=0, whole=True))
+    collate = Collate.of(model)
+    order = list(GroupedOrder(rows.extents, update_rows=plan.batch_size, seed=0, whole=True))
     spent: dict[str, list[float]] = {"cached": [], "online": []}
     for update in range(_WARM_UP + updates):
         begin = update * plan.batch_size % len(order)

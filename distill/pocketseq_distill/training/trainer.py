@@ -19,7 +19,7 @@ from pocketseq_distill.losses.matching import LayerMap
 from pocketseq_distill.rows import TokenRows
 from pocketseq_distill.training.arguments import trainer_arguments
 from pocketseq_distill.training.averaging import WeightAverage
-from pocketseq_distill.training.batches import Collate, LengthGroupedOrder
+from pocketseq_distill.training.batches import Collate, GroupedOrder
 from pocketseq_distill.training.callbacks import Averaging, Clock, ProgressBar
 from pocketseq_distill.training.dropout import ByteDropout
 from pocketseq_distill.training.optimizers import Muon
@@ -73,13 +73,14 @@ class DistillationTrainer(Seq2SeqTrainer):
         validates = validation is not None and plan.validate_every is not None
         self.clock = Clock(plan, validates=validates)
         self._validation = validation
+        arguments = trainer_arguments(plan, state_dir, validates=validates)
         super().__init__(
             model=model,
-            args=trainer_arguments(plan, state_dir, validates=validates),
+            args=arguments,
             train_dataset=rows,
             # The arguments insist on a set to evaluate on; ``evaluate`` asks the validation instead.
             eval_dataset=rows if validates else None,
-            data_collator=Collate(pad_id=model.config.pad_token_id, shift=model.prepare_decoder_input_ids_from_labels),
+            data_collator=Collate.of(model, device=arguments.device),
             callbacks=[self.clock],
         )
         self.pop_callback(PrinterCallback)
@@ -177,7 +178,7 @@ class DistillationTrainer(Seq2SeqTrainer):
             self._created_lr_scheduler = True
         return self.lr_scheduler
 
-    def _get_train_sampler(self, train_dataset: TokenRows | None = None) -> LengthGroupedOrder:
+    def _get_train_sampler(self, train_dataset: TokenRows | None = None) -> GroupedOrder:
         rows = self.train_dataset if train_dataset is None else train_dataset
         update_rows = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-        return LengthGroupedOrder(rows.lengths, update_rows=update_rows, seed=self.plan.seed, whole=self.args.world_size > 1)
+        return GroupedOrder(rows.extents, update_rows=update_rows, seed=self.plan.seed, whole=self.args.world_size > 1)

@@ -1,4 +1,4 @@
-"""Batches hold rows of like length, in an order that seed and epoch fix."""
+"""Batches hold rows of like extent, in an order that seed and epoch fix."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from tests.distill.models import MakeModel
 
 from pocketseq_distill.losses.terms import IGNORED
 from pocketseq_distill.rows import TokenRows
-from pocketseq_distill.training.batches import Collate, LengthGroupedOrder
+from pocketseq_distill.training.batches import Collate, GroupedOrder
 
 
 def order(epoch: int, *, rows: int = 1003, update_rows: int = 16, seed: int = 0) -> tuple[list[int], np.ndarray]:
     lengths = np.random.default_rng(5).integers(5, 100, size=rows)
-    sampler = LengthGroupedOrder(lengths, update_rows=update_rows, seed=seed)
+    sampler = GroupedOrder(lengths, update_rows=update_rows, seed=seed)
     sampler.set_epoch(epoch)
     return list(sampler), lengths
 
@@ -43,6 +43,19 @@ def test_the_rows_of_an_update_are_of_like_length() -> None:
     assert padding(grouped, lengths) < 0.15 * padding(shuffled, lengths)
 
 
+def test_inputs_and_answers_of_an_update_are_both_of_like_length() -> None:
+    """Where one side tells little of the other, grouping by the longer of them pads far less than by their sum."""
+    random = np.random.default_rng(1)
+    sides = random.integers(5, 30, size=(2, 960))
+    rows = TokenRows.of([[3] * size for size in sides[0]], [[3] * size for size in sides[1]])
+
+    def padded(extents: np.ndarray) -> int:
+        updates = np.array(list(GroupedOrder(extents, update_rows=16, seed=0))).reshape(-1, 16)
+        return int(16 * sides[:, updates].max(2).sum())
+
+    assert padded(rows.extents) < 0.92 * padded(sides.sum(0))
+
+
 def test_updates_do_not_come_in_the_order_of_their_length() -> None:
     """A training that sees short rows first and long ones last would drift."""
     indices, lengths = order(0)
@@ -54,9 +67,16 @@ def test_a_batch_is_padded_and_shifted_as_the_family_does(make_model: MakeModel)
     """Padding is masked in the source and ignored in the labels; decoder inputs start with the start token."""
     model = make_model()
     rows = TokenRows.of([[5, 6, 7], [8]], [[9, 1], [10, 11, 12, 1]])
-    batch = Collate(pad_id=0, shift=model.prepare_decoder_input_ids_from_labels)([rows[0], rows[1]])
-    assert batch["input_ids"].tolist() == [[5, 6, 7, 0, 0, 0, 0, 0], [8, 0, 0, 0, 0, 0, 0, 0]]
-    assert batch["attention_mask"].tolist() == [[1, 1, 1, 0, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0, 0]]
+    batch = Collate.of(model)([rows[0], rows[1]])
+    assert batch["input_ids"].tolist() == [[5, 6, 7], [8, 0, 0]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
     assert batch["labels"].tolist() == [[9, 1, IGNORED, IGNORED], [10, 11, 12, 1]]
     assert batch["decoder_input_ids"].tolist() == [[0, 9, 1, 0], [0, 10, 11, 12]]
     assert all(tensor.dtype == torch.int64 for tensor in batch.values())
+
+
+def test_an_accelerator_gets_sources_of_aligned_width(make_model: MakeModel) -> None:
+    """Its attention would copy masks of any other."""
+    rows = TokenRows.of([[5, 6, 7], [8]], [[9, 1], [1]])
+    batch = Collate.of(make_model(), device=torch.device("cuda"))([rows[0], rows[1]])
+    assert batch["input_ids"].tolist() == [[5, 6, 7, 0, 0, 0, 0, 0], [8, 0, 0, 0, 0, 0, 0, 0]]

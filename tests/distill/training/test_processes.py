@@ -17,7 +17,7 @@ from transformers import T5Config, T5ForConditionalGeneration
 
 from pocketseq_distill.losses.matching import LayerMap
 from pocketseq_distill.training import processes
-from pocketseq_distill.training.batches import LengthGroupedOrder
+from pocketseq_distill.training.batches import GroupedOrder
 from pocketseq_distill.training.course import train
 from pocketseq_distill.training.plan import TrainingPlan
 
@@ -92,13 +92,13 @@ def test_two_processes_give_the_losses_and_weights_of_one(tmp_path: Path) -> Non
 
 def test_rows_that_fill_no_update_are_left_out_of_an_epoch_where_several_share_it() -> None:
     """Which rows these are differs between epochs; alone, a process takes all."""
-    lengths = copy_rows(70).lengths
-    order = LengthGroupedOrder(lengths, update_rows=16, seed=0, whole=True)
+    extents = copy_rows(70).extents
+    order = GroupedOrder(extents, update_rows=16, seed=0, whole=True)
     epochs = []
     for epoch in range(2):
         order.set_epoch(epoch)
         epochs.append(list(order))
     assert [len(set(rows)) for rows in epochs] == [len(order)] * 2 == [64, 64]
     assert set(epochs[0]) != set(epochs[1])
-    assert len(list(LengthGroupedOrder(lengths, update_rows=16, seed=0))) == 70
-    assert len(list(LengthGroupedOrder(lengths, update_rows=100, seed=0, whole=True))) == 70
+    assert len(list(GroupedOrder(extents, update_rows=16, seed=0))) == 70
+    assert len(list(GroupedOrder(extents, update_rows=100, seed=0, whole=True))) == 70
