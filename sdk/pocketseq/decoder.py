@@ -58,7 +58,8 @@ class Decoder:
                 it is there when an error ends the others.
         """
         if len(rows) == 1 and self._is_whole(jobs[rows[0]], plan) and (answers := self._whole(memory, jobs[rows[0]], plan)):
-            found[rows[0]] = self._with_spread(memory, answers, plan) if self.scorer.looks_at_spread else answers
+            unseen = self.scorer.looks_at_spread and not all(answer.spread for answer in answers)
+            found[rows[0]] = self._with_spread(memory, answers, plan) if unseen else answers
         elif plan.request.beams is None:
             collect(self._emissions(memory, rows, jobs, plan), lambda row, answer: found.update({row: (answer,)}))
         else:
@@ -123,7 +124,7 @@ class Decoder:
         return [greedy_answer(self.runtime, memory, **arguments)] if hasattr(self.runtime, "greedy") else ()
 
     def _with_spread(self, memory: Any, answers: Sequence[Decoded], plan: Plan) -> Sequence[Decoded]:
-        """The answers with the spread of each of their places, which they were found without: reading them at once shows it."""
+        """The answers with the spread of each place, which graphs of before do not tell: reading them at once shows it."""
         from pocketseq.decoding.scoring import score_targets
 
         arguments: dict[str, Any] = {"prompt": plan.prompt, "pad_id": self.geometry.pad_id, "spread": True}

@@ -186,7 +186,8 @@ def test_the_loop_ends_when_every_row_has_met_the_end(tmp_path: Path) -> None:
 def test_a_search_in_one_call_finds_what_single_steps_find(
     model: Any, precision: str, early_stopping: bool, tmp_path: Path
 ) -> None:
-    """Every family, whichever token is the end: the same answers in the same order, with the same log-probabilities and scores."""
+    """Every family, whichever token is the end: the same answers in the same order, with the same log-probabilities,
+    scores and spread."""
     graph = author(model)
     runtime = open_programs(graph, tmp_path, precision)
     memory = runtime.encode(SOURCE[:1], MASK[:1])
@@ -197,13 +198,14 @@ def test_a_search_in_one_call_finds_what_single_steps_find(
             "max_new_tokens": 7,
             "beams": Beams(4, 4, early_stopping=early_stopping),
         }
-        expected = outcome(beam_search(runtime, memory, rows=[0], prompt=prompt.tolist(), **search))[0]
+        expected = outcome(beam_search(runtime, memory, rows=[0], prompt=prompt.tolist(), spread=True, **search))[0]
         found = beam_answers(runtime, memory, prompt=prompt[None], vocab_size=graph.spec.vocab_size, **search)
         assert found is not None
         assert [(one.ids, one.finish_reason) for one in found] == [(one.ids, one.finish_reason) for one in expected]
         for mine, its in zip(found, expected, strict=True):
             assert mine.logprobs == pytest.approx(its.logprobs, abs=1e-4)
             assert mine.score == pytest.approx(its.score, abs=1e-4)
+            np.testing.assert_allclose(mine.spread, its.spread, atol=1e-3)
 
 
 def test_a_search_ends_when_no_open_beam_can_be_an_answer_that_is_wanted(tmp_path: Path) -> None:

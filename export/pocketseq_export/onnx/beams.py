@@ -9,6 +9,7 @@ import numpy as np
 
 from pocketseq_export.graphs.model import EncoderDecoder
 from pocketseq_export.onnx.attention import Grouping
+from pocketseq_export.onnx.builder import GraphBuilder
 from pocketseq_export.onnx.decoder import self_names, write_decoder, write_memory
 from pocketseq_export.onnx.greedy import cut_bias, write_last_bias
 from pocketseq_export.onnx.layers import LayerWriter
@@ -18,9 +19,10 @@ def write_beams(writer: LayerWriter, model: EncoderDecoder) -> None:
     """Write the loop: last token of one source's prompt → the candidates of every round, until no open beam can be an answer.
 
     What leaves the loop is what its caller needs to trace the answers back: the likeliest candidates of every round, twice as many
-    as there are beams. Those that are not the end token are followed, as many as there are beams; an end token in the better half
-    is an answer. The loop ends when there are as many answers as beams and the best open beam, by its reach, is no better than the
-    worst of them (a reach of 0 ends it at once); or when, by its bound, it is no better than any of the answers that are wanted.
+    as there are beams, and the spread of the distributions that they come from. Those that are not the end token are followed, as
+    many as there are beams; an end token in the better half is an answer. The loop ends when there are as many answers as beams and
+    the best open beam, by its reach, is no better than the worst of them (a reach of 0 ends it at once); or when, by its bound, it
+    is no better than any of the answers that are wanted.
     """
     graph, stack = writer.graph, model.spec.decoder
     ids = graph.input("token_ids", np.int64, [1, 1])
@@ -43,10 +45,12 @@ def write_beams(writer: LayerWriter, model: EncoderDecoder) -> None:
     carried = [ids, graph.vector(0.0), nothing, *past]
     left = [f"left_{number}" for number in range(len(carried))]
     rounds = graph.op("Squeeze", limit, graph.constant(0))
-    graph.loop(body.graph, *carried, limit=rounds, names=[*left, "places", "totals", "logprobs"])
+    graph.loop(body.graph, *carried, limit=rounds, names=[*left, "places", "totals", "logprobs", "entropies", "gaps"])
     graph.output("places", ["R", "C"], np.int64)
     graph.output("totals", ["R", "C"])
     graph.output("logprobs", ["R", "C"])
+    graph.output("entropies", ["R", "C"])
+    graph.output("gaps", ["R", "C"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +107,17 @@ def _write_round(
     extended = graph.op("Reshape", graph.op("Add", logprobs, graph.op("Unsqueeze", totals, graph.constant(1))), flat)
     graph.ops("TopK", extended, graph.op("Add", count, count), names=("said_totals", "said_places"), axis=0)
     graph.op("Gather", graph.op("Reshape", logprobs, flat), "said_places", name="said_logprobs")
-    tokens = graph.op("Mod", "said_places", graph.scalar(vocabulary, np.int64))
+    size = graph.scalar(vocabulary, np.int64)
+    tokens, beams = graph.op("Mod", "said_places", size), graph.op("Div", "said_places", size)
+    for found, name in zip(_write_spread(graph, logprobs), ("said_entropies", "said_gaps"), strict=True):
+        graph.op("Gather", found, beams, name=name)
     ends = graph.op("Equal", tokens, end)
     impossible = graph.scalar(-np.inf)
 
     followed = graph.op("Where", ends, impossible, "said_totals")
     _, ranks = graph.ops("TopK", followed, count, names=("next_totals", "ranks"), axis=0)
     graph.op("Unsqueeze", graph.op("Gather", tokens, ranks), graph.constant(1), name="next_ids")
-    parents = graph.op("Div", graph.op("Gather", "said_places", ranks), graph.scalar(vocabulary, np.int64))
+    parents = graph.op("Gather", beams, ranks)
     for layer in range(stack.layers):
         for grown, kept in zip(self_names(layer, "grown"), self_names(layer, "next"), strict=True):
             graph.op("Gather", grown, parents, name=kept, axis=0)
@@ -135,3 +142,15 @@ def _write_round(
     graph.output("said_places", ["C"], np.int64)
     graph.output("said_totals", ["C"])
     graph.output("said_logprobs", ["C"])
+    graph.output("said_entropies", ["C"])
+    graph.output("said_gaps", ["C"])
+
+
+def _write_spread(graph: GraphBuilder, logprobs: str) -> tuple[str, str]:
+    """Write entropy and gap of each row of ``logprobs``, float32 [rows] each: what a confidence may look at.
+
+    Here they cost a few small nodes; to find them afterwards the decoder would have to read the answer again.
+    """
+    best, _ = graph.ops("TopK", logprobs, graph.constant(2), names=("best_two", "places_of_two"), axis=-1)
+    surprise = graph.op("ReduceSum", graph.op("Mul", graph.op("Exp", logprobs), logprobs), graph.constant(1), keepdims=0)
+    return graph.op("Neg", surprise), graph.op("MatMul", best, graph.vector(1.0, -1.0))

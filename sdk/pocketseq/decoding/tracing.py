@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pocketseq.decoding.emission import Decoded
+from pocketseq.decoding.emission import Decoded, Spread
 from pocketseq.decoding.settings import Beams, FinishReason
 from pocketseq.runtimes.protocol import Floats, Ids, Trellis
 
@@ -82,6 +82,7 @@ def _traced(trellis: Trellis, lengths: Sequence[float], *, vocab_size: int, end_
     """The answers of a search that are wanted, the best first, of equals the one that was found first; None for no numbers."""
     # Plain numbers: of so few, a loop is done sooner than the first of several array operations.
     rounds, totals, logprobs = trellis.places.tolist(), trellis.totals.tolist(), trellis.logprobs.tolist()
+    spread = None if trellis.entropies is None or trellis.gaps is None else (trellis.entropies.tolist(), trellis.gaps.tolist())
     if not all(map(isfinite, chain.from_iterable(totals))):
         return None
     followed: list[list[int]] = []
@@ -95,13 +96,16 @@ def _traced(trellis: Trellis, lengths: Sequence[float], *, vocab_size: int, end_
     for score, number, rank in sorted(found)[: beams.answers]:
         ids: list[int] = []
         said: list[float] = []
+        seen: list[Spread] = []
         place = rank
         for back in range(number, -1, -1):
             beam, token = divmod(rounds[back][place], vocab_size)
             ids.append(token)
             said.append(logprobs[back][place])
+            if spread:
+                seen.append((spread[0][back][place], spread[1][back][place]))
             if back:
                 place = followed[back - 1][beam]
         reason: FinishReason = "stop" if ids[0] == end_id else "length"
-        answers.append(Decoded(tuple(ids[::-1]), tuple(said[::-1]), reason, score=-score))
+        answers.append(Decoded(tuple(ids[::-1]), tuple(said[::-1]), reason, score=-score, spread=tuple(seen[::-1])))
     return answers

@@ -18,6 +18,7 @@ from pocketseq.runtimes.sessions import find_graph, open_graph
 
 _DIVISORS = ("lengths", "reaches", "bounds")
 _TRELLIS = ["places", "totals", "logprobs"]
+_SPREAD = ["entropies", "gaps"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,7 @@ class OnnxRuntime:
         self._grows = False
         self._greedy: Any = None
         self._beams: Any = None
+        self._trellis = _TRELLIS
         self._encode = self._open("encode.onnx", ("input_ids", "attention_mask"), self._encode_outputs)
         if find_graph(files, "greedy.onnx"):
             self._greedy = self._open(
@@ -166,11 +168,14 @@ class OnnxRuntime:
             inputs = ("token_ids", "position", "limit", "end_id", "count", "answers", *_DIVISORS, *self._states)
             with self._lock:
                 if self._beams is None:
-                    self._beams = self._open("beams.onnx", inputs, _TRELLIS)
+                    beams = self._open("beams.onnx", inputs, _TRELLIS)
+                    if {output.name for output in beams.get_outputs()}.issuperset(_SPREAD):
+                        self._trellis = [*_TRELLIS, *_SPREAD]
+                    self._beams = beams
         numbers = {"position": cache.length, "limit": len(lengths), "end_id": end_id, "count": count, "answers": answers}
         feeds = {name: np.array([number], dtype=np.int64) for name, number in numbers.items()}
-        places, totals, logprobs = self._beams.run(
-            _TRELLIS,
+        found = self._beams.run(
+            self._trellis,
             {
                 "token_ids": token_ids,
                 **dict(zip(_DIVISORS, (lengths, reaches, bounds), strict=True)),
@@ -179,7 +184,7 @@ class OnnxRuntime:
                 **cache.feeds,
             },
         )
-        return Trellis(places=places, totals=totals, logprobs=logprobs)
+        return Trellis(**dict(zip(self._trellis, found, strict=True)))
 
     def select(self, memory: OnnxMemory, cache: OnnxCache, rows: Ids) -> tuple[OnnxMemory, OnnxCache]:
         """Keep rows; see ``Runtime.select``."""

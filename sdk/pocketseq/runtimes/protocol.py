@@ -59,6 +59,10 @@ class Trellis:
     """Sum of the log-probabilities up to it, float32 [rounds, candidates]."""
     logprobs: Floats
     """Raw log-probability of its token, float32 [rounds, candidates]."""
+    entropies: Floats | None = None
+    """Entropy in nats of the distribution that it comes from, float32 [rounds, candidates]; None where a runtime does not tell."""
+    gaps: Floats | None = None
+    """The gap between the two likeliest tokens there, likewise."""
 
 
 class Runtime(Protocol[MemoryT, CacheT]):
