@@ -22,6 +22,7 @@ from pocketseq.runtimes.graphs import GraphCache, graph_cache
 from pocketseq.runtimes.inlining import SMALL_BYTES, inlined
 from pocketseq.runtimes.onnx import OnnxRuntime
 from pocketseq.runtimes.opening import open_runtime
+from pocketseq.runtimes.processor import sums_overflow
 
 LINES = ("for i in rnage(10):", "    retrun self.name", "x = y")
 GRAPHS = ("encode", "greedy")
@@ -99,9 +100,13 @@ def test_what_is_kept_is_what_is_opened(shipped: Path, tmp_path: Path) -> None:
 
 
 def test_weights_are_not_copied(shipped: Path, tmp_path: Path) -> None:
-    """What is kept is a fiftieth of the weights: large tensors stay where they are, small ones stand in the graph."""
+    """What is kept is a fiftieth of the weights: large tensors stay where they are, small ones stand in the graph.
+
+    An encoder whose weights were made unsigned, since sums of int8 products overflow here, keeps those that were.
+    """
     opened(shipped, tmp_path)
-    assert sum(path.stat().st_size for path in kept(tmp_path).values()) < 0.02 * (shipped / "onnx/int8/weights.bin").stat().st_size
+    copies = [path for name, path in kept(tmp_path).items() if name != "encode" or not sums_overflow()]
+    assert sum(path.stat().st_size for path in copies) < 0.02 * (shipped / "onnx/int8/weights.bin").stat().st_size
     with open_bundle(shipped) as bundle:
         cache = graph_cache(bundle, bundle.manifest.variant(runtime="onnx"), tmp_path)
     assert cache is not None

@@ -12,10 +12,11 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from pocketseq.bundle import open_bundle
 from pocketseq.errors import BundleFormatError, RuntimeUnavailableError
-from pocketseq.runtimes import AnyRuntime, open_runtime, processor
+from pocketseq.runtimes import AnyRuntime, open_runtime, processor, sessions
 from pocketseq.runtimes.onnx import OnnxRuntime
 from pocketseq.runtimes.silent import SILENCE, silent_onnxruntime
 
@@ -176,6 +177,36 @@ def test_int8_sums_are_tried_on_this_processor() -> None:
     a, b = np.full((3, 32), 250, dtype=np.uint8), np.full((32, 8), -120, dtype=np.int8)
     (found,) = onnxruntime.InferenceSession(processor._PRODUCT).run(None, {"a": a, "b": b})
     assert processor.sums_overflow() == (found != a.astype(np.int32) @ b.astype(np.int32)).any()
+
+
+def test_no_sum_of_int8_products_overflows() -> None:
+    """On whatever processor this runs: weights and activations at their ends, as sessions are opened for graphs of a bundle."""
+    weights = np.full((64, 16), 127, dtype=np.int8)
+    tensors = {"w": weights, "scales": np.ones(16, dtype=np.float32), "zeros": np.zeros(16, dtype=np.int8)}
+    node = helper.make_node("DynamicQuantizeMatMul", ["x", *tensors], ["y"], domain="com.microsoft")
+    graph = helper.make_graph(
+        [node],
+        "product",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 64])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, 16])],
+        [numpy_helper.from_array(value, name) for name, value in tensors.items()],
+    )
+    opsets = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
+    session = sessions._opened(
+        helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString(), sessions._options(1)
+    )
+    (found,) = session.run(None, {"x": np.full((2, 64), 255, dtype=np.float32)})
+    np.testing.assert_allclose(found, np.full((2, 16), 64 * 255 * 127, dtype=np.float32), rtol=1e-6)
+
+
+def test_kernels_that_cannot_overflow_are_asked_for_where_sums_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the option and by the optimisation that heeds it, which is none of the basic ones."""
+    monkeypatch.setattr(sessions, "sums_overflow", lambda: True)
+    options = sessions._options(1)
+    assert options.graph_optimization_level == onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    assert options.get_session_config_entry("session.x64quantprecision") == "1"
+    monkeypatch.setattr(sessions, "sums_overflow", lambda: False)
+    assert sessions._options(1).graph_optimization_level == onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
 
 
 def test_onnxruntime_reports_to_nobody(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A cache of optimised graphs: what onnxruntime made of a bundle's graphs, without their weights."""
+"""A cache of optimised graphs: what onnxruntime made of a bundle's graphs, without the weights that it left as they are."""
 
 from __future__ import annotations
 

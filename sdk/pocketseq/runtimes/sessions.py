@@ -85,10 +85,12 @@ def _options(threads: int, profile: Path | None = None) -> Any:
     # Idle threads that spin cost a small model more than they bring, several times over on a busy machine.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    if sums_overflow():
-        options.add_session_config_entry("session.x64quantprecision", "1")
     # More would undo what the graphs say: a sum and a norm in one node are slower over many tokens than two nodes.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    if sums_overflow():
+        # Weights become unsigned, whose kernels cannot overflow: by an optimisation that is none of the basic ones.
+        options.add_session_config_entry("session.x64quantprecision", "1")
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     options.log_severity_level = 3
     if profile is not None:
         options.enable_profiling, options.profile_file_prefix = True, str(profile)
@@ -128,4 +130,4 @@ def _kept_session(cache: GraphCache, path: Path, threads: int) -> Any:
 
 
 def _key(cache: GraphCache) -> bytes:
-    return cache.key([silent_onnxruntime().__version__, "basic", "precise" if sums_overflow() else "fast"])
+    return cache.key([silent_onnxruntime().__version__, "extended, precise" if sums_overflow() else "basic"])
