@@ -1,6 +1,6 @@
 """Precision: products in bfloat16 where a device has instructions for it, in float32 elsewhere.
 
-A processor without them computes in bfloat16 all the same, one number at a time: forty times as long as in float32 on one with AVX2
+A processor without them computes in bfloat16 all the same, one number at a time: many times as long as in float32 on one with AVX2
 alone, so that a plan that asks for bfloat16 means it where it pays.
 """
 
