@@ -70,7 +70,8 @@ def train(
         model: The student as it starts; with validation it ends as its best checkpoint, otherwise as its last.
         rows: What it trains on.
         plan: How.
-        state_dir: Where checkpoints go; the caller removes it when the trained model is safely written.
+        state_dir: Where checkpoints go; the caller removes it when the trained model is safely written. Events for TensorBoard go
+            beside it, those of each course into a folder of their own, and stay.
         teacher: Model of the same vocabulary for the KL term; None for plain training.
         layers: Which of the teacher's layers each of the student's is compared with, where states or attention are matched.
         validation: Measures the student as it trains.
@@ -82,14 +83,17 @@ def train(
         TrainingError: no rows, a loss that is not finite, memory that ran out, or a full disk.
     """
     trainer = DistillationTrainer(model, rows, plan, state_dir=state_dir, teacher=teacher, layers=layers, validation=validation)
-    course = {
-        "plan": plan.course,
-        "rows": rows.fingerprint,
-        "model": json.loads(model.config.to_json_string()),
-        "origin": origin,
-    }
+    course = digest(
+        {
+            "plan": plan.course,
+            "rows": rows.fingerprint,
+            "model": json.loads(model.config.to_json_string()),
+            "origin": origin,
+        }
+    )
+    trainer.keep_events(state_dir.with_suffix(".tensorboard") / course[:8])
     with first_before_others():
-        checkpoint = _resumable(state_dir, digest(course))
+        checkpoint = _resumable(state_dir, course)
     with quiet_transformers(), advice(plan, state_dir):
         if checkpoint is not None:
             state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))

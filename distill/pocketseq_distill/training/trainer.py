@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel, Seq2SeqTrainer
+from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback
 
 from pocketseq.errors import TrainingError
@@ -94,6 +95,12 @@ class DistillationTrainer(Seq2SeqTrainer):
         self._average = None if plan.average is None else WeightAverage(model, decay=plan.average)
         if self._average is not None:
             self.add_callback(Averaging(self._average))
+
+    def keep_events(self, folder: Path) -> None:
+        """Have TensorBoard, where it is told, write to a folder that outlives the training, unless its variable names another."""
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
+                callback.logging_dir = str(folder)
 
     def compute_loss(
         self,

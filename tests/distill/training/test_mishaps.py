@@ -78,11 +78,22 @@ def test_a_tracker_that_is_not_installed_ends_in_its_pip_line(tmp_path: Path, mo
         train(make_t5(), ROWS, replace(PLAN, report_to=("wandb",)), state_dir=tmp_path)
 
 
-def test_tensorboard_is_told_of_loss_and_validation(tmp_path: Path) -> None:
-    """Its event file holds both."""
+def test_tensorboard_is_told_of_loss_and_validation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its events hold both, and stand beside the state of the training: a longer plan goes on there, another course elsewhere."""
+    monkeypatch.delenv("TENSORBOARD_LOGGING_DIR", raising=False)
     plan = replace(PLAN, steps=10, validate_every=5, report_to=("tensorboard",))
-    train(make_t5(), ROWS, plan, state_dir=tmp_path, validation=lambda _: {"exact_match": 0.25})
-    (events,) = tmp_path.rglob("events.out.tfevents.*")
-    content = events.read_bytes()
+
+    def folders() -> list[Path]:
+        state = tmp_path / "student.training"
+        train(make_t5(), ROWS, plan, state_dir=state, validation=lambda _: {"exact_match": 0.25})
+        assert not list(state.rglob("*tfevents*"))
+        return sorted({path.parent for path in (tmp_path / "student.tensorboard").rglob("*tfevents*")})
+
+    (folder,) = folders()
+    content = b"".join(path.read_bytes() for path in folder.iterdir())
     assert b"train/loss" in content
     assert b"eval/exact_match" in content
+    plan = replace(plan, steps=20)
+    assert folders() == [folder]
+    plan = replace(plan, learning_rate=2e-3)
+    assert len(folders()) == 2
