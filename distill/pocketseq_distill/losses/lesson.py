@@ -18,7 +18,7 @@ from pocketseq_distill.losses.matching import LayerMap, Matching
 from pocketseq_distill.losses.on_policy import is_on_policy, own_answers
 from pocketseq_distill.losses.spans import span_divergence
 from pocketseq_distill.losses.terms import IGNORED, TopTokens
-from pocketseq_distill.precision import products
+from pocketseq_distill.precision import has_bf16, products
 from pocketseq_distill.training.kernels import fewer_passes
 from pocketseq_distill.training.plan import TrainingPlan
 from pocketseq_distill.training.schedules import on_policy_share
@@ -128,8 +128,9 @@ class Lesson:
             name, value = next(iter(broken.items()))
             raise TrainingError(
                 f"expected a finite loss, found {value} of {name} in step {step + 1} at a learning rate of {rate:.2g}; "
-                f"try a lower learning_rate than {self._plan.learning_rate}, more warmup_steps than {self._plan.warmup_steps}, "
-                "or bf16 = false; the checkpoints before it are kept, and another plan starts over"
+                f"try a lower learning_rate than {self._plan.learning_rate}, more warmup_steps than {self._plan.warmup_steps}"
+                f"{', or bf16 = false' if self._plan.bf16 and has_bf16(self._device.type) else ''}; "
+                "the checkpoints before it are kept, and another plan starts over"
             )
 
     def _ask_teacher(

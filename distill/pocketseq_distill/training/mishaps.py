@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 
 from pocketseq.errors import TrainingError
+from pocketseq_distill.precision import has_bf16
 from pocketseq_distill.training.plan import TrainingPlan
 from pocketseq_distill.training.resumption import last_complete_checkpoint
 
@@ -46,10 +47,11 @@ def advice(plan: TrainingPlan, state_dir: Path) -> Iterator[None]:
 def _memory(plan: TrainingPlan, state_dir: Path, error: BaseException) -> str:
     smaller = max(plan.batch_size // 2, 1)
     batches = -(-plan.batch_size * plan.accumulation // smaller)
+    halved = not plan.bf16 and has_bf16("cuda" if torch.cuda.is_available() else "cpu")
     return (
         f"expected an update of {plan.batch_size} rows at a time to fit into memory, found: {_first_line(error)}; "
-        f"try batch_size = {smaller} with accumulation = {batches}, which gives the same updates in less memory, or bf16 = true; "
-        f"{_kept(state_dir)}"
+        f"try batch_size = {smaller} with accumulation = {batches}, which gives the same updates in less memory"
+        f"{', or bf16 = true' if halved else ''}; {_kept(state_dir)}"
     )
 
 

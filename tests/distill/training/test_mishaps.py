@@ -13,7 +13,7 @@ import torch
 from tests.distill.models import copy_rows, make_t5
 
 from pocketseq.errors import MissingExtraError, TrainingError
-from pocketseq_distill.training import arguments
+from pocketseq_distill.training import arguments, mishaps
 from pocketseq_distill.training.course import train
 from pocketseq_distill.training.plan import TrainingPlan
 from pocketseq_distill.training.resumption import last_complete_checkpoint
@@ -22,8 +22,13 @@ PLAN = TrainingPlan(steps=3, batch_size=16, warmup_steps=0, bf16=False)
 ROWS = copy_rows(64)
 
 
-def test_memory_that_runs_out_ends_in_advice_and_the_checkpoint_stays(tmp_path: Path) -> None:
-    """The error names what was asked for, a batch that is half as large with updates that are the same, and where to go on."""
+@pytest.mark.parametrize(("has_it", "more"), [(True, ", or bf16 = true"), (False, "")])
+def test_memory_that_runs_out_ends_in_advice_and_the_checkpoint_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_it: bool, more: str
+) -> None:
+    """The error names what was asked for, a batch that is half as large with updates that are the same, numbers of half the size
+    where the device computes with them, and where to go on."""
+    monkeypatch.setattr(mishaps, "has_bf16", lambda _: has_it)
     train(make_t5(), ROWS, PLAN, state_dir=tmp_path)
     model = make_t5()
 
@@ -32,8 +37,8 @@ def test_memory_that_runs_out_ends_in_advice_and_the_checkpoint_stays(tmp_path: 
 
     model.get_decoder().register_forward_pre_hook(exhaust)
     expected = (
-        "expected an update of 16 rows at a time to fit into memory, found: .*; try batch_size = 8 with accumulation = 2, .* "
-        "the training goes on from checkpoint-3, which is whole"
+        "expected an update of 16 rows at a time to fit into memory, found: .*; try batch_size = 8 with accumulation = 2, "
+        f"which gives the same updates in less memory{more}; the training goes on from checkpoint-3, which is whole"
     )
     with pytest.raises(TrainingError, match=expected):
         train(model, ROWS, replace(PLAN, steps=6), state_dir=tmp_path)
