@@ -40,7 +40,8 @@ TABLES: Final = Path("device-bench/results/tables")
 RESULTS: Final = Path("device-bench/results/python-fix.json")
 BENCH: Final = Path("device-bench/results/bench")
 REPLAY: Final = Path("device-bench/results/replay")
-RIVALS: Final = Path("device-bench/results/rivals.json")
+RIVALS: Final = {"rivals": Path("device-bench/results/rivals.json"), "rivals-avx2": Path("device-bench/results/rivals-avx2.json")}
+"""By the name of their block: on a processor that is made for int8, and on x86 without VNNI, where sums would overflow."""
 PROFILE: Final = Path("device-bench/results/profile.json")
 GRAMMARS: Final = Path("device-bench/results/grammars.json")
 FORMAT: Final = 1
@@ -122,16 +123,17 @@ def replay_block(document: ReplayDocument) -> str:
     return _marked("replay", [replay_markdown(document).partition("\n\n")[2].strip()])
 
 
-def rivals_block(rivals: Mapping[str, Any]) -> str:
+def rivals_block(name: str, rivals: Mapping[str, Any]) -> str:
     """The table of other libraries beside this one, and where they were measured."""
     where = rivals["environment"]
-    machine = f"{where['processor'] or where['machine']} with {where['logical_cores']} logical cores, Python {where['python']}"
+    machine = f"{where['processor'] or where['machine']} with {where['logical_cores']} logical cores"
+    machine += f" ({', '.join(where['extensions'])}), Python {where['python']}"
     starts = "; ".join(f"{name} {found['median']:.2f} s" for name, found in rivals["start_s"].items())
     note = (
         f"`{rivals['bundle']}`, {rivals['threads']} thread, medians of {rivals['rounds']} runs in turns on {machine}; in brackets "
         f"the share of answers that are those of transformers in float32. A fresh process to its first answer: {starts}."
     )
-    return _marked("rivals", [rivals_markdown(rivals).partition("\n\n")[2].strip(), "", note])
+    return _marked(name, [rivals_markdown(rivals).partition("\n\n")[2].strip(), "", note])
 
 
 def tables_block(tables: Sequence[Mapping[str, Any]]) -> str:
@@ -166,10 +168,10 @@ def with_block(readme: str, block: str) -> str:
 def blocks() -> dict[Path, list[str]]:
     """Every block by its README, from the result files."""
     bench, replay = read_document(BENCH / "bench.json"), read_replay(REPLAY / "replay.json")
-    rivals = json.loads(RIVALS.read_text(encoding="utf-8"))
+    rivals = [rivals_block(name, json.loads(path.read_text(encoding="utf-8"))) for name, path in RIVALS.items()]
     found = json.loads(PROFILE.read_text(encoding="utf-8"))
     results = read_results(RESULTS)
-    room = [models_block(results), bench_block(bench), rivals_block(rivals), profile_block(found), replay_block(replay)]
+    room = [models_block(results), bench_block(bench), *rivals, profile_block(found), replay_block(replay)]
     forms = grammars_block(json.loads(GRAMMARS.read_text(encoding="utf-8")))
     tables = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(TABLES.glob("*.json"))]
     return {README: [results_block(results)], SDK: [forms], ROOM: room, DISTILL: [tables_block(tables)]}
@@ -187,10 +189,16 @@ def main(arguments: list[str]) -> None:
             file.write(text)
 
 
+def _place_of_rivals(rivals: Mapping[str, Any]) -> Path:
+    where = rivals["environment"]
+    overflows = where["machine"] == "x86_64" and not any("vnni" in name for name in where["extensions"])
+    return RIVALS["rivals-avx2" if overflows else "rivals"]
+
+
 def _take_over(path: Path) -> None:
     if path.is_file():
         value = json.loads(path.read_text(encoding="utf-8"))
-        write_json(PROFILE if "operators" in value else GRAMMARS if "libraries" in value else RIVALS, value)
+        write_json(PROFILE if "operators" in value else GRAMMARS if "libraries" in value else _place_of_rivals(value), value)
     elif (path / "recipe.toml").exists():
         _take_over_run(path)
     elif (path / "replay.json").exists():

@@ -79,7 +79,7 @@ def test_other_libraries_have_a_block_with_their_starts() -> None:
         "bundle": "tiny",
         "threads": 1,
         "rounds": 5,
-        "environment": {"processor": "A processor", "machine": "x", "logical_cores": 2, "python": "3.11"},
+        "environment": {"processor": "A processor", "machine": "x", "extensions": ["avx2"], "logical_cores": 2, "python": "3.11"},
         "tasks": [
             {
                 "name": "greedy",
@@ -91,13 +91,13 @@ def test_other_libraries_have_a_block_with_their_starts() -> None:
         "start_s": {"pocketseq": {"median": 0.25}, "other": {"median": 1.0}},
         "excluded": {"third": "does not install"},
     }
-    lines = rivals_block(found).splitlines()
-    assert lines[0] == "<!-- rivals:begin -->"
+    lines = rivals_block("rivals-avx2", found).splitlines()
+    assert lines[0] == "<!-- rivals-avx2:begin -->"
     assert lines[3] == "| pocketseq | 1,234 (100.0%) |"
     assert lines[4] == "| other | – (50.0%) |"
     assert lines[5] == "| alike | 617 (95.0%), ours ×2.00 |"
     assert lines[7] == "- left out: third: does not install"
-    assert "`tiny`, 1 thread, medians of 5 runs in turns on A processor with 2 logical cores" in lines[9]
+    assert "`tiny`, 1 thread, medians of 5 runs in turns on A processor with 2 logical cores (avx2), Python 3.11" in lines[9]
     assert lines[9].endswith("A fresh process to its first answer: pocketseq 0.25 s; other 1.00 s.")
 
 
