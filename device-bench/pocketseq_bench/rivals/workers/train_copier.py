@@ -69,6 +69,7 @@ def padded(rows: list[list[int]], fill: int) -> torch.Tensor:
 def train(model: BartForConditionalGeneration, pairs: list[tuple[list[int], list[int]]], minutes: float) -> dict[str, Any]:
     """Train for so long, the rate falling to nothing at the end."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, betas=(0.9, 0.98), weight_decay=0.01)
+    has_bf16 = torch.cpu.get_capabilities().get("avx512_bf16", False)  # without them it takes many times as long
     rng, began, steps, shown = random.Random(0), time.monotonic(), 0, 0.0
     model.train()
     while (passed := (time.monotonic() - began) / (60 * minutes)) < 1:
@@ -78,7 +79,7 @@ def train(model: BartForConditionalGeneration, pairs: list[tuple[list[int], list
         source, target = (padded([pair[side] for pair in batch], PAD) for side in (0, 1))
         # The padding token is the start token and no other, so that a target's padding is what is not to be learnt.
         given = functional.pad(target, (1, 0), value=PAD)[:, :-1]
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=has_bf16):
             logits = model(input_ids=source, attention_mask=(source != PAD).long(), decoder_input_ids=given).logits
         loss = functional.cross_entropy(logits.float().flatten(0, 1), target.flatten(), ignore_index=PAD)
         optimizer.zero_grad()
