@@ -128,7 +128,7 @@ def rivals_block(name: str, rivals: Mapping[str, Any]) -> str:
     where = rivals["environment"]
     machine = f"{where['processor'] or where['machine']} with {where['logical_cores']} logical cores"
     machine += f" ({', '.join(where['extensions'])}), Python {where['python']}"
-    starts = "; ".join(f"{name} {found['median']:.2f} s" for name, found in rivals["start_s"].items())
+    starts = "; ".join(f"{contender} {found['median']:.2f} s" for contender, found in rivals["start_s"].items())
     note = (
         f"`{rivals['bundle']}`, {rivals['threads']} thread, medians of {rivals['rounds']} runs in turns on {machine}; in brackets "
         f"the share of answers that are those of transformers in float32. A fresh process to its first answer: {starts}."
@@ -189,16 +189,18 @@ def main(arguments: list[str]) -> None:
             file.write(text)
 
 
-def _place_of_rivals(rivals: Mapping[str, Any]) -> Path:
+def place_of_rivals(rivals: Mapping[str, Any]) -> Path:
+    """Which file a comparison belongs into, by the processor that it was made on."""
     where = rivals["environment"]
-    overflows = where["machine"] == "x86_64" and not any("vnni" in name for name in where["extensions"])
+    x86 = where["machine"].lower() in ("x86_64", "amd64")
+    overflows = x86 and not any("vnni" in name for name in where["extensions"])
     return RIVALS["rivals-avx2" if overflows else "rivals"]
 
 
 def _take_over(path: Path) -> None:
     if path.is_file():
         value = json.loads(path.read_text(encoding="utf-8"))
-        write_json(PROFILE if "operators" in value else GRAMMARS if "libraries" in value else _place_of_rivals(value), value)
+        write_json(PROFILE if "operators" in value else GRAMMARS if "libraries" in value else place_of_rivals(value), value)
     elif (path / "recipe.toml").exists():
         _take_over_run(path)
     elif (path / "replay.json").exists():

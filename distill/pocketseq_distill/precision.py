@@ -1,7 +1,7 @@
 """Precision: products in bfloat16 where a device has instructions for it, in float32 elsewhere.
 
-A processor without them computes in bfloat16 all the same, one number at a time: many times as long as in float32 on one with AVX2
-alone, so that a plan that asks for bfloat16 means it where it pays.
+A processor without them computes in bfloat16 all the same, but slower than in float32; with AVX2 alone one number at a time, and
+many times as long. A plan that asks for bfloat16 means it where it pays.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ _INSTRUCTIONS: Final = ("avx512_bf16", "amx_bf16", "bf16")
 def has_bf16(kind: str) -> bool:
     """Whether devices of a kind, as ``torch.device.type`` calls it, have instructions for bfloat16."""
     if kind == "cpu":
-        capabilities = torch.cpu.get_capabilities()
-        return any(capabilities.get(name, False) for name in _INSTRUCTIONS)
+        if hasattr(torch.cpu, "get_capabilities"):
+            capabilities = torch.cpu.get_capabilities()
+            return any(capabilities.get(name, False) for name in _INSTRUCTIONS)
+        return bool(torch.cpu._is_avx512_bf16_supported())  # all that earlier releases tell
     if kind == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return True

@@ -9,7 +9,17 @@ import pytest
 from tests.bench.benches import document, row
 
 from pocketseq.errors import DataError
-from pocketseq_bench.readme import bench_block, models_block, read_results, results_block, rivals_block, with_block, write_results
+from pocketseq_bench.readme import (
+    RIVALS,
+    bench_block,
+    models_block,
+    place_of_rivals,
+    read_results,
+    results_block,
+    rivals_block,
+    with_block,
+    write_results,
+)
 from pocketseq_bench.report import Findings
 from pocketseq_bench.report.tables import check_table
 
@@ -99,6 +109,20 @@ def test_other_libraries_have_a_block_with_their_starts() -> None:
     assert lines[7] == "- left out: third: does not install"
     assert "`tiny`, 1 thread, medians of 5 runs in turns on A processor with 2 logical cores (avx2), Python 3.11" in lines[9]
     assert lines[9].endswith("A fresh process to its first answer: pocketseq 0.25 s; other 1.00 s.")
+
+
+@pytest.mark.parametrize(
+    ("machine", "extensions", "block"),
+    [
+        ("x86_64", ["avx2", "avx512_vnni"], "rivals"),
+        ("x86_64", ["avx2"], "rivals-avx2"),
+        ("AMD64", ["avx2"], "rivals-avx2"),
+        ("arm64", ["neon"], "rivals"),
+    ],
+)
+def test_a_comparison_goes_where_its_processor_belongs(machine: str, extensions: list[str], block: str) -> None:
+    """Where sums of int8 products would overflow, other kernels are timed."""
+    assert place_of_rivals({"environment": {"machine": machine, "extensions": extensions}}) == RIVALS[block]
 
 
 def test_what_is_no_table_of_results_is_refused() -> None:

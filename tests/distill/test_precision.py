@@ -45,5 +45,19 @@ def test_this_processor_says_what_it_has() -> None:
     """The names that are looked for are names that PyTorch knows, on x86 at least."""
     capabilities = torch.cpu.get_capabilities()
     if capabilities["architecture"] == "x86_64":
-        assert {"avx512_bf16", "amx_bf16"} <= capabilities.keys()
-    assert has_bf16("cpu") in (True, False)
+        assert has_bf16("cpu") == (capabilities["avx512_bf16"] or capabilities["amx_bf16"])
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_an_earlier_pytorch_is_asked_what_it_can_tell(there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It knows no list of capabilities."""
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: there)
+    assert has_bf16("cpu") == there
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_an_accelerator_is_asked_for_instructions_and_not_for_emulation(there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cards of before compute in bfloat16 too, slowly."""
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or there)
+    assert has_bf16("cuda") == there

@@ -55,12 +55,16 @@ def run(args: Namespace) -> int:
     recipe = Recipe.read(args.recipe)
     train = {**recipe.table("train"), "steps": args.steps, "validate_every": args.validate_every or max(args.steps // 5, 1)}
     train.pop("max_minutes", None)  # time would end each training elsewhere
+    train.pop("report_to", None)  # there are many, and the result tells of each
     teacher = find_teacher(args.teacher)
     rows = read_data(args, CheckpointCard.read(teacher).template)
     data = Data(rows, list(read_examples(args.validation))[: args.rows], digest([row.id for row in rows]))
     folder = args.output.with_name(f"{args.output.stem}.training")
     recipe = replace(recipe, tables={**recipe.tables, "train": train})
     outcomes = vary(recipe, setting, values, teacher_path=teacher, data=data, folder=folder, seeds=range(args.seeds))
+    machine = hardware(bf16=recipe.settings("train", TrainingPlan).bf16)
+    if setting == "train.bf16":
+        del machine["precision"]  # another for each value
     document = {
         **to_json(setting, outcomes),
         "recipe": recipe.name,
@@ -69,7 +73,7 @@ def run(args: Namespace) -> int:
         "rows": len(rows),
         "validation_rows": len(data.validation),
         "note": args.note,
-        **hardware(bf16=recipe.settings("train", TrainingPlan).bf16),
+        **machine,
     }
     write_json(args.output, document)
     print(json.dumps(document, ensure_ascii=False, indent=2) if args.json else "\n".join(_lines(setting, outcomes)))

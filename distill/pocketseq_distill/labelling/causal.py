@@ -94,19 +94,23 @@ class CausalTeacher:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         from pocketseq_distill.console import quiet_transformers
+        from pocketseq_distill.precision import has_bf16
 
+        device = "cuda" if torch.cuda.is_available() else "cpu"
         options = {"trust_remote_code": False, "local_files_only": True}
         try:
             with quiet_transformers():
                 tokenizer = AutoTokenizer.from_pretrained(self._path, padding_side="left", **options)
-                model = AutoModelForCausalLM.from_pretrained(self._path, use_safetensors=True, **options)
+                # Weights kept in bfloat16 would be multiplied in it, whether or not the device can.
+                dtype = "auto" if has_bf16(device) else torch.float32
+                model = AutoModelForCausalLM.from_pretrained(self._path, use_safetensors=True, dtype=dtype, **options)
         except Exception as error:  # a broken checkpoint fails in as many ways as there are libraries below
             raise CheckpointError(
                 f"{self._path}: expected a causal language model that transformers can load, found: {error}"
             ) from error
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token_id = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else 0
-        return model.eval().to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
+        return model.eval().to(device), tokenizer
 
     def _batch(self, prompts: Sequence[str], how: Asking, *, seed: int) -> list[Reply]:
         import torch

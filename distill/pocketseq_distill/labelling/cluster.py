@@ -5,14 +5,20 @@ from __future__ import annotations
 import json
 import logging
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
 from pocketseq.errors import LabellingError, MissingExtraError, TeacherError
 from pocketseq.examples import Example
 from pocketseq_distill.labelling.label import Label
 from pocketseq_distill.labelling.labeller import Labeller, Missed, Outcome
+
+_THREADS: Final = ("StreamingExecutor", "iter_threaded", "ray-data-metadata-prefetch")
+"""What the names of Ray Data's threads begin with that a call starts and that end after it."""
+_LONGEST_WAIT_S: Final = 60.0
+"""Seconds that each of them is waited for; what it asked for may take a teacher that long."""
 
 
 class _RayWorker:
@@ -81,8 +87,19 @@ def label_on_ray(pieces: Sequence[Sequence[Example]], labeller: Labeller, worker
             "and the same call goes on"
         ) from error
     finally:
+        _await_threads()
         if started:
             ray.shutdown()
+
+
+def _await_threads() -> None:
+    """Wait until the threads that Ray Data runs for a call have ended; it waits two seconds for them itself, if that.
+
+    One that asks Ray for something after its shutdown, be it ours or our caller's, ends the process without a word.
+    """
+    for thread in threading.enumerate():
+        if thread.name.startswith(_THREADS):
+            thread.join(_LONGEST_WAIT_S)
 
 
 def _plain(outcome: Outcome) -> dict[str, Any]:

@@ -42,7 +42,8 @@ class LabelSettings:
     max_new_tokens: int | None = None
     """Longest answer in tokens; the teacher's own if not given."""
     bf16: bool = True
-    """Compute in bfloat16: twice the rows in the same time on a CPU, and another answer only where two were as good as equal."""
+    """Compute in bfloat16 where the device has instructions for it: twice the rows in the same time on a CPU, and another answer
+    only where two were as good as equal."""
     processes: int = 1
     """Processes on this machine that share the rows, each with a teacher of its own."""
     ray_workers: int = 0

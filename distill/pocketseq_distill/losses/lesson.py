@@ -128,7 +128,7 @@ class Lesson:
             name, value = next(iter(broken.items()))
             raise TrainingError(
                 f"expected a finite loss, found {value} of {name} in step {step + 1} at a learning rate of {rate:.2g}; "
-                f"try a lower learning_rate than {self._plan.learning_rate}, more warmup_steps than {self._plan.warmup_steps}"
+                f"try a lower learning_rate than {self._plan.learning_rate} or more warmup_steps than {self._plan.warmup_steps}"
                 f"{', or bf16 = false' if self._plan.bf16 and has_bf16(self._device.type) else ''}; "
                 "the checkpoints before it are kept, and another plan starts over"
             )

@@ -91,7 +91,7 @@ def train(
             "origin": origin,
         }
     )
-    trainer.keep_events(state_dir.with_suffix(".tensorboard") / course[:8])
+    trainer.keep_events(state_dir.with_name(f"{state_dir.name.removesuffix('.training')}.tensorboard") / course[:8])
     with first_before_others():
         checkpoint = _resumable(state_dir, course)
     with quiet_transformers(), advice(plan, state_dir):

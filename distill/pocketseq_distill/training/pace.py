@@ -50,7 +50,7 @@ class Pace:
     """The same of the update on the same batch that asked the teacher."""
     ratio: Interval
     """Median over the pairs of the first over the second, with the range of 95% of the bootstrap resamplings of pairs. Batches
-    differ tenfold in size, so that medians of either alone would tell of unlike ones."""
+    differ several times over in size, so that medians of either alone would tell of unlike ones."""
 
     @classmethod
     def of(cls, cached_ms: Sequence[float], online_ms: Sequence[float]) -> Pace:

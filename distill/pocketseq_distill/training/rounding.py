@@ -85,6 +85,7 @@ def tune_for_int8(
         validate_every=None,
         patience=None,
         int8_steps=0,
+        report_to=(),
     )
     with rounded(model):
         scores: dict[Kept, float] = {"as trained": float(validation(model)[plan.judged_by])}

@@ -152,5 +152,6 @@ def _write_spread(graph: GraphBuilder, logprobs: str) -> tuple[str, str]:
     Here they cost a few small nodes; to find them afterwards the decoder would have to read the answer again.
     """
     best, _ = graph.ops("TopK", logprobs, graph.constant(2), names=("best_two", "places_of_two"), axis=-1)
-    surprise = graph.op("ReduceSum", graph.op("Mul", graph.op("Exp", logprobs), logprobs), graph.constant(1), keepdims=0)
-    return graph.op("Neg", surprise), graph.op("MatMul", best, graph.vector(1.0, -1.0))
+    bounded = graph.op("Max", logprobs, graph.scalar(-1e4))  # 0 · −∞ would be no number
+    certainty = graph.op("ReduceSum", graph.op("Mul", graph.op("Exp", logprobs), bounded), graph.constant(1), keepdims=0)
+    return graph.op("Neg", certainty), graph.op("MatMul", best, graph.vector(1.0, -1.0))

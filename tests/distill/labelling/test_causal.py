@@ -11,6 +11,7 @@ from tests.distill.models import make_causal, repair_examples
 from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from pocketseq.errors import CheckpointError, RecipeError, TeacherError
+from pocketseq_distill import precision
 from pocketseq_distill.labelling.causal import CausalSettings, CausalTeacher
 from pocketseq_distill.labelling.labels import LabelSettings, label_rows, read_labels
 from pocketseq_distill.labelling.prompts import write_prompt
@@ -57,6 +58,18 @@ def test_what_follows_the_prompt_is_the_answer(gpt: Path) -> None:
         assert candidate.logprob == pytest.approx(logprob, abs=1e-3)
         assert candidate.finish_reason == "length"
         assert candidate.mean_logprob == pytest.approx(logprob / 6, abs=1e-3)
+
+
+@pytest.mark.parametrize(("has_it", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_weights_kept_in_bfloat16_stay_so_where_the_device_computes_in_it(
+    gpt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_it: bool, dtype: torch.dtype
+) -> None:
+    """Elsewhere they are opened in float32, or every product would take the slow way."""
+    GPT2LMHeadModel.from_pretrained(gpt).bfloat16().save_pretrained(tmp_path)
+    PreTrainedTokenizerFast.from_pretrained(gpt).save_pretrained(tmp_path)
+    monkeypatch.setattr(precision, "has_bf16", lambda _: has_it)
+    model, _ = teacher(tmp_path)._loaded
+    assert model.dtype == dtype
 
 
 def test_a_stop_string_ends_an_answer_and_is_none_of_it(gpt: Path) -> None:

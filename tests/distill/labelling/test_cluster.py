@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from tests.distill.models import repair_examples
 
 from pocketseq.errors import MissingExtraError, TeacherError
+from pocketseq_distill.labelling import cluster
 from pocketseq_distill.labelling.function import FunctionTeacher
 from pocketseq_distill.labelling.labels import LabelSettings, label_rows, read_labels
 
@@ -23,10 +26,10 @@ ROOT = Path(__file__).parents[3]
 @pytest.fixture
 def ray_here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A cluster of this machine, whose workers find the teacher's module; ended afterwards."""
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")  # it is looked at when Ray is imported
     import ray
 
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False)
     yield
@@ -47,6 +50,20 @@ def test_ray_workers_share_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert read_labels(path, EXAMPLES) == read_labels(tmp_path / "one.jsonl", EXAMPLES)
     with pytest.raises(TeacherError, match="on every Ray worker, found TeacherError: .*broken.*by the teacher"):
         label_rows(EXAMPLES, FunctionTeacher(f"{NAME}:broken"), tmp_path / "broken.jsonl", SETTINGS)
+
+
+def test_what_ray_still_runs_for_a_call_is_waited_for() -> None:
+    """A thread that asks Ray for something after its shutdown would end the process."""
+    ended: list[str] = []
+
+    def work() -> None:
+        time.sleep(0.2)
+        ended.append(threading.current_thread().name)
+
+    for name in ("StreamingExecutor-1", "iter_threaded"):
+        threading.Thread(target=work, name=name, daemon=True).start()
+    cluster._await_threads()
+    assert sorted(ended) == ["StreamingExecutor-1", "iter_threaded"]
 
 
 def test_a_missing_ray_ends_in_its_pip_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

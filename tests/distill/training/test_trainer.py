@@ -130,7 +130,8 @@ def test_a_loss_that_is_not_finite_stops_the_training(tmp_path: Path) -> None:
     model = make_t5()
     with torch.no_grad():
         model.decoder.final_layer_norm.weight.fill_(float("nan"))
-    advice = r"expected a finite loss, found nan of labels and divergence in step 1 at a learning rate of 0\.001; try a lower"
+    advice = r"expected a finite loss, found nan of labels and divergence in step 1 at a learning rate of 0\.001; "
+    advice += r"try a lower learning_rate than 0\.001 or more warmup_steps than 0; the checkpoints"
     with pytest.raises(TrainingError, match=advice):
         train(model, copy_rows(16), PLAN, state_dir=tmp_path)
 
