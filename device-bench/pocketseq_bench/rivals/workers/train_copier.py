@@ -70,7 +70,8 @@ def train(model: BartForConditionalGeneration, pairs: list[tuple[list[int], list
     """Train for so long, the rate falling to nothing at the end."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, betas=(0.9, 0.98), weight_decay=0.01)
     # Without instructions for it, bfloat16 takes many times as long.
-    has_bf16 = any(torch.cpu.get_capabilities().get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # earlier releases of PyTorch tell none
+    has_bf16 = any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
     rng, began, steps, shown = random.Random(0), time.monotonic(), 0, 0.0
     model.train()
     while (passed := (time.monotonic() - began) / (60 * minutes)) < 1:
