@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from pocketseq.errors import CheckpointError
 
 if TYPE_CHECKING:
     import torch
+
+_SCORED_TOKENS: Final = 16_384
+"""Tokens of finished answers whose distributions exist at a time; over 32,000 tokens that is 2 GB in float32."""
 
 OnToken: TypeAlias = Callable[[int, int, float], bool]
 """Called as ``(row, token, logprob)`` for every emitted token; False ends that row at once."""
@@ -160,15 +163,28 @@ class Decoder:
                 encoder_outputs=BaseModelOutput(last_hidden_state=memory), attention_mask=mask, generation_config=settings
             )
             memory, mask = memory.repeat_interleave(best, dim=0), mask.repeat_interleave(best, dim=0)
-            logits = self.model(
-                encoder_outputs=BaseModelOutput(last_hidden_state=memory), attention_mask=mask, decoder_input_ids=sequences[:, :-1]
-            ).logits
-            logprobs = logits.float().log_softmax(-1).gather(2, sequences[:, 1:, None])[:, :, 0]
+            size = max(1, _SCORED_TOKENS // sequences.size(1))
+            logprobs = torch.cat(
+                [
+                    self._score(memory[begin : begin + size], mask[begin : begin + size], sequences[begin : begin + size])
+                    for begin in range(0, len(sequences), size)
+                ]
+            )
         emissions = []
         for tokens, scores in zip(sequences[:, 1:].tolist(), logprobs.tolist(), strict=True):
             length = next((place + 1 for place, token in enumerate(tokens) if token in self.end_ids), len(tokens))
             emissions.append(Emission(tokens[:length], scores[:length]))
         return [emissions[begin : begin + best] for begin in range(0, len(emissions), best)]
+
+    def _score(self, memory: torch.Tensor, mask: torch.Tensor, sequences: torch.Tensor) -> torch.Tensor:
+        """Log-probabilities [rows, tokens] of sequences [rows, 1 + tokens] that begin with the start token."""
+        from transformers.modeling_outputs import BaseModelOutput
+
+        logits = self.model(
+            encoder_outputs=BaseModelOutput(last_hidden_state=memory), attention_mask=mask, decoder_input_ids=sequences[:, :-1]
+        ).logits
+        found: torch.Tensor = logits.float().log_softmax(-1).gather(2, sequences[:, 1:, None])[:, :, 0]
+        return found
 
     def _encode(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Last encoder state [rows, source, width]."""
@@ -186,10 +202,14 @@ class Decoder:
         if self._banned_ids:
             logprobs = logprobs.index_fill(1, torch.tensor(self._banned_ids, device=logprobs.device), float("-inf"))
         chosen = logprobs.argmax(-1)
-        for place, (prompt, generator) in enumerate(zip(prompts, generators, strict=True)):
-            if prompt.temperature > 0:
-                weights = (logprobs[place].cpu() / prompt.temperature).softmax(-1)
-                chosen[place] = torch.multinomial(weights, 1, generator=generator)[0]
+        drawn = [place for place, prompt in enumerate(prompts) if prompt.temperature > 0]
+        if drawn:
+            places = torch.tensor(drawn, device=logprobs.device)
+            temperatures = torch.tensor([[prompts[place].temperature] for place in drawn], device=logprobs.device)
+            # Each row has one number of its own generator, and the distribution stays where it is, for all rows at once.
+            points = torch.stack([torch.rand(1, generator=generators[place]) for place in drawn]).to(logprobs.device)
+            below = (logprobs[places] / temperatures).softmax(-1).cumsum(-1)
+            chosen[places] = (below <= points * below[:, -1:]).sum(-1).clamp(max=below.size(1) - 1)
         return chosen
 
     def _pad(self, rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ import torch
 
 from pocketseq.checkpoint import CheckpointCard
 from pocketseq.errors import TrainingError
-from pocketseq.examples import Example
+from pocketseq.examples import Example, read_examples
 from pocketseq.machine import processor
 from pocketseq_distill.checkpoints import checkpoint_fingerprint, save_checkpoint
 from pocketseq_distill.generation import TeacherModel
@@ -39,6 +40,16 @@ class Data:
     """Held-out rows with their references; empty where nothing is to be validated."""
     fingerprint: str
     """Digest of the corpus."""
+
+    @classmethod
+    def of_run(cls, run: Path, rows: str) -> Data:
+        """The rows of a run that lie in its folder ``rows``, beside the validation rows of its corpus."""
+        corpus = json.loads((run / "data/corpus.json").read_text(encoding="utf-8"))
+        return cls(
+            train=list(read_examples(run / rows / "train.jsonl")),
+            validation=list(read_examples(run / "data/validation.jsonl")),
+            fingerprint=str(corpus["fingerprint"]),
+        )
 
 
 def distil(

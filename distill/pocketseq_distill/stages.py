@@ -15,9 +15,10 @@ from pocketseq.examples import read_examples, write_examples
 from pocketseq.files import sha256, write_json
 from pocketseq.pipeline import Recipe, Stage
 from pocketseq.template import Field, Template
+from pocketseq_distill.imagining.stage import IMAGINED, IMAGINED_LABELS, filter_imagined
 
 if TYPE_CHECKING:
-    from pocketseq_distill.distil import Data
+    from pocketseq_distill.labelling.labels import LabelSettings
 
 _TEST_LABELS = "labels/test.jsonl"
 _NEEDS = ("torch", "transformers", "accelerate")
@@ -59,8 +60,9 @@ def _teacher_inputs(recipe: Recipe, run: Path) -> Any:
 def _teacher(recipe: Recipe, run: Path) -> None:
     from pocketseq_distill.checkpoints import find_teacher
     from pocketseq_distill.corpus import TASKS
+    from pocketseq_distill.distil import Data
     from pocketseq_distill.students.trimming import trim_checkpoint
-    from pocketseq_distill.teaching import TeacherSettings, copy_teacher, train_teacher
+    from pocketseq_distill.teaching import TeacherSettings, copy_teacher, train_teachers
     from pocketseq_distill.training.plan import TrainingPlan
 
     settings = recipe.settings("teacher", TeacherSettings)
@@ -89,18 +91,26 @@ def _teacher(recipe: Recipe, run: Path) -> None:
         license="Apache-2.0" if recipe.task in TASKS else "",
     )
     plan = recipe.settings("teacher_train", TrainingPlan)
-    train_teacher(_data(run, "data"), run / "teacher", card=card, settings=settings, plan=plan, recipe_name=recipe.name)
+    train_teachers(Data.of_run(run, "data"), run / "teacher", card=card, settings=settings, plan=plan, recipe_name=recipe.name)
 
 
 def _label(recipe: Recipe, run: Path) -> None:
+    from pocketseq_distill.labelling.labels import LabelSettings
+
+    settings = recipe.settings("label", LabelSettings)
+    _ask(recipe, run, run / "data/train.jsonl", run / "labels/train.jsonl", settings)
+    if recipe.table("imagine"):  # nobody but the teacher knows an answer to what was imagined
+        _ask(recipe, run, run / IMAGINED, run / IMAGINED_LABELS, replace(settings, rows=None))
+
+
+def _ask(recipe: Recipe, run: Path, source: Path, path: Path, settings: LabelSettings) -> None:
+    """Have the run's teacher label rows; what an endpoint may cost holds for all of a run's labels."""
     from pocketseq_distill.labelling.endpoint import EndpointTeacher, announce
-    from pocketseq_distill.labelling.labels import LabelSettings, fitting_file, label_rows, unlabelled
+    from pocketseq_distill.labelling.labels import fitting_file, label_rows, unlabelled
     from pocketseq_distill.labelling.opening import open_teacher
     from pocketseq_distill.teaching import TeacherSettings
 
-    rows, path = list(read_examples(run / "data/train.jsonl")), run / "labels/train.jsonl"
-    settings = recipe.settings("label", LabelSettings)
-    template = CheckpointCard.read(run / "teacher").template
+    rows, template = list(read_examples(source)), CheckpointCard.read(run / "teacher").template
     teacher = open_teacher(
         recipe.settings("teacher", TeacherSettings), template, checkpoint=run / "teacher", spent=run / "labels/train.spent.json"
     ).teacher
@@ -108,8 +118,8 @@ def _label(recipe: Recipe, run: Path) -> None:
     if isinstance(teacher, EndpointTeacher):
         announce(teacher.estimate(unlabelled(rows, path, teacher, settings), settings.asking), teacher.settings.budget)
     report = label_rows(rows, teacher, path, settings, source_field=template.primary)
-    write_json(run / "labels/train.counts.json", report.to_json())
-    print(f"labels: {report}", file=sys.stderr)
+    write_json(path.with_suffix(".counts.json"), report.to_json())
+    print(f"labels of {source.relative_to(run)}: {report}", file=sys.stderr)
 
 
 def _label_inputs(recipe: Recipe, run: Path) -> Any:
@@ -138,20 +148,21 @@ def _filter(recipe: Recipe, run: Path) -> None:
 
     examples = list(read_examples(run / "data/train.jsonl"))
     template = CheckpointCard.read(run / "teacher").template
-    filtered = filter_rows(
-        examples,
-        read_labels(run / "labels/train.jsonl", examples),
-        template,
-        read_tokenizer(run / "teacher", template),
-        recipe.settings("filter", FilterSettings),
-    )
-    write_json(run / "filtered/counts.json", filtered.to_json())
-    write_examples(run / "filtered/train.jsonl", filtered.rows)
+    tokenizer = read_tokenizer(run / "teacher", template)
+    settings = recipe.settings("filter", FilterSettings)
+    filtered = filter_rows(examples, read_labels(run / "labels/train.jsonl", examples), template, tokenizer, settings)
+    rows, counts = filtered.rows, filtered.to_json()
     print(f"filter: {filtered}", file=sys.stderr)
+    if recipe.table("imagine"):
+        more = filter_imagined(run, template, tokenizer, settings)
+        rows, counts = [*rows, *more.rows], {**counts, "imagined": more.to_json()}
+        print(f"filter of imagined inputs: {more}", file=sys.stderr)
+    write_json(run / "filtered/counts.json", counts)
+    write_examples(run / "filtered/train.jsonl", rows)
 
 
 def _train(recipe: Recipe, run: Path) -> None:
-    from pocketseq_distill.distil import distil
+    from pocketseq_distill.distil import Data, distil
     from pocketseq_distill.students.student import StudentSettings
     from pocketseq_distill.teaching import TeacherSettings
     from pocketseq_distill.training.plan import TrainingPlan
@@ -163,7 +174,7 @@ def _train(recipe: Recipe, run: Path) -> None:
         )
     distil(
         run / "teacher",
-        _data(run, "filtered"),
+        Data.of_run(run, "filtered"),
         run / "student",
         student=recipe.settings("student", StudentSettings),
         plan=recipe.settings("train", TrainingPlan),
@@ -173,7 +184,7 @@ def _train(recipe: Recipe, run: Path) -> None:
 
 def _plain(recipe: Recipe, run: Path) -> None:
     """The student's shape, trained from nothing on the references without a word of the teacher: what distilling is held to."""
-    from pocketseq_distill.distil import distil
+    from pocketseq_distill.distil import Data, distil
     from pocketseq_distill.students.student import StudentSettings
     from pocketseq_distill.training.plan import TrainingPlan
 
@@ -182,19 +193,9 @@ def _plain(recipe: Recipe, run: Path) -> None:
         raise RecipeError(
             f"recipe {recipe.name!r}: [plain_train]: expected divergence = 0, as it has no teacher, found {plan.divergence}"
         )
-    student = replace(recipe.settings("student", StudentSettings), start="random")
-    distil(run / "teacher", _data(run, "data"), run / "plain", student=student, plan=plan, recipe_name=recipe.name)
-
-
-def _data(run: Path, rows: str) -> Data:
-    from pocketseq_distill.distil import Data
-
-    corpus = json.loads((run / "data/corpus.json").read_text(encoding="utf-8"))
-    return Data(
-        train=list(read_examples(run / rows / "train.jsonl")),
-        validation=list(read_examples(run / "data/validation.jsonl")),
-        fingerprint=str(corpus["fingerprint"]),
-    )
+    # What spares the student dropout is what its teacher tells it; here there are the labels alone.
+    student = replace(recipe.settings("student", StudentSettings), start="random", dropout=None)
+    distil(run / "teacher", Data.of_run(run, "data"), run / "plain", student=student, plan=plan, recipe_name=recipe.name)
 
 
 def _evaluate(recipe: Recipe, run: Path) -> None:
@@ -245,7 +246,7 @@ TEACHER = Stage(
 )
 LABEL = Stage(
     name="label",
-    after=("corpus", "teacher"),
+    after=("corpus", "teacher", "imagine"),
     run=_label,
     sections=("label",),
     inputs=_label_inputs,
@@ -256,7 +257,7 @@ LABEL = Stage(
 )
 FILTER = Stage(
     name="filter",
-    after=("corpus", "teacher", "label"),
+    after=("corpus", "teacher", "imagine", "label"),
     run=_filter,
     sections=("filter",),
     outputs=("filtered",),

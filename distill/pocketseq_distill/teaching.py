@@ -16,7 +16,7 @@ from pocketseq.tokenizer import TextTokenizer
 from pocketseq_distill.checkpoints import checkpoint_fingerprint, find_teacher, save_checkpoint
 from pocketseq_distill.corpus.vocabulary import END_ID, PAD_ID, TOKENIZER_ROWS, Units, save_tokenizer, train_tokenizer
 from pocketseq_distill.distil import Data, hardware
-from pocketseq_distill.ensemble import Average
+from pocketseq_distill.ensemble import Average, write_ensemble
 from pocketseq_distill.generation import TeacherModel
 from pocketseq_distill.labelling.causal import CausalSettings
 from pocketseq_distill.labelling.endpoint import EndpointSettings
@@ -57,6 +57,8 @@ class TeacherSettings:
     decoder_layers: int = 2
     dropout: float = 0.0
     """Share of activations dropped in training; none where no row is seen twice."""
+    members: int = 1
+    """Teachers of this shape that are trained, each by a seed of its own, and answer as one."""
     ensemble: EnsembleSettings | None = None
     """Several checkpoints that answer as one, in place of ``checkpoint``."""
     causal: CausalSettings | None = None
@@ -72,6 +74,11 @@ class TeacherSettings:
             raise RecipeError(f"[teacher]: expected one teacher through text, found {given}; leave all but one out")
         if self.ensemble is not None and (self.checkpoint or self.start or self.trim):
             raise RecipeError("[teacher]: expected ensemble alone, found checkpoint, start or trim beside it; leave them out")
+        if self.members < 1 or (self.members > 1 and (self.checkpoint or self.ensemble)):
+            raise RecipeError(
+                f"[teacher]: expected members of 1 or more, for teachers that are trained, found {self.members} and "
+                f"checkpoint = {self.checkpoint!r}; to join checkpoints name them as ensemble = {{ members = [...] }}"
+            )
         if not 0 <= self.start_share < 1 or (self.start_share and self.start is None):
             raise RecipeError(
                 f"[teacher]: expected start_share from 0 to below 1, and start beside it, found {self.start_share} "
@@ -129,8 +136,45 @@ def new_teacher(settings: TeacherSettings, tokenizer: TextTokenizer) -> PreTrain
     )
 
 
-def train_teacher(
+def train_teachers(
     data: Data, output: Path, *, card: CheckpointCard, settings: TeacherSettings, plan: TrainingPlan, recipe_name: str = ""
+) -> CheckpointCard:
+    """Train as many teachers as the settings ask for, and write them as one; killed at any moment, the same call goes on.
+
+    Args:
+        data: What they learn from.
+        output: Directory of the teacher, or of the ensemble, to be; members are trained in ``<output>.members``, by the plan's
+            seed and those after it.
+        card: See ``train_teacher``.
+        settings: What to build.
+        plan: How to train each.
+        recipe_name: Named on their cards.
+
+    Returns:
+        The teacher's card, or the first member's.
+
+    Raises:
+        TrainingError: no rows, or a loss that is not finite.
+    """
+    if settings.members == 1:
+        return train_teacher(data, output, card=card, settings=settings, plan=plan, recipe_name=recipe_name)
+    folder, tokenizer = output.with_name(f"{output.name}.members"), output.with_name(f"{output.name}.tokenizer")
+    members = [folder / str(number) for number in range(1, settings.members + 1)]
+    for number, member in enumerate(members):
+        seeded = replace(plan, seed=plan.seed + number)
+        train_teacher(data, member, card=card, settings=settings, plan=seeded, recipe_name=recipe_name, tokenizer=tokenizer)
+    return write_ensemble(members, output)
+
+
+def train_teacher(
+    data: Data,
+    output: Path,
+    *,
+    card: CheckpointCard,
+    settings: TeacherSettings,
+    plan: TrainingPlan,
+    recipe_name: str = "",
+    tokenizer: Path | None = None,
 ) -> CheckpointCard:
     """Train a teacher, from nothing or on from where another stopped; killed at any moment, the same call goes on.
 
@@ -142,6 +186,7 @@ def train_teacher(
         settings: What to build.
         plan: How to train it.
         recipe_name: Named on its card.
+        tokenizer: Directory of its tokenizer, which is learnt where there is none; ``<output>.tokenizer`` if not given.
 
     Returns:
         The teacher's card.
@@ -150,18 +195,18 @@ def train_teacher(
         TrainingError: no rows, or a loss that is not finite.
     """
     start = find_teacher(settings.start) if settings.start else None
-    folder = start or output.with_name(f"{output.name}.tokenizer")
+    folder = start or tokenizer or output.with_name(f"{output.name}.tokenizer")
     if not (folder / "tokenizer.json").is_file():
         texts = (text for row in data.train[:TOKENIZER_ROWS] for text in (*row.fields.values(), row.target))
         save_tokenizer(train_tokenizer(texts, vocab_size=settings.vocab_size, template=card.template, units=settings.units), folder)
-    tokenizer = read_tokenizer(folder, card.template)
-    tokenized = tokenize(data.train, card.template, tokenizer, end_id=END_ID, max_target_tokens=card.max_new_tokens)
+    reader = read_tokenizer(folder, card.template)
+    tokenized = tokenize(data.train, card.template, reader, end_id=END_ID, max_target_tokens=card.max_new_tokens)
     tokenized.tell_left_out()
     examples = held_out(data.validation, data.train)[: plan.validation_rows] if plan.validate_every else []
-    validation = HeldOutAnswers(examples, tokenizer, card) if examples else None
+    validation = HeldOutAnswers(examples, reader, card) if examples else None
     torch.manual_seed(plan.seed)
     first = TeacherModel.load(start) if start else None
-    model = first.model if first else new_teacher(settings, tokenizer)
+    model = first.model if first else new_teacher(settings, reader)
     began = copy.deepcopy(model) if settings.start_share else None
     trained = train(
         model,

@@ -22,6 +22,8 @@ def test_a_training_tells_how_long_it_was_and_where_it_stands() -> None:
     found = table(teacher=training(0.1, 0.2, 0.35, planned_steps=5000, passes=6.72), student=None, plain=training(0.1, 0.3, 0.2))
     teacher, plain = courses_of(found)
     assert teacher.cells == ["300 of 5,000", "6.7", "0.50", "seed 3, 2 threads of A <processor>", "10.0 · 20.0 · 35.0 (rising)"]
+    ensemble = courses_of(table(teacher=training(0.1, 0.2, members=3)))[0]
+    assert ensemble.cells[:3] == ["3 × 200", "–", "0.50"]
     accelerated = {**training(0.1), "threads": None}
     assert courses_of(table(teacher=accelerated))[0].cells[3] == "seed 3, A <processor>"
     assert plain.cells[-1] == "10.0 · 30.0 · 20.0 (best 30.0 at 200)"

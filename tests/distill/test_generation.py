@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import pocketseq_distill.decoder as decoder_module
 from pocketseq.errors import CheckpointError, InputError
 from pocketseq.template import Template
 from pocketseq_distill.decoder import Decoder, Prompt
@@ -91,6 +92,29 @@ def test_beams_are_those_of_transformers(decoder: Decoder) -> None:
             logits = decoder.model(input_ids=torch.tensor([prompt.ids]), decoder_input_ids=decoder_ids).logits[0]
         raw = logits.log_softmax(-1)[torch.arange(len(emission.tokens)), emission.tokens]
         assert emission.logprobs == pytest.approx(raw.tolist(), abs=1e-4)
+
+
+def test_tokens_are_drawn_as_often_as_they_are_likely() -> None:
+    """At the temperature that was asked for, in a batch of many: the greatest difference is what chance allows."""
+    decoder = Decoder(loud(make_t5()))
+    ids, draws = prompts()[0].ids, 4000
+    drawn = [emission.tokens[0] for emission in decoder.decode([Prompt(ids, 1, 2.0, seed) for seed in range(draws)])]
+    with torch.no_grad():
+        logits = decoder.model(input_ids=torch.tensor([ids]), decoder_input_ids=torch.tensor([[0]])).logits[0, -1]
+    expected = (logits / 2.0).softmax(-1)
+    found = torch.bincount(torch.tensor(drawn), minlength=len(expected)) / draws
+    assert expected.max() < 0.9
+    assert (found - expected).abs().max() < 4 * 0.5 / math.sqrt(draws)
+
+
+def test_finished_beams_are_scored_a_few_at_a_time(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However few, the answers are told the same log-probabilities."""
+    whole = decoder.search(prompts(), beams=3, best=2)
+    monkeypatch.setattr(decoder_module, "_SCORED_TOKENS", 12)
+    for several, others in zip(whole, decoder.search(prompts(), beams=3, best=2), strict=True):
+        assert [emission.tokens for emission in several] == [emission.tokens for emission in others]
+        for emission, other in zip(several, others, strict=True):
+            assert emission.logprobs == pytest.approx(other.logprobs, abs=1e-4)
 
 
 def test_the_caller_can_end_a_row(decoder: Decoder) -> None:

@@ -8,7 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
+from pocketseq.checkpoint import CheckpointCard
 from pocketseq.errors import RecipeError
 from pocketseq.examples import read_examples, write_examples
 from pocketseq.files import write_json
@@ -17,10 +19,11 @@ from pocketseq_distill import stages
 from pocketseq_distill.checkpoints import checkpoint_fingerprint
 from pocketseq_distill.ensemble import Ensemble
 from pocketseq_distill.generation import TeacherModel
+from pocketseq_distill.imagining.stage import IMAGINED
 from pocketseq_distill.labelling.function import FunctionTeacher
 from pocketseq_distill.labelling.labels import LabelSettings, label_rows
 
-from .models import repair_examples
+from .models import TEMPLATE, repair_examples
 
 RECIPE = Recipe(
     name="tiny",
@@ -146,9 +149,49 @@ def test_a_run_joins_an_ensemble(run: Path, teacher_path: Path) -> None:
     assert sizes[0] > 2 * sizes[1]
 
 
+def test_a_run_trains_the_members_of_its_teacher(run: Path) -> None:
+    """Each from a seed of its own, with one vocabulary; the stage, called again, comes to the same."""
+    shutil.rmtree(run / "teacher")
+    corpus = {"fingerprint": "abc", "template": TEMPLATE.to_json(), "max_new_tokens": 8}
+    write_json(run / "data/corpus.json", corpus)
+    shape = {"vocab_size": 360, "d_model": 16, "d_ff": 32, "heads": 2, "encoder_layers": 1, "decoder_layers": 1}
+    tables = {"teacher": {**shape, "members": 2}, "teacher_train": {"steps": 2, "batch_size": 8, "seed": 5}}
+    recipe = replace(RECIPE, tables={**RECIPE.tables, **tables})
+    stages.TEACHER.run(recipe, run)
+    teacher = TeacherModel.load(run / "teacher")
+    assert isinstance(teacher.model, Ensemble)
+    cards = [CheckpointCard.read(run / f"teacher.members/{number}") for number in (1, 2)]
+    assert [card.recipe["teacher_train"]["seed"] for card in cards] == [5, 6]
+    one, other = (member.state_dict() for member in teacher.model.members)
+    assert any(not torch.equal(one[name], other[name]) for name in one)
+    before = checkpoint_fingerprint(run / "teacher")
+    stages.TEACHER.run(recipe, run)
+    assert checkpoint_fingerprint(run / "teacher") == before
+
+
+def test_imagined_inputs_are_labelled_and_learnt_from(run: Path) -> None:
+    """The teacher is asked about all of them, and what it answers is kept, whatever the answer that they were drawn from."""
+    rows = repair_examples(6, seed=9)
+    write_examples(run / IMAGINED, [replace(row, id=f"{row.id}~1", target="other") for row in rows])
+    recipe = replace(RECIPE, tables={**RECIPE.tables, "label": {"rows": 4}, "imagine": {"draws": 1}})
+    stages.LABEL.run(recipe, run)
+    assert len((run / "labels/train.jsonl").read_text().splitlines()) == 4
+    labels = [json.loads(line) for line in (run / "labels/imagined.jsonl").read_text().splitlines()]
+    assert [label["id"] for label in labels] == [f"{row.id}~1" for row in rows]
+    stages.FILTER.run(recipe, run)
+    counts = json.loads((run / "filtered/counts.json").read_text())
+    assert counts["kept"] == 24
+    whole = [label for label in labels if label["text"].strip() and label["finish_reason"] == "stop"]
+    assert counts["imagined"]["kept"] + counts["imagined"]["removed"].get("duplicate", 0) == len(whole)
+    learnt = list(read_examples(run / "filtered/train.jsonl"))
+    assert len(learnt) == 24 + counts["imagined"]["kept"]
+    assert all(row.target != "other" for row in learnt)
+
+
 @pytest.mark.parametrize(
     ("teacher", "words"),
     [
+        ({"checkpoint": "python-fix", "members": 2}, "expected members of 1 or more, for teachers that are trained, found 2"),
         ({"function": "a:b", "causal": {"checkpoint": "x", "prompt": "{line}"}}, "expected one teacher through text, found"),
         ({"ensemble": {"members": ["a", "b"]}, "trim": True}, "expected ensemble alone, found checkpoint, start or trim"),
         ({"endpoint": {"url": "https://host/v1"}}, "'model'"),

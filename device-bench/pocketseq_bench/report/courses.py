@@ -36,14 +36,17 @@ class Course:
 
     @property
     def cells(self) -> list[str]:
-        """Updates, passes over the rows, hours, seed and hardware, and validations, as people read them."""
+        """Updates, passes over the rows, hours, seed and hardware, and validations, as people read them; of an ensemble its number
+        of trainings and the hours of all.
+        """
         training = self.training
         planned, passes = training.get("planned_steps"), training.get("passes")
         stopped = f" of {planned:,}" if planned and planned > training["steps"] else ""
         threads = training.get("threads")  # an accelerator has none that count
+        members = training.get("members", 1)
         where = f"{threads} thread{'s' * (threads > 1)} of {training['device']}" if threads else str(training["device"])
         return [
-            f"{training['steps']:,}{stopped}",
+            f"{f'{members} × ' if members > 1 else ''}{training['steps']:,}{stopped}",
             MISSING if passes is None else f"{passes:.1f}",
             f"{training['minutes'] / 60:.2f}",
             f"seed {training['seed']}, {where}",

@@ -69,6 +69,10 @@ class Unspoken:
         """Some of the positions."""
         return Unspoken(self.states[places], self.head)
 
+    def flattened(self) -> Unspoken:
+        """All positions of all rows, one after the other."""
+        return Unspoken(self.states.flatten(0, 1), self.head)
+
 
 Taught: TypeAlias = Unspoken | TopTokens
 """What a teacher says, as the chunks take it."""
@@ -100,7 +104,13 @@ def unspoken(model: PreTrainedModel) -> Iterator[list[Unspoken]]:
 
 
 def chunked_loss(
-    student: Unspoken, teacher: Taught | None, labels: Tensor, weights: LossWeights, *, positions: int | None = None
+    student: Unspoken,
+    teacher: Taught | None,
+    labels: Tensor,
+    weights: LossWeights,
+    *,
+    positions: int | None = None,
+    fixed: bool = False,
 ) -> Tensor:
     """``losses.distillation_loss``, a few positions at a time.
 
@@ -110,20 +120,24 @@ def chunked_loss(
         labels: int64 [batch, step]; ``IGNORED`` where there is none.
         weights: How the losses are mixed.
         positions: Whose logits may exist together; by the size of the vocabulary if not given.
+        fixed: See ``losses.distillation_loss``.
 
     Returns:
         float32 []: the sum over the labelled positions.
     """
-    counted = labels != IGNORED
-    spoken, known = labels[counted], None if teacher is None else teacher[counted]
+    if fixed:
+        spoken, states, known = labels.flatten(), student.states.flatten(0, 1), None if teacher is None else teacher.flattened()
+    else:
+        counted = labels != IGNORED
+        spoken, states, known = labels[counted], student.states[counted], None if teacher is None else teacher[counted]
 
     def part(states: Tensor, places: slice) -> Tensor:
         taught = known[places] if known is not None else None
         with torch.no_grad():
             said = taught.head(taught.states) if isinstance(taught, Unspoken) else taught
-        return distillation_loss(student.head(states), said, spoken[places], weights)
+        return distillation_loss(student.head(states), said, spoken[places], weights, fixed=fixed)
 
-    found: Tensor = _Sum.apply(part, _chunks(student, len(spoken), positions), student.states[counted], *student.head.weights)  # type: ignore[no-untyped-call]
+    found: Tensor = _Sum.apply(part, _chunks(student, len(spoken), positions), states, *student.head.weights)  # type: ignore[no-untyped-call]
     return found
 
 

@@ -76,6 +76,7 @@ class Lesson:
         rate: float,
         items: Tensor | int | None,
         elapsed_s: float = 0.0,
+        fixed: bool = False,
     ) -> Tensor:
         """The loss of one batch, divided by the labels of its whole update.
 
@@ -86,6 +87,8 @@ class Lesson:
             rate: Learning rate of the update, for the message where the loss is not finite.
             items: Labels in all batches of the update, over all processes; None for those of this batch.
             elapsed_s: Seconds of training so far, where a budget ends it.
+            fixed: Compute in shapes that depend on those of the batch alone, and look at no value, as recorded updates want it
+                (see ``graphs``); whether the loss is finite the caller checks then.
 
         Raises:
             TrainingError: the loss is not finite.
@@ -113,16 +116,29 @@ class Lesson:
         if theirs is not None:
             taught, their_outputs = theirs
         with self.precision():
-            parts = {"labels and divergence": chunked_loss(student, taught, labels, weights)}
+            parts = {"labels and divergence": chunked_loss(student, taught, labels, weights, fixed=fixed)}
             if spans is not None and self._plan.spans:
                 parts["spans"] = self._plan.spans * span_divergence(label_logprobs(student, labels), spans, labels)
             if self._matching is not None and theirs is not None:
                 parts["matching"] = self._matching.loss(outputs, their_outputs, inputs)
         losses = torch.stack(list(parts.values()))
-        self._check(dict(zip(parts, losses.tolist(), strict=True)), step, rate)
+        if not fixed:
+            self.check(dict(zip(parts, losses.tolist(), strict=True)), step, rate)
         return losses.sum() / items
 
-    def _check(self, parts: Mapping[str, float], step: int, rate: float) -> None:
+    @property
+    def can_be_fixed(self) -> bool:
+        """Whether the shapes of an update can be those of its batch alone."""
+        plan = self._plan
+        compared = plan.divergence > 0 and plan.divergence_kind == "jensen_shannon"
+        return not (compared or plan.on_policy or plan.spans or plan.frozen_encoder_steps or self._matching)
+
+    def check(self, parts: Mapping[str, float], step: int, rate: float) -> None:
+        """Refuse losses that are not finite.
+
+        Raises:
+            TrainingError: one of them is not.
+        """
         broken = {name: value for name, value in parts.items() if not math.isfinite(value)}
         if broken:
             name, value = next(iter(broken.items()))

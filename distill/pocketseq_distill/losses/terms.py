@@ -35,6 +35,10 @@ class TopTokens:
         """What is known of some of the positions."""
         return TopTokens(self.ids[places], self.logprobs[places])
 
+    def flattened(self) -> TopTokens:
+        """All positions of all rows, one after the other."""
+        return TopTokens(self.ids.flatten(0, 1), self.logprobs.flatten(0, 1))
+
 
 Teaching: TypeAlias = Tensor | TopTokens
 """What a teacher says of every position: logits float [..., vocab], or its likeliest tokens."""
@@ -86,7 +90,7 @@ def divergence(
 
 
 def _divergence(student: Tensor, target: Tensor, weights: LossWeights) -> Tensor:
-    """Sum of T² times the divergence, log-probabilities float32 [position, token] both."""
+    """T² times the divergence, float32 [position] of log-probabilities float32 [position, token] both."""
     match weights.kind:
         case "forward_kl":
             total = _kl(target, student)
@@ -100,8 +104,8 @@ def _divergence(student: Tensor, target: Tensor, weights: LossWeights) -> Tensor
 
 
 def _kl(one: Tensor, other: Tensor) -> Tensor:
-    """Sum of KL(one ‖ other), log-probabilities float32 [position, token] both."""
-    return functional.kl_div(other, one, reduction="sum", log_target=True)
+    """KL(one ‖ other), float32 [position] of log-probabilities float32 [position, token] both."""
+    return functional.kl_div(other, one, reduction="none", log_target=True).sum(-1)
 
 
 def _with_tail(logprobs: Tensor) -> Tensor:
@@ -112,7 +116,7 @@ def _with_tail(logprobs: Tensor) -> Tensor:
 
 
 def _doubt(logprobs: Tensor, labels: Tensor, balance: float) -> Tensor:
-    """Sum over positions of what makes a model sure where it is right and unsure where it is wrong.
+    """What makes a model sure where it is right and unsure where it is wrong, float32 [position].
 
     Where the likeliest token is the label, its cross-entropy, times the balance; where it is not, the divergence of the model's
     distribution from the even one, KL(Q ‖ U) = log |V| − H(Q), times one less the balance (Rabanser et al. 2025, "Gatekeeper:
@@ -126,7 +130,7 @@ def _doubt(logprobs: Tensor, labels: Tensor, balance: float) -> Tensor:
     right = logprobs.argmax(-1) == labels
     surprise = -logprobs.gather(-1, labels[:, None])[:, 0]
     certainty = (logprobs.exp() * logprobs).sum(-1) + math.log(logprobs.size(-1))
-    return torch.where(right, balance * surprise, (1 - balance) * certainty).sum()
+    return torch.where(right, balance * surprise, (1 - balance) * certainty)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +155,9 @@ class LossWeights:
     """Balance of that term between being sure and being unsure."""
 
 
-def distillation_loss(student_logits: Tensor, teacher: Teaching | None, labels: Tensor, weights: LossWeights) -> Tensor:
+def distillation_loss(
+    student_logits: Tensor, teacher: Teaching | None, labels: Tensor, weights: LossWeights, *, fixed: bool = False
+) -> Tensor:
     """Weighted sum of the losses over the labelled positions.
 
     Args:
@@ -159,33 +165,38 @@ def distillation_loss(student_logits: Tensor, teacher: Teaching | None, labels: 
         teacher: What the teacher says of the same positions, or None for the labels alone.
         labels: int64 [...]; ``IGNORED`` where there is none.
         weights: How the losses are mixed.
+        fixed: Compute every position of [position, vocab] and count those that are labelled, so that no shape depends on what the
+            labels hold, as recorded updates want it (see ``graphs``).
 
     Returns:
         float32 []; the caller divides by the number of labels.
     """
     counted = labels != IGNORED
     taught = teacher if weights.divergence else None
+    if fixed:
+        labels = labels.clamp(min=0)
     # Seldom are some left out here: chunks hold only what counts, and a copy of the logits is as large as they are.
-    if labels.ndim != 1 or not counted.all():
+    elif labels.ndim != 1 or not counted.all():
         student_logits, labels, taught = student_logits[counted], labels[counted], None if taught is None else taught[counted]
     logits, heat = student_logits.float(), weights.temperature
     logprobs = functional.log_softmax(logits, dim=-1)
-    total = logprobs.new_zeros(())
     # Labels and the teacher's tokens in one gather: the gradient of each is as large as the logits.
     asked = labels[:, None] if not isinstance(taught, TopTokens) else torch.cat((labels[:, None], taught.ids), dim=-1)
     said = logprobs.gather(-1, asked)
+    parts: list[Tensor] = []
     if weights.cross_entropy:
-        entropy = -said[:, 0].sum()
+        entropy = -said[:, 0]
         if weights.smoothing:
-            entropy = (1 - weights.smoothing) * entropy - weights.smoothing * logprobs.mean(-1).sum()
-        total = total + weights.cross_entropy * entropy
+            entropy = (1 - weights.smoothing) * entropy - weights.smoothing * logprobs.mean(-1)
+        parts.append(weights.cross_entropy * entropy)
     if isinstance(taught, TopTokens):
         target = _with_tail(taught.logprobs.float())
-        total = total + weights.divergence * _divergence(_with_tail(said[:, 1:]), target, weights)
+        parts.append(weights.divergence * _divergence(_with_tail(said[:, 1:]), target, weights))
     elif taught is not None:
         softened = logprobs if heat == 1 else functional.log_softmax(logits / heat, dim=-1)
         target = functional.log_softmax(taught.float() / heat, dim=-1)
-        total = total + weights.divergence * _divergence(softened, target, weights)
+        parts.append(weights.divergence * _divergence(softened, target, weights))
     if weights.doubt:
-        total = total + weights.doubt * _doubt(logprobs, labels, weights.balance)
-    return total
+        parts.append(weights.doubt * _doubt(logprobs, labels, weights.balance))
+    total = torch.stack(parts).sum(0) if parts else logprobs.new_zeros(len(logprobs))
+    return torch.where(counted, total, 0.0).sum() if fixed else total.sum()

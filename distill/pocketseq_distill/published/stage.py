@@ -80,7 +80,7 @@ def table(recipe: Recipe, run: Path) -> None:
     for name, evaluation in evaluated.items():
         texts = [prediction["text"] for prediction in evaluation["predictions"]]
         if name in here:
-            training = _training(CheckpointCard.read(run / name))
+            training = _training(run / name)
             models.append(_result(recipe, rows, texts, evaluation, name=name, latency=times[name], training=training))
         else:
             taken = evaluation["latency_ms"] and Latency(**evaluation["latency_ms"])
@@ -157,12 +157,21 @@ def _asks(model: Any) -> Ask:
     return lambda fields: model.answer([fields])
 
 
-def _training(card: CheckpointCard) -> dict[str, Any]:
-    """How a model was trained, how many updates were planned, and how often it has seen each of its rows."""
+def _training(path: Path) -> dict[str, Any]:
+    """How a model was trained, how many updates were planned, and how often it has seen each of its rows; of an ensemble how many
+    trainings there were, the minutes of all, and the rest of the first.
+    """
+    from pocketseq_distill.ensemble import read_ensemble
+
+    card, ensemble = CheckpointCard.read(path), read_ensemble(path)
     plan: Mapping[str, Any] = next((value for key, value in card.recipe.items() if key.endswith("train")), {})
     planned, rows = plan.get("steps"), card.data.get("rows")
     seen = plan["batch_size"] * plan["accumulation"] * card.training["steps"] / rows if planned and rows else None
-    return {"seed": plan.get("seed"), "planned_steps": planned, "passes": seen and round(seen, 2), **card.training}
+    told = {"seed": plan.get("seed"), "planned_steps": planned, "passes": seen and round(seen, 2), **card.training}
+    if ensemble is None:
+        return told
+    minutes = [CheckpointCard.read(member).training.get("minutes", 0.0) for member in (path, *ensemble.others)]
+    return {**told, "members": len(minutes), "minutes": sum(minutes)}
 
 
 def _result(

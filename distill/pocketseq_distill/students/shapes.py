@@ -5,6 +5,7 @@ An encoder is run once and may be deep; a decoder runs for every token and shoul
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
@@ -82,3 +83,15 @@ def new_t5(
     )
     begin(model, spellings)
     return model
+
+
+def with_dropout(model: PreTrainedModel, rate: float) -> PreTrainedModel:
+    """The same model, which drops another share of its activations in training."""
+    config = copy.deepcopy(model.config)
+    for name in ("dropout_rate", "dropout"):
+        if hasattr(config, name):
+            setattr(config, name, rate)
+    changed: PreTrainedModel = type(model)(config)
+    changed.load_state_dict(model.state_dict())
+    changed.generation_config = copy.deepcopy(model.generation_config)
+    return changed

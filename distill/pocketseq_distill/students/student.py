@@ -19,7 +19,7 @@ from pocketseq_distill.rows import TokenRows
 from pocketseq_distill.students.beginnings import begin
 from pocketseq_distill.students.pooling import pool_weights
 from pocketseq_distill.students.pruning import prune_hidden, prune_width
-from pocketseq_distill.students.shapes import PRESETS, Preset, new_t5
+from pocketseq_distill.students.shapes import PRESETS, Preset, new_t5, with_dropout
 
 Selection: TypeAlias = Literal["spaced", "alternating"]
 """``spaced`` takes the first, the last and evenly between (Shleifer and Rush 2020, "Pre-trained Summarization Distillation");
@@ -59,6 +59,9 @@ class StudentSettings:
     """Hidden units of its feed-forward layers, those that carry most (see ``pruning``); None for all of the teacher's."""
     d_model: int | None = None
     """Its width, chosen likewise; None for the teacher's."""
+    dropout: float | None = None
+    """Share of its activations dropped in training; None for the teacher's. Who learns from distributions, and from imagined inputs
+    too, needs less of it than who learns from a few labels."""
 
     def __post_init__(self) -> None:
         unheard = [name for name in _OF_A_COPY if self.preset is not None and getattr(self, name) is not None]
@@ -146,6 +149,8 @@ def student_of(
             student = _renewed(student, spellings)
     if start == "pooled":
         pool_weights(student, teacher)
+    if settings.dropout is not None:
+        student = with_dropout(student, settings.dropout)
     sizes = [sum(parameter.numel() for parameter in model.parameters()) for model in (student, teacher)]
     if sizes[0] > sizes[1]:
         raise RecipeError(

@@ -19,7 +19,8 @@ from pocketseq_distill.rows import Ids, Row
 _POOL_UPDATES: Final = 50
 """Updates whose rows are sorted by extent together: more pads less, fewer mixes better."""
 _ACCELERATOR_MULTIPLE: Final = 8
-"""Sources are padded to a multiple of this on an accelerator, whose attention wants its masks aligned."""
+"""Both sides are padded to multiples of this on an accelerator: its attention wants masks aligned, and of few shapes each comes
+often enough to be recorded (see ``graphs``)."""
 
 
 class GroupedOrder(Sampler[int]):
@@ -77,7 +78,7 @@ class Collate:
     shift: Callable[[Tensor], Tensor]
     """Labels int64 [batch, step] → decoder inputs int64 [batch, step]; the model family's own shift to the right."""
     multiple: int = 1
-    """Sources are padded to a multiple of this."""
+    """Both sides are padded to multiples of this, long ones to larger ones."""
 
     @classmethod
     def of(cls, model: PreTrainedModel, *, device: torch.device | None = None) -> Collate:
@@ -104,7 +105,8 @@ class Collate:
         """
         input_ids, attention_mask = pad_sources([row["input_ids"] for row in rows], pad_id=self.pad_id, multiple=self.multiple)
         targets = [row["labels"] for row in rows]
-        padded = np.full((len(targets), max(map(len, targets))), IGNORED, dtype=np.int64)
+        width = rounded(max(map(len, targets)), self.multiple)
+        padded = np.full((len(targets), width), IGNORED, dtype=np.int64)
         for index, target in enumerate(targets):
             padded[index, : len(target)] = target
         labels = torch.from_numpy(padded)
@@ -115,8 +117,8 @@ class Collate:
             "decoder_input_ids": self.shift(labels),
         }
         if "top_ids" in rows[0]:
-            batch["top_ids"] = _stacked([row["top_ids"] for row in rows], np.int64)
-            batch["top_logprobs"] = _stacked([row["top_logprobs"] for row in rows], np.float32)
+            batch["top_ids"] = _stacked([row["top_ids"] for row in rows], width, np.int64)
+            batch["top_logprobs"] = _stacked([row["top_logprobs"] for row in rows], width, np.float32)
         if "spans" in rows[0]:
             spans = np.full(padded.shape, np.nan, dtype=np.float32)
             for index, row in enumerate(rows):
@@ -125,13 +127,35 @@ class Collate:
         return batch
 
 
+def parts_of(batch: dict[str, Tensor], tokens: int) -> list[dict[str, Tensor]]:
+    """Cut a batch between rows, so that each part's longer side holds at most so many tokens, or one row.
+
+    Args:
+        batch: As ``Collate`` makes it.
+        tokens: Padded tokens of a part.
+    """
+    rows, width = len(batch["labels"]), max(batch["input_ids"].size(1), batch["labels"].size(1))
+    size = max(1, tokens // width)
+    return [{name: tensor[begin : begin + size] for name, tensor in batch.items()} for begin in range(0, rows, size)]
+
+
+def rounded(length: int, multiple: int) -> int:
+    """The multiple that holds a length; above eight of them it is one of a number twice as large, and so on with every doubling.
+
+    Less than a quarter is padded, and lengths up to 512 come to twenty widths where the multiple is eight.
+    """
+    while multiple > 1 and length > 8 * multiple:
+        multiple *= 2
+    return -(-length // multiple) * multiple
+
+
 def pad_sources(sources: Sequence[Ids], *, pad_id: int, multiple: int) -> tuple[Tensor, Tensor]:
-    """Pad inputs on the right, to a multiple of some width.
+    """Pad inputs on the right (see ``rounded``).
 
     Returns:
         ``input_ids`` and ``attention_mask``, int64 [batch, source].
     """
-    width = -(-max(map(len, sources)) // multiple) * multiple
+    width = rounded(max(map(len, sources)), multiple)
     ids = np.full((len(sources), width), pad_id, dtype=np.int64)
     mask = np.zeros((len(sources), width), dtype=np.int64)
     for index, source in enumerate(sources):
@@ -140,9 +164,9 @@ def pad_sources(sources: Sequence[Ids], *, pad_id: int, multiple: int) -> tuple[
     return torch.from_numpy(ids), torch.from_numpy(mask)
 
 
-def _stacked(parts: Sequence[npt.NDArray[Any]], dtype: type[np.generic]) -> Tensor:
-    """Arrays [step, k] → [batch, longest step, k], zeros behind the shorter ones."""
-    stacked = np.zeros((len(parts), max(map(len, parts)), parts[0].shape[1]), dtype=dtype)
+def _stacked(parts: Sequence[npt.NDArray[Any]], width: int, dtype: type[np.generic]) -> Tensor:
+    """Arrays [step, k] → [batch, width, k], zeros behind the shorter ones."""
+    stacked = np.zeros((len(parts), width, parts[0].shape[1]), dtype=dtype)
     for index, part in enumerate(parts):
         stacked[index, : len(part)] = part
     return torch.from_numpy(stacked)

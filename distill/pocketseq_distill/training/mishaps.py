@@ -50,7 +50,8 @@ def _memory(plan: TrainingPlan, state_dir: Path, error: BaseException) -> str:
     halved = not plan.bf16 and has_bf16("cuda" if torch.cuda.is_available() else "cpu")
     return (
         f"expected an update of {plan.batch_size} rows at a time to fit into memory, found: {_first_line(error)}; "
-        f"try batch_size = {smaller} with accumulation = {batches}, which gives the same updates in less memory"
+        f"try batch_size = {smaller} with accumulation = {batches}, which gives the same updates in less memory, or "
+        "tokens_at_once, which divides the longest batches alone"
         f"{', or bf16 = true' if halved else ''}; {_kept(state_dir)}"
     )
 

@@ -23,6 +23,9 @@ class TrainingPlan:
     """Updates of the weights."""
     batch_size: int = 64
     """Rows that go through the model together, per process."""
+    tokens_at_once: int | None = None
+    """Padded tokens of the longer side that go through the model together: a batch of rows longer than that goes in parts, whose
+    gradients add up to its own, so that the longest batch decides neither batch size nor memory. None sets no bound."""
     accumulation: int = 1
     """Batches whose gradients make up one update."""
     optimizer: Optimizer = "adamw"
@@ -98,6 +101,8 @@ class TrainingPlan:
         for name in ("steps", "batch_size", "accumulation"):
             if getattr(self, name) < 1:
                 raise RecipeError(f"training plan: expected {name} of 1 or more, found {getattr(self, name)}")
+        if self.tokens_at_once is not None and self.tokens_at_once < 1:
+            raise RecipeError(f"training plan: expected tokens_at_once of 1 or more, found {self.tokens_at_once}")
         if self.patience is not None and self.validate_every is None:
             raise RecipeError("training plan: patience counts validations; give validate_every too, or leave patience out")
         if self.temperature <= 0:

@@ -17,12 +17,14 @@ from transformers.trainer_callback import PrinterCallback
 from pocketseq.errors import TrainingError
 from pocketseq_distill.losses.lesson import Lesson
 from pocketseq_distill.losses.matching import LayerMap
+from pocketseq_distill.losses.terms import IGNORED
 from pocketseq_distill.rows import TokenRows
 from pocketseq_distill.training.arguments import trainer_arguments
 from pocketseq_distill.training.averaging import WeightAverage
-from pocketseq_distill.training.batches import Collate, GroupedOrder
+from pocketseq_distill.training.batches import Collate, GroupedOrder, parts_of
 from pocketseq_distill.training.callbacks import Averaging, Clock, ProgressBar
 from pocketseq_distill.training.dropout import ByteDropout
+from pocketseq_distill.training.graphs import RecordedGradients
 from pocketseq_distill.training.optimizers import Muon
 from pocketseq_distill.training.plan import TrainingPlan
 from pocketseq_distill.training.processes import of_first
@@ -92,6 +94,9 @@ class DistillationTrainer(Seq2SeqTrainer):
         self.model_accepts_loss_kwargs = True
         self.loss_is_scaled_for_ga = True
         self.lesson = Lesson(model, plan, teacher=teacher, layers=layers, device=self.args.device)
+        self._recorded: RecordedGradients | None = None
+        if self.args.device.type == "cuda" and self.args.world_size == 1 and plan.accumulation == 1 and self.lesson.can_be_fixed:
+            self._recorded = RecordedGradients(model.parameters(), self._fixed_loss)
         self._average = None if plan.average is None else WeightAverage(model, decay=plan.average)
         if self._average is not None:
             self.add_callback(Averaging(self._average))
@@ -101,6 +106,37 @@ class DistillationTrainer(Seq2SeqTrainer):
         for callback in self.callback_handler.callbacks:
             if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
                 callback.logging_dir = str(folder)
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Tensor], num_items_in_batch: Tensor | int | None = None) -> Tensor:
+        """Make the gradients of one batch, in parts where it is longer than the plan allows.
+
+        Args:
+            model: See ``compute_loss``.
+            inputs: See ``compute_loss``.
+            num_items_in_batch: See ``compute_loss``; it divides each part, so that parts add up to the batch.
+
+        Returns:
+            float32 []: the loss of the batch.
+        """
+        items = (inputs["labels"] != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
+        limit = self.plan.tokens_at_once
+        parts = [inputs] if limit is None else parts_of(inputs, limit)
+        if len(parts) == 1 and self._recorded is not None:
+            return self._replayed(self._recorded, model, inputs, torch.as_tensor(items))
+        losses = [super(DistillationTrainer, self).training_step(model, part, items) for part in parts]
+        return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+
+    def _replayed(self, recorded: RecordedGradients, model: nn.Module, inputs: dict[str, Tensor], items: Tensor) -> Tensor:
+        model.train()
+        loss = recorded(self._prepare_inputs({**inputs, "items": items}))
+        self.lesson.check({"labels and divergence": float(loss)}, self.state.global_step, self.optimizer.param_groups[0]["lr"])
+        return loss
+
+    def _fixed_loss(self, inputs: dict[str, Tensor]) -> Tensor:
+        """The loss of a batch with the number of its labels as ``items``, in shapes that are those of the batch alone."""
+        items = inputs.pop("items")
+        with self.compute_loss_context_manager():
+            return self.lesson.loss(self.model_wrapped, inputs, step=0, rate=0.0, items=items, fixed=True)
 
     def compute_loss(
         self,

@@ -42,9 +42,10 @@ def labels_of(batch: int, steps: int, vocab: int) -> Tensor:
     return labels
 
 
+@pytest.mark.parametrize("fixed", [False, True], ids=["labelled positions", "all positions"])
 @pytest.mark.parametrize("taught", ["states", "top", "nothing"])
-def test_chunks_give_the_loss_and_gradients_of_the_whole(taught: str) -> None:
-    """Whatever the teacher tells: the same sum, the same gradients of states and output layer."""
+def test_chunks_give_the_loss_and_gradients_of_the_whole(taught: str, fixed: bool) -> None:
+    """Whatever the teacher tells, and whether padding is left out or computed and not counted: one sum, with one gradient."""
     labels = labels_of(3, 8, 40)
     weights = WEIGHTS if taught != "top" else LossWeights(cross_entropy=0.5, divergence=1.0, doubt=0.3)
     ours, weight = head(40, 6, seed=0)
@@ -57,7 +58,7 @@ def test_chunks_give_the_loss_and_gradients_of_the_whole(taught: str) -> None:
     unspoken_teacher, spoken_teacher = teachers[taught]
     whole = distillation_loss(ours(states), spoken_teacher, labels, weights)
     expected = torch.autograd.grad(whole, (states, weight))
-    chunked = chunked_loss(Unspoken(states, ours), unspoken_teacher, labels, weights, positions=3)  # type: ignore[arg-type]
+    chunked = chunked_loss(Unspoken(states, ours), unspoken_teacher, labels, weights, positions=3, fixed=fixed)  # type: ignore[arg-type]
     found = torch.autograd.grad(chunked, (states, weight))
     torch.testing.assert_close(chunked, whole)
     for one, other in zip(found, expected, strict=True):

@@ -22,8 +22,10 @@ from .data import pronunciations
 
 SHAPE = {"units": "characters", "vocab_size": 300, "d_model": 16, "d_ff": 32, "heads": 2, "encoder_layers": 2, "decoder_layers": 2}
 TABLES: dict[str, dict[str, Any]] = {
-    "teacher": SHAPE,
+    "teacher": {**SHAPE, "members": 2},
     "teacher_train": {"steps": 4, "batch_size": 8, "validate_every": 2, "validation_rows": 3},
+    "imagine": {"draws": 2},
+    "imagine_train": {"steps": 2, "batch_size": 8},
     "label": {"max_new_tokens": 4},
     "filter": {"wrong": "reference", "unlabelled": "reference"},
     "student": {"encoder_layers": 1, "decoder_layers": 1},
@@ -76,7 +78,7 @@ def test_all_models_stand_in_the_table(table: dict[str, Any]) -> None:
 
 
 def test_what_was_trained_says_how(table: dict[str, Any]) -> None:
-    """Seed, updates, hardware and the course of the validations; int8 weights were not trained."""
+    """Seed, updates, hardware, members and the course of the validations; int8 weights were not trained."""
     models = by_label(table)
     assert {label for label, model in models.items() if model["training"] is None} == {
         ("student", "onnx", "fp32"),
@@ -84,6 +86,7 @@ def test_what_was_trained_says_how(table: dict[str, Any]) -> None:
     }
     training = {name: model["training"] for (name, runtime, _), model in models.items() if runtime == "pytorch"}
     assert training["teacher"]["seed"] == 0
+    assert training["teacher"]["members"] == 2
     assert training["teacher"]["steps"] == training["teacher"]["planned_steps"] == 4
     assert training["teacher"]["passes"] == 4 * 8 / 40
     assert [found["step"] for found in training["teacher"]["validations"]] == [2, 4]
@@ -121,7 +124,7 @@ def test_a_readme_shows_the_table(table: dict[str, Any]) -> None:
     assert lines[10] == "| *SIGMORPHON 2021 ensembled baseline* | | | 41.94 |  | |"
     assert any(line.startswith("Not reached: ") and "≤ 41.94" in line for line in lines)
     assert "| trained | updates | passes | hours | seed and machine | validation by chrF |" in lines
-    assert any(line.startswith("| teacher | 4 | 0.8 | 0.0") and "| seed 0, 1 thread of " in line for line in lines)
+    assert any(line.startswith("| teacher | 2 × 4 | 0.8 | 0.0") and "| seed 0, 1 thread of " in line for line in lines)
 
 
 def test_a_table_of_part_of_the_test_split_is_refused(run: Path) -> None:

@@ -209,3 +209,18 @@ def test_weights_are_pooled_within_a_family(small_preset: Shape) -> None:
     """A BART's have other meanings."""
     with pytest.raises(RecipeError, match="expected a teacher of the student's family to pool weights from, 't5', found 'bart'"):
         student_of(make_bart(), StudentSettings(preset="nano", start="pooled"), ROWS)
+
+
+def test_a_student_drops_its_own_share(make_model: MakeModel) -> None:
+    """It computes what it computed before, and drops more in training; the teacher's share stays what it was."""
+    teacher = make_model()
+    same, dropping = (
+        student_of(teacher, StudentSettings(decoder_layers=1, dropout=dropout), copy_rows(4)) for dropout in (None, 0.3)
+    )
+    assert torch.equal(logits_of(same.eval()), logits_of(dropping.eval()))
+    torch.manual_seed(0)
+    assert torch.equal(logits_of(same.train()), logits_of(same.eval()))
+    assert not torch.equal(logits_of(dropping.train()), logits_of(dropping.eval()))
+    names = [name for name in ("dropout_rate", "dropout") if hasattr(teacher.config, name)]
+    assert [getattr(dropping.config, name) for name in names] == [0.3]
+    assert [getattr(teacher.config, name) for name in names] == [0.0]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 import torch
 from tests.distill.models import MakeModel
 
 from pocketseq_distill.losses.terms import IGNORED
-from pocketseq_distill.rows import TokenRows
-from pocketseq_distill.training.batches import Collate, GroupedOrder
+from pocketseq_distill.rows import Distributions, TokenRows
+from pocketseq_distill.training.batches import Collate, GroupedOrder, parts_of, rounded
 
 
 def order(epoch: int, *, rows: int = 1003, update_rows: int = 16, seed: int = 0) -> tuple[list[int], np.ndarray]:
@@ -80,3 +83,39 @@ def test_an_accelerator_gets_sources_of_aligned_width(make_model: MakeModel) -> 
     rows = TokenRows.of([[5, 6, 7], [8]], [[9, 1], [1]])
     batch = Collate.of(make_model(), device=torch.device("cuda"))([rows[0], rows[1]])
     assert batch["input_ids"].tolist() == [[5, 6, 7, 0, 0, 0, 0, 0], [8, 0, 0, 0, 0, 0, 0, 0]]
+
+
+@pytest.mark.parametrize("multiple", [1, 8])
+def test_widths_are_few_and_hold_their_lengths(multiple: int) -> None:
+    """Without a multiple every length is a width of its own; with one less than a quarter is padded beyond the first few."""
+    widths = [rounded(length, multiple) for length in range(1, 513)]
+    assert all(width >= length for length, width in enumerate(widths, start=1))
+    assert widths == sorted(widths)
+    if multiple == 1:
+        assert widths == list(range(1, 513))
+    else:
+        assert all(width % multiple == 0 for width in widths)
+        assert all(width < 1.25 * length for length, width in enumerate(widths, start=1) if length > 4 * multiple)
+        assert len(set(widths)) == 20
+
+
+def test_both_sides_are_padded_to_widths_that_come_often() -> None:
+    """What a teacher said beforehand goes along."""
+    rows = TokenRows.of([[5] * 9, [6] * 3], [[7] * 11, [8, 9]])
+    tops = Distributions(np.ones((13, 4), dtype=np.uint16), np.full((13, 4), -2.0, dtype=np.float16))
+    rows = replace(rows, distributions=tops)
+    batch = Collate(pad_id=0, shift=lambda labels: labels, multiple=8)([rows[0], rows[1]])
+    assert batch["input_ids"].shape == batch["labels"].shape == (2, 16)
+    assert batch["top_ids"].shape == batch["top_logprobs"].shape == (2, 16, 4)
+    assert (batch["labels"] != IGNORED).sum().item() == 13
+    assert batch["top_ids"].sum().item() == 13 * 4
+
+
+def test_parts_of_a_batch_are_all_of_its_rows() -> None:
+    """As many tokens of the longer side as are allowed, and one row where it alone has more."""
+    batch = {"input_ids": torch.arange(30).view(5, 6), "labels": torch.arange(20).view(5, 4)}
+    for tokens, sizes in ((30, [5]), (13, [2, 2, 1]), (3, [1, 1, 1, 1, 1])):
+        parts = parts_of(batch, tokens)
+        assert [len(part["labels"]) for part in parts] == sizes
+        for name, tensor in batch.items():
+            assert torch.equal(torch.cat([part[name] for part in parts]), tensor)

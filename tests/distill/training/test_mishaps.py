@@ -38,7 +38,8 @@ def test_memory_that_runs_out_ends_in_advice_and_the_checkpoint_stays(
     model.get_decoder().register_forward_pre_hook(exhaust)
     expected = (
         "expected an update of 16 rows at a time to fit into memory, found: .*; try batch_size = 8 with accumulation = 2, "
-        f"which gives the same updates in less memory{more}; the training goes on from checkpoint-3, which is whole"
+        "which gives the same updates in less memory, or tokens_at_once, which divides the longest batches alone"
+        f"{more}; the training goes on from checkpoint-3, which is whole"
     )
     with pytest.raises(TrainingError, match=expected):
         train(model, ROWS, replace(PLAN, steps=6), state_dir=tmp_path)

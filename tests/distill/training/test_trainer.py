@@ -42,14 +42,17 @@ def gradients(
     return kept.found
 
 
+@pytest.mark.parametrize("divided", [{"batch_size": 4, "accumulation": 4}, {"tokens_at_once": 28}], ids=["accumulated", "in parts"])
 @pytest.mark.parametrize("divergence", [0.0, 1.0])
-def test_four_accumulated_batches_give_the_gradients_of_one(make_model: MakeModel, tmp_path: Path, divergence: float) -> None:
+def test_smaller_batches_give_the_gradients_of_one(
+    make_model: MakeModel, tmp_path: Path, divergence: float, divided: dict[str, int]
+) -> None:
     """Targets of unlike length in every batch: only a sum over labels divided once by all of them comes out the same."""
     rows = TokenRows.of([[3 + i % 20] * 6 for i in range(16)], [[*range(3, 4 + i % 7), 1] for i in range(16)])
     plan = replace(PLAN, divergence=divergence)
     teacher = make_model(seed=1)
     whole = gradients(make_model(), rows, plan, tmp_path / "whole", teacher)
-    parts = gradients(make_model(), rows, replace(plan, batch_size=4, accumulation=4), tmp_path / "parts", teacher)
+    parts = gradients(make_model(), rows, replace(plan, **divided), tmp_path / "parts", teacher)
     assert whole.keys() == parts.keys()
     assert any(gradient.abs().max() > 1e-3 for gradient in whole.values())
     for name, gradient in whole.items():

@@ -1,0 +1,157 @@
+"""Inputs that nobody wrote: a reverse model draws them from answers that are known, and the teacher answers them.
+
+On the rows that it learnt a teacher says little more than their references do. What it has learnt beyond them it says of inputs
+that it has not seen, and where there are few rows a model from answers to inputs draws as many more as are wanted. Of inputs by a
+reverse model Sennrich et al. 2016 ("Improving Neural Machine Translation Models with Monolingual Data") learn the known answers;
+of several models in both directions Nguyen et al. 2020 ("Data Diversification: A Simple Strategy For Neural Machine Translation").
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias
+
+from pocketseq.checkpoint import CheckpointCard
+from pocketseq.errors import RecipeError
+from pocketseq.examples import Example
+from pocketseq.files import digest
+from pocketseq.template import Field, Template
+from pocketseq_distill.distil import Data
+from pocketseq_distill.generation import TeacherModel
+from pocketseq_distill.labelling.labels import source_digest
+from pocketseq_distill.precision import products
+from pocketseq_distill.teaching import TeacherSettings, train_teacher
+from pocketseq_distill.training.plan import TrainingPlan
+
+Skip: TypeAlias = Literal["unfinished", "known", "held_out", "repeated"]
+"""Why a drawn input is left out: it came to no end or to nothing, is one of the rows', is held out, or was drawn before."""
+
+_ANSWER: Final = "answer"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImagineSettings:
+    """How many inputs to imagine, and how freely."""
+
+    draws: int = 2
+    """Inputs that are drawn from the answer of each row."""
+    temperature: float = 0.8
+    """Above 0; the higher, the less alike they are, and the less likely."""
+    batch_size: int = 256
+    """Answers that go through the reverse model together."""
+    bf16: bool = True
+    """Compute in bfloat16 where the device has instructions for it."""
+
+    def __post_init__(self) -> None:
+        if self.draws < 1 or self.batch_size < 1 or self.temperature <= 0:
+            raise RecipeError(
+                f"[imagine]: expected draws and batch_size of 1 or more and a temperature above 0, found {self.draws}, "
+                f"{self.batch_size} and {self.temperature}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Imagined:
+    """What was imagined."""
+
+    rows: list[Example]
+    """Rows with an imagined input; ``target`` is the answer that it was drawn from, which the teacher's may be held to."""
+    skipped: Mapping[Skip, int]
+    """Drawn inputs that were left out, by reason."""
+
+    def __str__(self) -> str:
+        skipped = ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in self.skipped.items()) or "none"
+        return f"{len(self.rows)} inputs; left out: {skipped}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The counts as plain JSON values."""
+        return {"rows": len(self.rows), "skipped": dict(self.skipped)}
+
+
+def train_reverse(
+    data: Data, output: Path, *, card: CheckpointCard, settings: TeacherSettings, plan: TrainingPlan, recipe_name: str = ""
+) -> CheckpointCard:
+    """Train a model from answers to the primary field of inputs; killed at any moment, the same call goes on.
+
+    Args:
+        data: The rows, as a teacher learns them.
+        output: See ``train_teacher``.
+        card: The teacher's, to be.
+        settings: The teacher's, whose shape and units the reverse model has; one model, whatever the members.
+        plan: How to train it.
+        recipe_name: Named on its card.
+
+    Returns:
+        The reverse model's card.
+
+    Raises:
+        TrainingError: no rows, or a loss that is not finite.
+    """
+    primary = next(field for field in card.template.fields if field.name == card.template.primary)
+    answer = Field(name=_ANSWER, max_tokens=card.max_new_tokens, truncate="right")
+    backwards = replace(
+        card,
+        template=Template(fields=(answer,), primary=_ANSWER, end=card.template.end),
+        max_new_tokens=primary.max_tokens + 1,
+    )
+    turned = Data(
+        train=[_turned(row, primary.name) for row in data.train if row.target.strip()],
+        validation=[_turned(row, primary.name) for row in data.validation if row.target.strip()],
+        fingerprint=data.fingerprint,
+    )
+    return train_teacher(turned, output, card=backwards, settings=replace(settings, members=1), plan=plan, recipe_name=recipe_name)
+
+
+def imagine(
+    rows: Sequence[Example], reverse: Path, settings: ImagineSettings, *, field: str, held_out: Iterable[Example] = ()
+) -> Imagined:
+    """Draw inputs from the rows' answers.
+
+    Args:
+        rows: The rows; their other fields stand beside the imagined one as they stood beside their own.
+        reverse: Checkpoint of the reverse model.
+        settings: How many, and how freely.
+        field: The field that is imagined.
+        held_out: Rows whose inputs nobody may learn from, the test set among them: what is drawn alike is left out.
+
+    Returns:
+        The imagined rows, those of one answer side by side.
+    """
+    model = TeacherModel.load(reverse)
+    answered = [row for row in rows if row.target.strip()]
+    with products(model.model.device, bf16=settings.bf16):
+        drawn = model.candidates(
+            [{_ANSWER: row.target} for row in answered],
+            settings.draws,
+            temperature=settings.temperature,
+            seeds=[int(digest([row.id, row.target]), 16) % 2**31 for row in answered],
+            batch_size=settings.batch_size,
+        )
+    known = {source_digest(row) for row in rows}
+    kept_apart = {source_digest(row) for row in held_out}
+    found: list[Example] = []
+    skipped: Counter[Skip] = Counter()
+    seen: set[str] = set()
+    for row, answers in zip(answered, drawn, strict=True):
+        for number, answer in enumerate(answers, start=1):
+            example = replace(row, id=f"{row.id}~{number}", fields={**row.fields, field: answer.text.strip()})
+            source = source_digest(example)
+            if answer.finish_reason != "stop" or not answer.text.strip():
+                skipped["unfinished"] += 1
+            elif source in known:
+                skipped["known"] += 1
+            elif source in kept_apart:
+                skipped["held_out"] += 1
+            elif source in seen:
+                skipped["repeated"] += 1
+            else:
+                seen.add(source)
+                found.append(example)
+    return Imagined(found, skipped)
+
+
+def _turned(row: Example, field: str) -> Example:
+    return replace(row, fields={_ANSWER: row.target}, target=row.fields[field])

@@ -1,0 +1,65 @@
+"""The stage ``imagine``: a reverse model, and the inputs that it imagines; and what the stages after it do with these."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from pocketseq.checkpoint import CheckpointCard
+from pocketseq.examples import read_examples, write_examples
+from pocketseq.files import write_json
+from pocketseq.pipeline import Recipe, Stage
+from pocketseq.template import Template
+
+if TYPE_CHECKING:
+    from pocketseq.tokenizer import TextTokenizer
+    from pocketseq_distill.labelling.filters import Filtered, FilterSettings
+
+IMAGINED: Final = "imagined/train.jsonl"
+"""Imagined rows in the run directory."""
+IMAGINED_LABELS: Final = "labels/imagined.jsonl"
+"""What the teacher answers to them."""
+
+
+def _imagine(recipe: Recipe, run: Path) -> None:
+    from pocketseq_distill.distil import Data
+    from pocketseq_distill.imagining.inputs import ImagineSettings, imagine, train_reverse
+    from pocketseq_distill.teaching import TeacherSettings
+    from pocketseq_distill.training.plan import TrainingPlan
+
+    corpus = json.loads((run / "data/corpus.json").read_text(encoding="utf-8"))
+    template = Template.from_json(corpus["template"])
+    card = CheckpointCard(task=recipe.task, template=template, max_new_tokens=int(corpus["max_new_tokens"]))
+    data, reverse = Data.of_run(run, "data"), run / "imagined/reverse"
+    shape, plan = recipe.settings("teacher", TeacherSettings), recipe.settings("imagine_train", TrainingPlan)
+    train_reverse(data, reverse, card=card, settings=shape, plan=plan, recipe_name=recipe.name)
+    held_out = [row for split in ("validation", "calibration", "test") for row in read_examples(run / f"data/{split}.jsonl")]
+    found = imagine(data.train, reverse, recipe.settings("imagine", ImagineSettings), field=template.primary, held_out=held_out)
+    write_json(run / "imagined/counts.json", found.to_json())
+    write_examples(run / IMAGINED, found.rows)
+    print(f"imagine: {found}", file=sys.stderr)
+
+
+def filter_imagined(run: Path, template: Template, tokenizer: TextTokenizer, settings: FilterSettings) -> Filtered:
+    """The imagined rows to learn from. What they were drawn from is no reference of theirs, and judges nothing."""
+    from pocketseq_distill.labelling.filters import filter_rows
+    from pocketseq_distill.labelling.labels import read_labels
+
+    rows = list(read_examples(run / IMAGINED))
+    labels = read_labels(run / IMAGINED_LABELS, rows)
+    return filter_rows(rows, labels, template, tokenizer, replace(settings, wrong="keep", unlabelled="drop"))
+
+
+IMAGINE: Final = Stage(
+    name="imagine",
+    after=("corpus",),
+    run=_imagine,
+    sections=("teacher", "imagine", "imagine_train"),
+    outputs=("imagined",),
+    applies=lambda recipe: bool(recipe.table("imagine")),
+    needs=("torch", "transformers", "accelerate"),
+    extra="distill",
+)

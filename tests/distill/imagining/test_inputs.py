@@ -1,0 +1,108 @@
+"""Inputs that a reverse model imagines: new ones alone, bound to the answer that they were drawn from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pocketseq.checkpoint import CheckpointCard
+from pocketseq.errors import RecipeError
+from pocketseq.examples import Example
+from pocketseq.template import Field, Template
+from pocketseq_distill.distil import Data
+from pocketseq_distill.generation import TeacherModel
+from pocketseq_distill.imagining.inputs import Imagined, ImagineSettings, imagine, train_reverse
+from pocketseq_distill.teaching import TeacherSettings
+from pocketseq_distill.training.plan import TrainingPlan
+
+LETTERS = "abcdef"
+TEMPLATE = Template(fields=(Field(name="word", max_tokens=4), Field(name="after", max_tokens=4)), primary="word")
+CARD = CheckpointCard(task="shout", template=TEMPLATE, max_new_tokens=6)
+SETTINGS = ImagineSettings(draws=6, temperature=1.5, batch_size=7)
+
+
+def shouted(words: list[str]) -> list[Example]:
+    """Words of two letters, in capitals."""
+    return [Example(id=word, fields={"word": word, "after": "x"}, target=word.upper(), source=f"list:{word}") for word in words]
+
+
+WORDS = [one + other for one in LETTERS for other in LETTERS]
+ROWS = shouted(WORDS[::2])
+
+
+@pytest.fixture(scope="module")
+def reverse(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model from capitals to letters that ends its answers, and is far from sure of them."""
+    output = tmp_path_factory.mktemp("reverse") / "reverse"
+    settings = TeacherSettings(
+        units="characters", vocab_size=300, d_model=16, d_ff=32, heads=2, encoder_layers=1, decoder_layers=1, members=3
+    )
+    plan = TrainingPlan(steps=150, batch_size=18, warmup_steps=5, optimizer="muon", learning_rate=2e-2, schedule="linear")
+    train_reverse(Data(train=ROWS, validation=[], fingerprint="words"), output, card=CARD, settings=settings, plan=plan)
+    return output
+
+
+@pytest.fixture(scope="module")
+def imagined(reverse: Path) -> Imagined:
+    return imagine(ROWS, reverse, SETTINGS, field="word")
+
+
+def test_the_reverse_model_goes_from_answers_to_the_primary_field(reverse: Path) -> None:
+    """One model, whatever the teacher's members, with a template of its own."""
+    card = CheckpointCard.read(reverse)
+    assert [field.name for field in card.template.fields] == ["answer"]
+    assert card.max_new_tokens == 5
+    assert card.recipe["teacher"]["members"] == 1
+    assert not (reverse / "ensemble.json").exists()
+    assert TeacherModel.load(reverse).answer(["AB"])[0].finish_reason == "stop"
+
+
+def test_what_is_imagined_is_new(imagined: Imagined) -> None:
+    """No input of the rows, and none twice; what was drawn and left out is counted."""
+    found = [row.fields["word"] for row in imagined.rows]
+    assert len(found) >= 10
+    assert len(set(found)) == len(found)
+    assert set(found).isdisjoint(row.fields["word"] for row in ROWS)
+    assert len(found) + sum(imagined.skipped.values()) == 6 * len(ROWS)
+    assert imagined.skipped["known"] > 0
+
+
+def test_what_is_held_out_is_not_imagined(imagined: Imagined, reverse: Path) -> None:
+    """A student that learns an answer to it, be it the teacher's, could not be judged by it."""
+    apart = [replace(row, id="apart", target="?") for row in imagined.rows[:3]]
+    others = imagine(ROWS, reverse, SETTINGS, field="word", held_out=apart)
+    assert [row.id for row in others.rows] == [row.id for row in imagined.rows[3:]]
+    assert others.skipped["held_out"] >= 3
+
+
+def test_an_imagined_input_keeps_what_it_was_drawn_from(imagined: Imagined) -> None:
+    """Its answer, its other fields and its source are those of the row; its name is its own."""
+    rows = {row.id: row for row in ROWS}
+    for row in imagined.rows:
+        origin = rows[row.id.partition("~")[0]]
+        assert row.fields["after"] == "x"
+        assert (row.target, row.source) == (origin.target, origin.source)
+    assert len({row.id for row in imagined.rows}) == len(imagined.rows)
+
+
+def test_what_is_drawn_depends_on_the_row_alone(imagined: Imagined, reverse: Path) -> None:
+    """Neither on the batch nor on what else is asked, so that the work can be shared."""
+    words = {row.id: row.fields["word"] for row in imagined.rows}
+    some = imagine(ROWS[5:9], reverse, replace(SETTINGS, batch_size=2), field="word")
+    shared = [row for row in some.rows if row.id in words]
+    assert shared
+    assert all(words[row.id] == row.fields["word"] for row in shared)
+
+
+def test_rows_without_an_answer_imagine_nothing(reverse: Path) -> None:
+    """There is nothing to draw from."""
+    assert imagine([replace(ROWS[0], target=" ")], reverse, SETTINGS, field="word").rows == []
+
+
+@pytest.mark.parametrize("given", [{"draws": 0}, {"temperature": 0.0}, {"batch_size": 0}])
+def test_settings_that_draw_nothing_are_refused(given: dict[str, float]) -> None:
+    """The message says what was found."""
+    with pytest.raises(RecipeError, match=r"\[imagine\]: expected draws and batch_size of 1 or more and a temperature above 0"):
+        ImagineSettings(**given)  # type: ignore[arg-type]
