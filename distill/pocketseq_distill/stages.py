@@ -15,7 +15,7 @@ from pocketseq.examples import read_examples, write_examples
 from pocketseq.files import sha256, write_json
 from pocketseq.pipeline import Recipe, Stage
 from pocketseq.template import Field, Template
-from pocketseq_distill.imagining.stage import IMAGINED, IMAGINED_LABELS, filter_imagined
+from pocketseq_distill.imagining.stage import IMAGINED, IMAGINED_LABELS, asks_for_it, filter_imagined
 
 if TYPE_CHECKING:
     from pocketseq_distill.labelling.labels import LabelSettings
@@ -99,7 +99,7 @@ def _label(recipe: Recipe, run: Path) -> None:
 
     settings = recipe.settings("label", LabelSettings)
     _ask(recipe, run, run / "data/train.jsonl", run / "labels/train.jsonl", settings)
-    if recipe.table("imagine"):  # nobody but the teacher knows an answer to what was imagined
+    if asks_for_it(recipe):  # nobody but the teacher knows an answer to what was imagined
         _ask(recipe, run, run / IMAGINED, run / IMAGINED_LABELS, replace(settings, rows=None))
 
 
@@ -153,7 +153,7 @@ def _filter(recipe: Recipe, run: Path) -> None:
     filtered = filter_rows(examples, read_labels(run / "labels/train.jsonl", examples), template, tokenizer, settings)
     rows, counts = filtered.rows, filtered.to_json()
     print(f"filter: {filtered}", file=sys.stderr)
-    if recipe.table("imagine"):
+    if asks_for_it(recipe):
         more = filter_imagined(run, template, tokenizer, settings)
         rows, counts = [*rows, *more.rows], {**counts, "imagined": more.to_json()}
         print(f"filter of imagined inputs: {more}", file=sys.stderr)

@@ -71,7 +71,8 @@ def labels(run: GapRun, plan: TrainingPlan, longer: Scores) -> Iterator[Finding]
     truth = {example.id: example.target for example in run.references}
     corrected = [replace(example, target=truth.get(example.id, example.target)) for example in run.learnt]
     differing = sum(one.target != other.target for one, other in zip(run.learnt, corrected, strict=True))
-    name = f"{differing / max(len(run.learnt), 1):.1%} of labels differ"
+    referenced = sum(example.id in truth for example in run.learnt)  # an imagined input has no reference
+    name = f"{differing / max(referenced, 1):.1%} of labels differ"
     # What the teacher says along the way would teach its mistakes again.
     alone = replace(plan, divergence=0.0, cross_entropy=plan.cross_entropy + plan.divergence)
     on_labels = longer
@@ -83,7 +84,7 @@ def labels(run: GapRun, plan: TrainingPlan, longer: Scores) -> Iterator[Finding]
         )
         yield Finding("labels", "the teacher's distribution", share(on_labels - longer), len(run.held_out), controls)
     if not differing:
-        controls = f"none of the {len(run.learnt):,} labels differs from its reference: there is nothing to vary"
+        controls = f"none of the {referenced:,} labels differs from its reference: there is nothing to vary"
         yield Finding("labels", name, share(np.zeros(len(run.held_out))), len(run.held_out), controls)
         return
     say(f"further {plan.steps} updates on references")

@@ -58,7 +58,7 @@ class Imagined:
     """What was imagined."""
 
     rows: list[Example]
-    """Rows with an imagined input; ``target`` is the answer that it was drawn from, which the teacher's may be held to."""
+    """Rows with an imagined input; ``target`` is the answer that it was drawn from: near what it asks for, and no proof."""
     skipped: Mapping[Skip, int]
     """Drawn inputs that were left out, by reason."""
 
@@ -80,7 +80,8 @@ def train_reverse(
         data: The rows, as a teacher learns them.
         output: See ``train_teacher``.
         card: The teacher's, to be.
-        settings: The teacher's, whose shape and units the reverse model has; one model, whatever the members.
+        settings: The teacher's, whose sizes and units the reverse model has, those of a new teacher where none are named. It is one
+            model whatever the members, and begins with nothing.
         plan: How to train it.
         recipe_name: Named on its card.
 
@@ -91,7 +92,9 @@ def train_reverse(
         TrainingError: no rows, or a loss that is not finite.
     """
     primary = next(field for field in card.template.fields if field.name == card.template.primary)
-    answer = Field(name=_ANSWER, max_tokens=card.max_new_tokens, truncate="right")
+    # Of edits the card counts what changes; an answer is the whole text.
+    longest = next((field.max_tokens for field in card.template.fields if field.name == card.template.edits), card.max_new_tokens)
+    answer = Field(name=_ANSWER, max_tokens=longest, truncate="right")
     backwards = replace(
         card,
         template=Template(fields=(answer,), primary=_ANSWER, end=card.template.end),
@@ -102,7 +105,8 @@ def train_reverse(
         validation=[_turned(row, primary.name) for row in data.validation if row.target.strip()],
         fingerprint=data.fingerprint,
     )
-    return train_teacher(turned, output, card=backwards, settings=replace(settings, members=1), plan=plan, recipe_name=recipe_name)
+    alone = replace(settings, members=1, start=None, start_share=0.0)
+    return train_teacher(turned, output, card=backwards, settings=alone, plan=plan, recipe_name=recipe_name)
 
 
 def imagine(
@@ -130,15 +134,15 @@ def imagine(
             seeds=[int(digest([row.id, row.target]), 16) % 2**31 for row in answered],
             batch_size=settings.batch_size,
         )
-    known = {source_digest(row) for row in rows}
-    kept_apart = {source_digest(row) for row in held_out}
+    known = {_asked(row, field) for row in rows}
+    kept_apart = {_asked(row, field) for row in held_out}
     found: list[Example] = []
     skipped: Counter[Skip] = Counter()
     seen: set[str] = set()
     for row, answers in zip(answered, drawn, strict=True):
         for number, answer in enumerate(answers, start=1):
-            example = replace(row, id=f"{row.id}~{number}", fields={**row.fields, field: answer.text.strip()})
-            source = source_digest(example)
+            example = replace(row, fields={**row.fields, field: answer.text})
+            source = _asked(example, field)
             if answer.finish_reason != "stop" or not answer.text.strip():
                 skipped["unfinished"] += 1
             elif source in known:
@@ -149,8 +153,14 @@ def imagine(
                 skipped["repeated"] += 1
             else:
                 seen.add(source)
-                found.append(example)
+                # Another input has another name, so that no answer to what was once imagined can stand beside it.
+                found.append(replace(example, id=f"{row.id}~{number}-{source_digest(example)[:8]}"))
     return Imagined(found, skipped)
+
+
+def _asked(row: Example, field: str) -> str:
+    """Digest of an input by which inputs are told apart: white space around the field makes no other."""
+    return source_digest(replace(row, fields={**row.fields, field: row.fields[field].strip()}))
 
 
 def _turned(row: Example, field: str) -> Example:

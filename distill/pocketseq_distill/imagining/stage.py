@@ -24,6 +24,11 @@ IMAGINED_LABELS: Final = "labels/imagined.jsonl"
 """What the teacher answers to them."""
 
 
+def asks_for_it(recipe: Recipe) -> bool:
+    """Whether a recipe has inputs imagined: its table may be empty, as every setting has a default."""
+    return "imagine" in recipe.tables
+
+
 def _imagine(recipe: Recipe, run: Path) -> None:
     from pocketseq_distill.distil import Data
     from pocketseq_distill.imagining.inputs import ImagineSettings, imagine, train_reverse
@@ -44,7 +49,7 @@ def _imagine(recipe: Recipe, run: Path) -> None:
 
 
 def filter_imagined(run: Path, template: Template, tokenizer: TextTokenizer, settings: FilterSettings) -> Filtered:
-    """The imagined rows to learn from. What they were drawn from is no reference of theirs, and judges nothing."""
+    """The imagined rows to learn from; what they were drawn from proves no answer wrong."""
     from pocketseq_distill.labelling.filters import filter_rows
     from pocketseq_distill.labelling.labels import read_labels
 
@@ -59,7 +64,7 @@ IMAGINE: Final = Stage(
     run=_imagine,
     sections=("teacher", "imagine", "imagine_train"),
     outputs=("imagined",),
-    applies=lambda recipe: bool(recipe.table("imagine")),
+    applies=asks_for_it,
     needs=("torch", "transformers", "accelerate"),
     extra="distill",
 )

@@ -27,13 +27,13 @@ from pocketseq.errors import LabellingError, RecipeError
 from pocketseq_distill.losses.terms import IGNORED
 from pocketseq_distill.precision import products
 from pocketseq_distill.rows import Distributions, TokenRows
-from pocketseq_distill.training.batches import Collate
+from pocketseq_distill.training.batches import Collate, rounded
 from pocketseq_distill.training.kernels import fewer_passes
 
 _SHARD_ROWS: Final = 4096
 _BATCH_ROWS: Final = 64
-_BATCH_TOKENS: Final = 32_768
-"""Padded tokens of the longer side that go through the teacher together on an accelerator, which idles over sixty short rows."""
+_BATCH_LOGITS: Final = 1 << 27
+"""Logits that exist together on an accelerator, which idles over sixty short rows: 0.5 GB in float32, a few times over."""
 _FORMAT: Final = "1"
 
 
@@ -109,7 +109,8 @@ class _Ranked:
 def _ranked(model: PreTrainedModel, rows: TokenRows, order: list[int], top_k: int, *, bf16: bool) -> Iterator[_Ranked]:
     """Run the teacher batch by batch."""
     collate = Collate.of(model)
-    for chosen in _batches(rows, order, on_cpu=model.device.type == "cpu"):
+    tokens = None if model.device.type == "cpu" else _BATCH_LOGITS // model.config.vocab_size
+    for chosen in _batches(rows, order, tokens=tokens, multiple=collate.multiple):
         batch: dict[str, Tensor] = {
             name: tensor.to(model.device) for name, tensor in collate([rows[row] for row in chosen]).items()
         }
@@ -120,12 +121,14 @@ def _ranked(model: PreTrainedModel, rows: TokenRows, order: list[int], top_k: in
         yield _Ranked(chosen, ids.cpu(), logprobs.cpu())
 
 
-def _batches(rows: TokenRows, order: list[int], *, on_cpu: bool) -> Iterator[list[int]]:
-    """Cut rows, longest first, into what goes through the teacher together."""
+def _batches(rows: TokenRows, order: list[int], *, tokens: int | None, multiple: int) -> Iterator[list[int]]:
+    """Cut rows, longest first, into what goes through the teacher together: so many padded tokens, or where no number is given so
+    many rows.
+    """
     longest = np.maximum(np.diff(rows.source_offsets), np.diff(rows.label_offsets))
     begin = 0
     while begin < len(order):
-        size = _BATCH_ROWS if on_cpu else max(1, _BATCH_TOKENS // int(longest[order[begin]]))
+        size = _BATCH_ROWS if tokens is None else max(1, tokens // rounded(int(longest[order[begin]]), multiple))
         yield order[begin : begin + size]
         begin += size
 

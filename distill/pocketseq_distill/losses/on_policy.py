@@ -43,7 +43,7 @@ def own_answers(student: PreTrainedModel, inputs: Mapping[str, Tensor]) -> dict[
     settings = GenerationConfig(
         do_sample=True,
         top_k=0,
-        max_new_tokens=inputs["labels"].size(1),
+        max_new_tokens=int((inputs["labels"] != IGNORED).sum(dim=1).max()),  # which may be padded to more
         decoder_start_token_id=student.config.decoder_start_token_id,
         eos_token_id=end,
         pad_token_id=pad,

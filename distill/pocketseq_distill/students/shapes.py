@@ -94,4 +94,4 @@ def with_dropout(model: PreTrainedModel, rate: float) -> PreTrainedModel:
     changed: PreTrainedModel = type(model)(config)
     changed.load_state_dict(model.state_dict())
     changed.generation_config = copy.deepcopy(model.generation_config)
-    return changed
+    return changed.to(device=model.device, dtype=model.dtype)

@@ -64,6 +64,8 @@ class StudentSettings:
     too, needs less of it than who learns from a few labels."""
 
     def __post_init__(self) -> None:
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            raise RecipeError(f"[student]: expected dropout from 0 to below 1, found {self.dropout}")
         unheard = [name for name in _OF_A_COPY if self.preset is not None and getattr(self, name) is not None]
         if unheard:
             raise RecipeError(

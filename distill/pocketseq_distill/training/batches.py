@@ -142,7 +142,8 @@ def parts_of(batch: dict[str, Tensor], tokens: int) -> list[dict[str, Tensor]]:
 def rounded(length: int, multiple: int) -> int:
     """The multiple that holds a length; above eight of them it is one of a number twice as large, and so on with every doubling.
 
-    Less than a quarter is padded, and lengths up to 512 come to twenty widths where the multiple is eight.
+    Of lengths above four multiples less than a quarter is padded, and where the multiple is eight those up to 512 come to twenty
+    widths.
     """
     while multiple > 1 and length > 8 * multiple:
         multiple *= 2

@@ -10,10 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import torch
 from torch import Tensor, nn
+
+_MOST_RECORDS: Final = 64
+"""Shapes that are recorded at most: each keeps gradients of its own."""
 
 Shapes: TypeAlias = tuple[tuple[str, torch.Size], ...]
 
@@ -55,12 +58,14 @@ class RecordedGradients:
             float32 []: the loss.
         """
         shapes: Shapes = tuple((name, tensor.shape) for name, tensor in inputs.items())
-        if shapes not in self._seen:
+        record = self._records.get(shapes)
+        if record is None and (shapes not in self._seen or len(self._records) == _MOST_RECORDS):
             self._seen.add(shapes)  # a last batch of few rows may never come again
+            for parameter in self._parameters:
+                parameter.grad = None
             loss = self._loss(dict(inputs))
             loss.backward()  # type: ignore[no-untyped-call]
             return loss.detach()
-        record = self._records.get(shapes)
         if record is None:
             record = self._records[shapes] = self._record(inputs)
         for name, tensor in inputs.items():

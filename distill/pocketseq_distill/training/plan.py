@@ -25,7 +25,8 @@ class TrainingPlan:
     """Rows that go through the model together, per process."""
     tokens_at_once: int | None = None
     """Padded tokens of the longer side that go through the model together: a batch of rows longer than that goes in parts, whose
-    gradients add up to its own, so that the longest batch decides neither batch size nor memory. None sets no bound."""
+    gradients add up to its own, so that the longest batch decides neither batch size nor memory. For one process; None sets no
+    bound."""
     accumulation: int = 1
     """Batches whose gradients make up one update."""
     optimizer: Optimizer = "adamw"

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, Seq2SeqTrainer
 from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback
 
-from pocketseq.errors import TrainingError
+from pocketseq.errors import RecipeError, TrainingError
 from pocketseq_distill.losses.lesson import Lesson
 from pocketseq_distill.losses.matching import LayerMap
 from pocketseq_distill.losses.terms import IGNORED
@@ -67,7 +67,8 @@ class DistillationTrainer(Seq2SeqTrainer):
         Raises:
             CheckpointError: teacher and student differ in vocabulary.
             MissingExtraError: a tracker that is not installed.
-            RecipeError: states or attention are to be matched, and there is no teacher.
+            RecipeError: states or attention are to be matched, and there is no teacher; or batches are to go through in parts
+                where several processes share them.
             TrainingError: there are no rows.
         """
         if len(rows) == 0:
@@ -86,6 +87,12 @@ class DistillationTrainer(Seq2SeqTrainer):
             data_collator=Collate.of(model, device=arguments.device),
             callbacks=[self.clock],
         )
+        if plan.tokens_at_once is not None and self.args.world_size > 1:
+            # Each part ends in an exchange of gradients, and processes have unlike numbers of parts.
+            raise RecipeError(
+                f"training plan: expected tokens_at_once in one process alone, found {self.args.world_size} processes; leave it "
+                "out, and take a smaller batch_size with accumulation"
+            )
         self.pop_callback(PrinterCallback)
         if self.is_world_process_zero():
             self.add_callback(ProgressBar(plan, self.clock))

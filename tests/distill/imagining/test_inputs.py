@@ -96,6 +96,14 @@ def test_what_is_drawn_depends_on_the_row_alone(imagined: Imagined, reverse: Pat
     assert all(words[row.id] == row.fields["word"] for row in shared)
 
 
+def test_another_input_has_another_name(imagined: Imagined, reverse: Path) -> None:
+    """Labels are kept by name: an answer to what was imagined before must not stand beside what is imagined now."""
+    before = {row.id: row.fields["word"] for row in imagined.rows}
+    others = imagine(ROWS, reverse, replace(SETTINGS, temperature=3.0), field="word").rows
+    assert {row.fields["word"] for row in others} != set(before.values())
+    assert all(before[row.id] == row.fields["word"] for row in others if row.id in before)
+
+
 def test_rows_without_an_answer_imagine_nothing(reverse: Path) -> None:
     """There is nothing to draw from."""
     assert imagine([replace(ROWS[0], target=" ")], reverse, SETTINGS, field="word").rows == []
@@ -106,3 +114,22 @@ def test_settings_that_draw_nothing_are_refused(given: dict[str, float]) -> None
     """The message says what was found."""
     with pytest.raises(RecipeError, match=r"\[imagine\]: expected draws and batch_size of 1 or more and a temperature above 0"):
         ImagineSettings(**given)  # type: ignore[arg-type]
+
+
+def test_white_space_makes_no_other_input(imagined: Imagined, reverse: Path) -> None:
+    """What is held out with spaces around it is held out without them, and what is drawn stays as it was drawn."""
+    first = imagined.rows[0]
+    apart = [replace(first, id="apart", fields={**first.fields, "word": f"  {first.fields['word']} "})]
+    others = imagine(ROWS, reverse, SETTINGS, field="word", held_out=apart)
+    assert [row.id for row in others.rows] == [row.id for row in imagined.rows[1:]]
+
+
+def test_a_reverse_model_reads_whole_answers_where_a_teacher_writes_edits(tmp_path: Path) -> None:
+    """The longest edit says nothing of the longest text."""
+    template = replace(TEMPLATE, fields=(Field(name="word", max_tokens=40),), edits="word")
+    settings = TeacherSettings(vocab_size=300, d_model=16, d_ff=32, heads=2, encoder_layers=1, decoder_layers=1, start="nowhere")
+    card = replace(CARD, template=template, max_new_tokens=5)
+    rows = Data(train=[replace(row, fields={"word": row.fields["word"]}) for row in ROWS], validation=[], fingerprint="words")
+    train_reverse(rows, tmp_path / "reverse", card=card, settings=settings, plan=TrainingPlan(steps=1, batch_size=4))
+    (answer,) = CheckpointCard.read(tmp_path / "reverse").template.fields
+    assert answer.max_tokens == 40

@@ -177,17 +177,9 @@ def test_no_token_or_more_than_there_are_is_refused(tmp_path: Path, top_k: int) 
 
 
 def test_an_accelerator_is_asked_about_as_many_tokens_at_a_time() -> None:
-    """Rows come longest first, each once; what they are padded to stays within the bound, or is one row."""
-    rows = copy_rows(40, longest=30)
-    order = sorted(range(40), key=lambda row: -rows.extents[row])
-    found = list(module._batches(rows, order, on_cpu=False))
-    assert [row for batch in found for row in batch] == order
-    assert len(found) == 1
-    assert [len(batch) for batch in module._batches(rows, order, on_cpu=True)] == [40]
-
-
-def test_long_rows_go_through_the_teacher_in_smaller_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The longest row of a batch decides how many others fit beside it."""
-    monkeypatch.setattr(module, "_BATCH_TOKENS", 60)
+    """Rows come longest first, each once; the longest of a batch, padded, decides how many others fit beside it."""
     rows = TokenRows.of([[3] * length for length in (100, 20, 20, 20, 5, 5)], [[3, 1]] * 6)
-    assert list(module._batches(rows, [0, 1, 2, 3, 4, 5], on_cpu=False)) == [[0], [1, 2, 3], [4, 5]]
+    order = list(range(6))
+    assert list(module._batches(rows, order, tokens=60, multiple=1)) == [[0], [1, 2, 3], [4, 5]]
+    assert list(module._batches(rows, order, tokens=60, multiple=8)) == [[0], [1, 2], [3, 4], [5]]
+    assert list(module._batches(rows, order, tokens=None, multiple=8)) == [order]

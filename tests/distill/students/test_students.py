@@ -224,3 +224,9 @@ def test_a_student_drops_its_own_share(make_model: MakeModel) -> None:
     names = [name for name in ("dropout_rate", "dropout") if hasattr(teacher.config, name)]
     assert [getattr(dropping.config, name) for name in names] == [0.3]
     assert [getattr(teacher.config, name) for name in names] == [0.0]
+
+
+def test_a_share_that_drops_everything_is_refused() -> None:
+    """Before anything is trained."""
+    with pytest.raises(RecipeError, match=r"\[student\]: expected dropout from 0 to below 1, found 1.5"):
+        StudentSettings(dropout=1.5)

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import torch
 from tests.distill.models import MakeModel, copy_rows, make_t5
-from transformers import PreTrainedModel, TrainerCallback
+from transformers import PreTrainedModel, Seq2SeqTrainingArguments, TrainerCallback
 
-from pocketseq.errors import CheckpointError, TrainingError
+from pocketseq.errors import CheckpointError, RecipeError, TrainingError
+from pocketseq_distill.losses.matching import LayerMap
 from pocketseq_distill.rows import TokenRows
 from pocketseq_distill.students.student import make_student
 from pocketseq_distill.training.course import train
@@ -180,3 +181,34 @@ def test_the_saved_configuration_still_generates_with_a_cache(tmp_path: Path) ->
     model = make_t5()
     train(model, copy_rows(16), PLAN, state_dir=tmp_path)
     assert model.config.use_cache
+
+
+def test_parts_of_a_batch_are_for_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes whose batches have unlike numbers of parts would wait for one another for ever."""
+    monkeypatch.setattr(Seq2SeqTrainingArguments, "world_size", property(lambda _: 2))
+    with pytest.raises(RecipeError, match="expected tokens_at_once in one process alone, found 2 processes; leave it out"):
+        DistillationTrainer(make_t5(), copy_rows(4), replace(PLAN, tokens_at_once=100), state_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("more", "can"),
+    [
+        ({}, True),
+        ({"divergence": 1.0, "doubt": 0.5, "label_smoothing": 0.1}, True),
+        ({"divergence": 1.0, "divergence_kind": "jensen_shannon"}, False),
+        ({"divergence": 1.0, "on_policy": 0.3}, False),
+        ({"spans": 1.0}, False),
+        ({"frozen_encoder_steps": 2}, False),
+        ({"divergence": 1.0, "hidden": 1.0}, False),
+    ],
+)
+def test_updates_that_look_at_values_are_not_recorded(tmp_path: Path, more: dict[str, Any], can: bool) -> None:
+    """Of the others the shapes are those of the batch alone, and what is computed so is the same loss."""
+    plan, model, layers = replace(PLAN, **more), make_t5(), LayerMap((0, 1), (0, 1))
+    teacher = make_t5(seed=1) if plan.divergence else None
+    trainer = DistillationTrainer(model, copy_rows(16), plan, state_dir=tmp_path, teacher=teacher, layers=layers)
+    assert trainer.lesson.can_be_fixed is can
+    if can:
+        (batch,) = trainer.get_train_dataloader()
+        one, other = (trainer.lesson.loss(model, dict(batch), step=0, rate=0.0, items=None, fixed=fixed) for fixed in (False, True))
+        torch.testing.assert_close(one, other)
