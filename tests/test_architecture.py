@@ -120,10 +120,11 @@ def test_stages_carry_their_names() -> None:
     """Entry points and stages agree, and each comes after those that it reads from."""
     names = [stage.name for stage in find_stages()]
     assert sorted(names) == sorted(entry.name for entry in entry_points(group="pocketseq.stages"))
-    usual = [name for name in names if name not in {"plain", "table"}]
+    usual = [name for name in names if name not in {"imagine", "plain", "table"}]
     assert usual[:9] == ["corpus", "teacher", "label", "filter", "train", "evaluate", "export", "verify", "calibrate"]
     assert set(usual[9:11]) == {"suggest", "bench"}
     assert usual[11:] == ["report"]
+    assert names.index("corpus") < names.index("imagine") < names.index("label")
     assert names.index("teacher") < names.index("plain") < names.index("evaluate") < names.index("table")
 
 
