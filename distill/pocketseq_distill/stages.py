@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -59,10 +58,9 @@ def _teacher_inputs(recipe: Recipe, run: Path) -> Any:
 
 def _teacher(recipe: Recipe, run: Path) -> None:
     from pocketseq_distill.checkpoints import find_teacher
-    from pocketseq_distill.corpus import TASKS
     from pocketseq_distill.distil import Data
     from pocketseq_distill.students.trimming import trim_checkpoint
-    from pocketseq_distill.teaching import TeacherSettings, copy_teacher, train_teachers
+    from pocketseq_distill.teaching import TeacherSettings, card_of_corpus, copy_teacher, train_teachers
     from pocketseq_distill.training.plan import TrainingPlan
 
     settings = recipe.settings("teacher", TeacherSettings)
@@ -83,14 +81,7 @@ def _teacher(recipe: Recipe, run: Path) -> None:
     if settings.checkpoint:
         copy_teacher(find_teacher(settings.checkpoint), run / "teacher")
         return
-    corpus = json.loads((run / "data/corpus.json").read_text(encoding="utf-8"))
-    card = CheckpointCard(
-        task=recipe.task,
-        template=Template.from_json(corpus["template"]),
-        max_new_tokens=int(corpus["max_new_tokens"]),
-        license="Apache-2.0" if recipe.task in TASKS else "",
-    )
-    plan = recipe.settings("teacher_train", TrainingPlan)
+    card, plan = card_of_corpus(run, recipe.task), recipe.settings("teacher_train", TrainingPlan)
     train_teachers(Data.of_run(run, "data"), run / "teacher", card=card, settings=settings, plan=plan, recipe_name=recipe.name)
 
 
@@ -193,7 +184,7 @@ def _plain(recipe: Recipe, run: Path) -> None:
         raise RecipeError(
             f"recipe {recipe.name!r}: [plain_train]: expected divergence = 0, as it has no teacher, found {plan.divergence}"
         )
-    # What spares the student dropout is what its teacher tells it; here there are the labels alone.
+    # Its own dropout is chosen for a student that has a teacher's word; here there are the labels alone, as for the teacher.
     student = replace(recipe.settings("student", StudentSettings), start="random", dropout=None)
     distil(run / "teacher", Data.of_run(run, "data"), run / "plain", student=student, plan=plan, recipe_name=recipe.name)
 

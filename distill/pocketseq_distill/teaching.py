@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,8 +13,10 @@ from transformers import PreTrainedModel
 
 from pocketseq.checkpoint import CheckpointCard
 from pocketseq.errors import RecipeError
+from pocketseq.template import Template
 from pocketseq.tokenizer import TextTokenizer
 from pocketseq_distill.checkpoints import checkpoint_fingerprint, find_teacher, save_checkpoint
+from pocketseq_distill.corpus import TASKS
 from pocketseq_distill.corpus.vocabulary import END_ID, PAD_ID, TOKENIZER_ROWS, Units, save_tokenizer, train_tokenizer
 from pocketseq_distill.distil import Data, hardware
 from pocketseq_distill.ensemble import Average, write_ensemble
@@ -99,6 +102,17 @@ class EnsembleSettings:
     """Two or more, each named as a teacher is, of one vocabulary; students are cut from the first."""
     average: Average = "probabilities"
     """Of what the average is taken."""
+
+
+def card_of_corpus(run: Path, task: str) -> CheckpointCard:
+    """The card of a model to be: task, template and longest answer, as the corpus of a run tells them."""
+    corpus = json.loads((run / "data/corpus.json").read_text(encoding="utf-8"))
+    return CheckpointCard(
+        task=task,
+        template=Template.from_json(corpus["template"]),
+        max_new_tokens=int(corpus["max_new_tokens"]),
+        license="Apache-2.0" if task in TASKS else "",
+    )
 
 
 def copy_teacher(source: Path, output: Path) -> CheckpointCard:

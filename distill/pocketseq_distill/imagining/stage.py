@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from pocketseq.checkpoint import CheckpointCard
 from pocketseq.examples import read_examples, write_examples
 from pocketseq.files import write_json
 from pocketseq.pipeline import Recipe, Stage
@@ -32,17 +30,15 @@ def asks_for_it(recipe: Recipe) -> bool:
 def _imagine(recipe: Recipe, run: Path) -> None:
     from pocketseq_distill.distil import Data
     from pocketseq_distill.imagining.inputs import ImagineSettings, imagine, train_reverse
-    from pocketseq_distill.teaching import TeacherSettings
+    from pocketseq_distill.teaching import TeacherSettings, card_of_corpus
     from pocketseq_distill.training.plan import TrainingPlan
 
-    corpus = json.loads((run / "data/corpus.json").read_text(encoding="utf-8"))
-    template = Template.from_json(corpus["template"])
-    card = CheckpointCard(task=recipe.task, template=template, max_new_tokens=int(corpus["max_new_tokens"]))
-    data, reverse = Data.of_run(run, "data"), run / "imagined/reverse"
+    card, data, reverse = card_of_corpus(run, recipe.task), Data.of_run(run, "data"), run / "imagined/reverse"
     shape, plan = recipe.settings("teacher", TeacherSettings), recipe.settings("imagine_train", TrainingPlan)
     train_reverse(data, reverse, card=card, settings=shape, plan=plan, recipe_name=recipe.name)
     held_out = [row for split in ("validation", "calibration", "test") for row in read_examples(run / f"data/{split}.jsonl")]
-    found = imagine(data.train, reverse, recipe.settings("imagine", ImagineSettings), field=template.primary, held_out=held_out)
+    settings = recipe.settings("imagine", ImagineSettings)
+    found = imagine(data.train, reverse, settings, field=card.template.primary, held_out=held_out)
     write_json(run / "imagined/counts.json", found.to_json())
     write_examples(run / IMAGINED, found.rows)
     print(f"imagine: {found}", file=sys.stderr)

@@ -60,8 +60,7 @@ class StudentSettings:
     d_model: int | None = None
     """Its width, chosen likewise; None for the teacher's."""
     dropout: float | None = None
-    """Share of its activations dropped in training; None for the teacher's. Who learns from distributions, and from imagined inputs
-    too, needs less of it than who learns from a few labels."""
+    """Share of its activations dropped in training; None for the teacher's. A plain student beside it keeps the teacher's."""
 
     def __post_init__(self) -> None:
         if self.dropout is not None and not 0 <= self.dropout < 1:
