@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from itertools import pairwise
 from typing import Any
 
-from pocketseq_bench.report.courses import courses_of, courses_plot, courses_table, headings
+from pocketseq_bench.report.courses import WIDTH, courses_of, courses_plot, courses_table, headings
 
 
 def training(*values: float, measure: str = "exact_match", **more: Any) -> dict[str, Any]:
@@ -55,3 +57,13 @@ def test_curves_are_drawn_where_there_are_any() -> None:
     assert "student 30.0" in picture
     assert "A &lt;processor&gt;" in courses_table(courses)
     assert courses_plot(courses_of(table(teacher=training(0.1)))) == ""
+
+
+def test_names_of_courses_that_end_together_stand_apart() -> None:
+    """One below the other, and all of it inside the picture."""
+    picture = courses_plot(courses_of(table(teacher=training(0.1, 0.2), student=training(0.1, 0.2), plain=training(0.1, 0.21))))
+    names = re.findall(r'<text[^>]* x="([\d.]+)" y="([\d.]+)">(?:teacher|student|plain) ', picture)
+    assert len(names) == 3
+    heights = sorted(float(height) for _, height in names)
+    assert all(lower - upper > 15 for upper, lower in pairwise(heights))
+    assert all(float(x) <= WIDTH - 88 for x, _ in names)

@@ -12,6 +12,9 @@ from pocketseq.report.figures import MISSING
 
 WIDTH: Final = 560
 HEIGHT: Final = 320
+_NAME_WIDTH: Final = 96
+"""Room for a course's name and what it came to, behind its last point."""
+_LINE: Final = 16
 _SHOWN: Final = 6
 """Validations that a row of a table shows at most."""
 _TITLES: Final = {"exact_match": "exact match", "chrf": "chrF"}
@@ -100,17 +103,22 @@ def courses_plot(courses: Sequence[Course]) -> str:
     most = max(step for course in drawn for step, _ in course.points)
     best = max(value for course in drawn for _, value in course.points)
     across, up = round_steps(most, at_most=6), round_steps(max(best, 1.0), at_most=5)
-    x, y = Scale(0, across[-1], 44, WIDTH - 70), Scale(0, up[-1], HEIGHT - 46, 18)
+    x, y = Scale(0, across[-1], 44, WIDTH - _NAME_WIDTH), Scale(0, up[-1], HEIGHT - 46, 18)
     shapes = [line(x(0), y(tick), x(across[-1]), y(tick), "grid") for tick in up]
     shapes += [text(x(0) - 8, y(tick) + 4, f"{tick:g}", "tick end") for tick in up]
     shapes += [text(x(tick), y(0) + 18, f"{tick:,.0f}", "tick middle") for tick in across]
     title = _TITLES.get(drawn[0].measure, drawn[0].measure)
     shapes.append(text((x(0) + x(across[-1])) / 2, HEIGHT - 8, f"updates; upwards: {title} on validation rows, %", "label middle"))
+    named: list[tuple[float, float]] = []
     for course in drawn:
         step, value = course.points[-1]
+        at_x, at_y = x(step) + 8, y(value) + 4
+        while any(abs(at_x - other_x) < _NAME_WIDTH and abs(at_y - other_y) < _LINE - 1 for other_x, other_y in named):
+            at_y += _LINE  # below what ends at the same place
+        named.append((at_x, at_y))
         shapes.append(path([(x(at), y(found)) for at, found in course.points], f"series {_kind(course)}"))
         shapes += [dot(x(at), y(found), f"mark {_kind(course)}", radius=3.5) for at, found in course.points]
-        shapes.append(text(x(step) + 8, y(value) + 4, f"{course.name} {value:.1f}", "strong start"))
+        shapes.append(text(at_x, at_y, f"{course.name} {value:.1f}", "strong start"))
     return picture(WIDTH, HEIGHT, "Validation while training", shapes)
 
 
