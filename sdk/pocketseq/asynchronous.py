@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Generator
-from typing import Any, TypeVar
+from dataclasses import replace
+from time import perf_counter
+from typing import TypeVar
 
 from pocketseq.decoding.cancellation import Cancellation
-from pocketseq.options import Options
+from pocketseq.options import Options, Request, request_of
 from pocketseq.results import Result
+from pocketseq.threads import in_thread
 
 T = TypeVar("T")
 
 
-async def in_thread(ask: Callable[..., T], source: Any, options: Options) -> T:
+async def asked(ask: Callable[[Request, float], T], options: Options) -> T:
     """Ask in a thread; when the task is cancelled the answer ends after the step that is under way.
 
     Args:
-        ask: A blocking method of a model.
-        source: Its first argument.
-        options: Its keyword arguments.
+        ask: Answers a request, blocking; told ``perf_counter`` at the call, from which the deadline counts.
+        options: As the caller gave them.
+
+    Raises:
+        InputError: an option out of its range, or two that exclude each other; and what ``ask`` raises.
     """
-    cancellation = Cancellation(options.get("cancellation"))
-    try:
-        return await asyncio.to_thread(ask, source, **{**options, "cancellation": cancellation})
-    except asyncio.CancelledError:
-        cancellation.cancel()
-        raise
+    called, request = perf_counter(), request_of(options)
+    cancellation = Cancellation(request.cancellation)
+    request = replace(request, cancellation=cancellation)
+    return await in_thread(lambda: ask(request, called), abandon=cancellation.cancel)
 
 
 class AsyncAnswer:
@@ -53,7 +56,7 @@ class AsyncAnswer:
 
     async def __anext__(self) -> str:
         async with self._working:
-            work = asyncio.ensure_future(asyncio.to_thread(self._next))
+            work = asyncio.ensure_future(in_thread(self._next, abandon=self._cancellation.cancel))
             try:
                 piece = await asyncio.shield(work)
             except asyncio.CancelledError:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from time import perf_counter
+from types import MethodType
 from typing import Final, Unpack
 
 from pocketseq.decoding.cancellation import Cancellation
+from pocketseq.decoding.settings import Constraints
 from pocketseq.errors import InputError, QueueFullError, RuntimeUnavailableError
 from pocketseq.job import Job
 from pocketseq.model import PocketModel
@@ -21,10 +25,12 @@ from pocketseq.results import Result
 from pocketseq.template import Input
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Waiting:
     job: Job
     plan: Plan
+    kind: Hashable
+    """What those that run together have alike; see ``_kind``."""
     future: Future[Result] = field(default_factory=Future)
 
 
@@ -81,8 +87,7 @@ class BatchQueue:
             self._check()  # before the text is read, which takes longer
         engine = self._model._opened()
         job = engine.read(source, request, called=called)
-        # Deadlines and cancellations are each request's own and stand in its job; the rest must be alike to run together.
-        waiting = _Waiting(job, engine.plan(replace(request, deadline_s=None, cancellation=None)))
+        waiting = _Waiting(job, engine.plan(request), _kind(request))
         with self._news:
             self._check()
             self._waiting.append(waiting)
@@ -130,34 +135,45 @@ class BatchQueue:
             )
 
     def _work(self) -> None:
-        while batch := self._next_batch():
-            self._answer([waiting for waiting in batch if waiting.future.set_running_or_notify_cancel()])
-            with self._news:
-                late = self._take(lambda waiting: waiting.job.halted() is not None)
-            for waiting in late:
-                if waiting.future.set_running_or_notify_cancel():
-                    self._answer([waiting])
-
-    def _take(self, which: Callable[[_Waiting], bool]) -> list[_Waiting]:
-        """Take requests out of the queue; call with the lock."""
         taken: list[_Waiting] = []
-        left: deque[_Waiting] = deque()
-        for waiting in self._waiting:
-            (taken if which(waiting) else left).append(waiting)
-        self._waiting = left
+        try:
+            while taken := self._next_batch():
+                self._answer([waiting for waiting in taken if waiting.future.set_running_or_notify_cancel()])
+                with self._news:
+                    taken = self._take(lambda waiting: waiting.job.halted() is not None)
+                for waiting in taken:
+                    if waiting.future.set_running_or_notify_cancel():
+                        self._answer([waiting])
+        except BaseException as error:  # such as that of a future's callback which ends its thread
+            self._give_up(taken, error)
+            raise
+
+    def _give_up(self, taken: Sequence[_Waiting], cause: BaseException) -> None:
+        """Close the queue and tell all who wait: nobody is left to answer them."""
+        with self._news:
+            self._closed = True
+            left, self._waiting = [*taken, *self._waiting], deque()
+        for waiting in left:
+            error = RuntimeUnavailableError(f"expected a BatchQueue that answers, found it ended by {cause!r}; make another")
+            error.__cause__ = cause
+            with suppress(BaseException):  # it was answered or cancelled before, or its callbacks raise too
+                waiting.future.set_exception(error)
+
+    def _take(self, which: Callable[[_Waiting], bool], most: int | None = None) -> list[_Waiting]:
+        """Take requests out of the queue, the oldest first and no more than so many; call with the lock."""
+        taken = list(islice(filter(which, self._waiting), most))
+        gone = set(taken)
+        self._waiting = deque(waiting for waiting in self._waiting if waiting not in gone)
         return taken
 
     def _next_batch(self) -> list[_Waiting]:
         """The oldest request and those that may run with it; nothing when the queue is closed and empty."""
         with self._news:
             self._news.wait_for(lambda: self._waiting or self._closed)
-            batch: list[_Waiting] = []
-            others: list[_Waiting] = []
-            while self._waiting and len(batch) < self._max_batch:
-                waiting = self._waiting.popleft()
-                (batch if not batch or waiting.plan.request == batch[0].plan.request else others).append(waiting)
-            self._waiting.extendleft(reversed(others))
-            return batch
+            if not self._waiting:
+                return []
+            kind = self._waiting[0].kind
+            return self._take(lambda waiting: waiting.kind == kind, self._max_batch)
 
     def _answer(self, batch: Sequence[_Waiting]) -> None:
         if not batch:
@@ -172,3 +188,31 @@ class BatchQueue:
         else:
             for waiting, result in zip(batch, results, strict=True):
                 waiting.future.set_result(result)
+
+
+def _kind(request: Request) -> Hashable:
+    """What must be alike in requests that run together, in values that can be compared without a surprise.
+
+    Deadlines and cancellations are each request's own and stand in its job; callbacks are alike where they are the same.
+
+    Raises:
+        InputError: a form that is none, or an option that is no plain value.
+    """
+    wanted = request.constraints or Constraints()
+    kind = (
+        replace(request, deadline_s=None, cancellation=None, constraints=None, on_gate=None),
+        _same(request.on_gate),
+        replace(wanted, json_schema=None, allowed=None),
+        wanted.schema_text,
+        _same(wanted.allowed),
+    )
+    try:
+        hash(kind)
+    except TypeError as error:
+        raise InputError(f"expected options that can be held against those of other requests, found: {error}") from None
+    return kind
+
+
+def _same(callback: Callable[..., object] | None) -> Hashable:
+    """A callback's identity; a bound method is made anew whenever it is asked for, and is compared by its object's."""
+    return callback if callback is None or isinstance(callback, MethodType) else id(callback)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +23,20 @@ _WHOLE: Final = (
     "; the package carries this one alone, and a checkout of the source has those for other runtimes: "
     "pocketseq pack export/pocketseq_export/bundles/{name} -o {name}.pocketseq"
 )
+
+
+class Files(dict[str, Path]):
+    """Verified paths on disk, by path within the bundle; what was unpacked stays for as long as anyone holds them."""
+
+    def __init__(self, paths: Mapping[str, Path], *, unpacked: object) -> None:
+        """Hold the files.
+
+        Args:
+            paths: By path within the bundle.
+            unpacked: ``Storage.unpacked``.
+        """
+        super().__init__(paths)
+        self._unpacked = unpacked
 
 
 class Bundle:
@@ -52,6 +66,7 @@ class Bundle:
 
         Raises:
             BundleCorruptError: missing, truncated or changed.
+            BundleError: it cannot be read, or there is no room to unpack it.
         """
         with self._lock:
             if file not in self._verified:
@@ -60,9 +75,10 @@ class Bundle:
                 self._verified[file] = path
             return self._verified[file]
 
-    def paths(self, files: Iterable[BundleFile]) -> dict[str, Path]:
-        """Verified paths on disk, by path within the bundle."""
-        return {file.path: self.path(file) for file in files}
+    def paths(self, files: Iterable[BundleFile]) -> Files:
+        """Verified paths on disk, by path within the bundle; see ``path``."""
+        unpacked = self._storage.unpacked
+        return Files({file.path: self.path(file) for file in files}, unpacked=unpacked)
 
     @property
     def place(self) -> Path | None:
@@ -75,7 +91,7 @@ class Bundle:
         return _WHOLE.format(name=self.source) if self.place is None and self.source in packaged_bundles() else ""
 
     def close(self) -> None:
-        """Remove what was unpacked for this process."""
+        """Remove what was unpacked for this process, as soon as nobody holds its ``paths`` any more."""
         self._storage.close()
 
     def __enter__(self) -> Bundle:
@@ -97,6 +113,7 @@ def open_bundle(source: str | Path) -> Bundle:
         BundleNotFoundError: nothing there.
         BundleFormatError: of a newer format, or no manifest.
         BundleCorruptError: truncated, incomplete, or with paths that lead outside.
+        BundleError: it cannot be read, or there is no room to unpack it.
     """
     return Bundle(_storage(source), source=str(source))
 
@@ -142,39 +159,54 @@ def _storage(source: str | Path) -> Storage:
             return HubRepository(source.removeprefix(_HUB))
         if source in packaged_bundles():
             return Folder(_PACKAGED / source, packaged=True)
-    path = Path(source)
-    if path.is_dir():
-        if not (path / MANIFEST).is_file():
-            raise BundleNotFoundError(f"{path}: expected a bundle with a {MANIFEST}, found a directory without; export one into it")
-        return Folder(path)
-    if path.is_file():
-        from pocketseq.archive import Archive
+    path, found = Path(source), "nothing"
+    try:
+        if path.is_dir():
+            if not (path / MANIFEST).is_file():
+                raise BundleNotFoundError(
+                    f"{path}: expected a bundle with a {MANIFEST}, found a directory without; export one into it"
+                )
+            return Folder(path)
+        if path.is_file():
+            from pocketseq.archive import Archive
 
-        return Archive(path)
+            return Archive(path)
+    except OSError as error:  # such as a name that is too long, or a folder that may not be entered
+        found = str(error.strerror)
     there = ", ".join(packaged_bundles()) or "none"
     raise BundleNotFoundError(
-        f"expected a bundle at {str(source)!r}, found nothing; give a path, {_HUB}org/name, or a packaged name ({there})"
+        f"expected a bundle at {str(source)!r:.200}, found {found}; give a path, {_HUB}org/name, or a packaged name ({there})"
     )
 
 
 def _read_manifest(path: Path, where: str) -> Manifest:
-    if path.stat().st_size > _LONGEST_MANIFEST_BYTES:
-        raise BundleFormatError(f"{where}: expected a manifest of a few kB, found {path.stat().st_size} bytes; this is no bundle")
     try:
+        size_bytes = path.stat().st_size
+        if size_bytes > _LONGEST_MANIFEST_BYTES:
+            raise BundleFormatError(f"{where}: expected a manifest of a few kB, found {size_bytes} bytes; this is no bundle")
         value = json.loads(path.read_bytes())
+    except OSError as error:
+        raise _unreadable(where, error) from error
     except (ValueError, RecursionError) as error:
         raise BundleFormatError(f"{where}: expected JSON, found {error}; the file is damaged, fetch the bundle again") from None
     return Manifest.from_json(value, where=where)
 
 
 def _verify(path: Path, file: BundleFile, source: str) -> None:
-    size_bytes = path.stat().st_size
+    try:
+        size_bytes = path.stat().st_size
+        found = sha256(path) if size_bytes == file.size_bytes else ""
+    except OSError as error:
+        raise _unreadable(f"{source}: {file.path}", error) from error
     if size_bytes != file.size_bytes:
         raise BundleCorruptError(
             f"{source}: {file.path}: expected {file.size_bytes} bytes, found {size_bytes}; it is not whole, fetch the bundle again"
         )
-    found = sha256(path)
     if found != file.sha256:
         raise BundleCorruptError(
             f"{source}: {file.path}: expected sha256 {file.sha256}, found {found}; it was changed, fetch the bundle again"
         )
+
+
+def _unreadable(where: str, error: OSError) -> BundleError:
+    return BundleError(f"{where}: expected a file that can be read, found: {error.strerror}; mend its permissions or its disk")

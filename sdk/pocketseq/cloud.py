@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError
-from typing import Any, Self
+from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 from pocketseq.cloudstream import CloudStream
@@ -22,6 +23,21 @@ from pocketseq.errors import (
 from pocketseq.eventloop import BackgroundLoop
 from pocketseq.exchange import Exchange, completion_of, failure_of, on_connection, on_request, on_response
 from pocketseq.network import is_offline, leaves_this_network
+from pocketseq.privacy.secrets import secrets
+
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+"""The name of an environment variable."""
+
+_NO_PARAMETERS: Final[Mapping[str, str]] = {
+    "model": "give it as model",
+    "messages": "they are the prompt and the instruction of each call",
+    "max_completion_tokens": "give max_tokens to each call, or to the policy of a hybrid",
+    "stream": "call stream() for pieces",
+    "stream_options": "stream() sets them",
+    "timeout": "give timeout_s, or deadline_s to each call",
+    "extra_body": "put its fields into parameters themselves",
+}
+"""What is no further field of the body, and what to do instead: the endpoint sets it, or it is an argument of a client's."""
 
 
 class CloudEndpoint:
@@ -49,10 +65,11 @@ class CloudEndpoint:
             api_key_env: Name of the environment variable that holds the key.
             api_key: Called for the key instead, such as a keyring look-up.
             timeout_s: Bound on every call; a call's own deadline can only shorten it.
-            parameters: Further fields of each request's body, such as ``{"temperature": 0, "logprobs": True}``.
+            parameters: Further fields of each request's body, such as ``{"temperature": 0, "top_k": 20}``: what the server knows.
 
         Raises:
-            EndpointError: the URL is not HTTPS and not of this machine, or holds credentials; or the model has no name.
+            EndpointError: the URL is not HTTPS and not of this machine, or holds credentials; the model has no name; or a parameter
+                is one that the endpoint itself sets.
             EndpointAuthError: a key where a name or a callable is expected, or both of these.
             MissingExtraError: the ``openai`` package is not installed.
         """
@@ -64,6 +81,13 @@ class CloudEndpoint:
                 "expected api_key_env (the name of an environment variable) or api_key (a callable that returns the key), "
                 f"found {'both' if callable(api_key) else type(api_key).__name__}"
             )
+        if api_key_env is not None:
+            _check_name(api_key_env)
+        for name in parameters or {}:
+            if name in _NO_PARAMETERS:
+                raise EndpointError(
+                    f"parameters: expected further fields of each request's body, found {name!r}; {_NO_PARAMETERS[name]}"
+                )
         try:
             import openai
         except ImportError as error:
@@ -143,7 +167,7 @@ class CloudEndpoint:
         """
         limit_s = self._timeout_s if deadline_s is None else min(deadline_s, self._timeout_s)
         exchange = self._exchange()
-        body = {"stream_options": {"include_usage": True}, **self._body(prompt, instruction, max_tokens), "stream": True}
+        body = {**self._body(prompt, instruction, max_tokens), "stream": True, "stream_options": {"include_usage": True}}
         return CloudStream(self._background, self._completions, exchange, body, limit_s=limit_s)
 
     def close(self) -> None:
@@ -164,7 +188,9 @@ class CloudEndpoint:
 
     def _body(self, prompt: str, instruction: str, max_tokens: int | None) -> dict[str, Any]:
         messages = [{"role": "system", "content": instruction}] if instruction else []
-        body = {**self._parameters, "model": self._model, "messages": [*messages, {"role": "user", "content": prompt}]}
+        messages.append({"role": "user", "content": prompt})
+        # as arguments of their own, parameters would be refused where the package does not know them
+        body: dict[str, Any] = {"model": self._model, "messages": messages, "extra_body": self._parameters}
         if max_tokens is not None:
             body["max_completion_tokens"] = max_tokens
         return body
@@ -194,14 +220,17 @@ class CloudEndpoint:
 
 def _check_url(url: str) -> bool:
     """Refuse a URL over which text or a key could leak; tell whether it leads to this machine itself."""
+    # No part of what is refused is repeated: where credentials stand in what is no good URL, nobody can tell.
+    found = f"something else of {len(url)} characters" if url else "none"
     try:
         parts = urlsplit(url)
+        _ = parts.port  # a password with a slash in it is read as a host and its port
     except ValueError:
-        raise EndpointError(f"expected a URL such as https://host/v1, found {url!r}") from None
+        parts = urlsplit("")  # refused below: from in here the error would bring its cause along, and that what stands there
     host = parts.hostname or ""
     if parts.username or parts.password or parts.query or parts.fragment:
         raise EndpointError(
-            f"expected a base URL without credentials, query or fragment, found some beside the host {host!r}; "
+            f"expected a base URL without credentials, query or fragment, found some in one of {len(url)} characters; "
             "name the key's environment variable in api_key_env"
         )
     try:
@@ -209,8 +238,21 @@ def _check_url(url: str) -> bool:
     except ValueError:
         loopback = host == "localhost"
     if not host or not (parts.scheme == "https" or (parts.scheme == "http" and loopback)):
-        raise EndpointError(f"expected a URL such as https://host/v1 (http only for this machine itself), found {url!r}")
+        if host and parts.scheme == "http":
+            found = "http to another machine"
+        raise EndpointError(f"expected a URL such as https://host/v1 (http only for this machine itself), found {found}")
     return loopback
+
+
+def _check_name(name: str) -> None:
+    """Refuse what is no name of an environment variable, above all a key itself, before any message repeats it."""
+    # The words of a name do not look random, those of a key do.
+    words = " ".join(f'"{word}"' for word in name.split("_"))
+    if not _NAME.fullmatch(name) or any(secrets(f"{name} {words}")):
+        raise EndpointAuthError(
+            "expected api_key_env to be the name of an environment variable that holds the key, found something else of "
+            f"{len(name)} characters; if that is the key itself, put it into a variable and give the variable's name"
+        )
 
 
 def _check_key(key: object, origin: str) -> str:

@@ -28,7 +28,7 @@ class CloudStream:
             background: Where it runs.
             completions: The client's chat completions.
             exchange: What is kept of it.
-            body: Fields of the request.
+            body: Arguments of the client's ``create``.
             limit_s: Seconds from now to the last piece.
         """
         self._exchange = exchange

@@ -44,6 +44,11 @@ class Decoder:
     """Says whether it looks at more than log-probabilities."""
     _vocabulary: Vocabulary | None = field(default=None, init=False)
 
+    def warm_up(self, plan: Plan) -> None:
+        """Open what answers by a plan need of a runtime that opens its parts when they are first asked for."""
+        if hasattr(self.runtime, "open_decoder"):
+            self.runtime.open_decoder(greedy=not self.scorer.looks_at_spread and not plan.drafts)
+
     def decode(
         self, memory: Any, rows: Sequence[int], jobs: Sequence[Job], plan: Plan, found: dict[int, Sequence[Decoded]]
     ) -> None:

@@ -57,6 +57,10 @@ class Engine:
             self._plain = make_plan(self.manifest, self.tokenizer, request)
         return self._plain
 
+    def warm_up(self) -> None:
+        """Open what answers to calls without options need."""
+        self._decoder.warm_up(self.plan(PLAIN))
+
     def read(self, source: Input, request: Request, *, called: float, number: int = 0) -> Job:
         """Check an input and turn it into token ids.
 

@@ -37,7 +37,9 @@ A message says what was expected, what was found and what to do about it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import copyreg
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pocketseq.calibration.calibrated import Calibrated
@@ -45,6 +47,10 @@ if TYPE_CHECKING:
 
 class PocketSeqError(Exception):
     """Base of every error raised on purpose."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Cross to another process as it is: made anew from its message alone, as Python does it, some would lack arguments."""
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
 class InputError(PocketSeqError):
@@ -142,7 +148,13 @@ class InfeasibleRiskError(CalibrationError):
         """
         super().__init__(message)
         self.calibrated = calibrated
-        """The calibration that serves nothing, ``smallest_risk`` and ``smallest_coverage``, and all that they were made of."""
+        """The calibration that serves nothing, ``smallest_risk`` and ``smallest_coverage``, and all that they were made of; without
+        its ``scorers`` where the error came from another process."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Leave behind what cannot cross to another process: scorers are functions."""
+        make, arguments, known = super().__reduce__()
+        return make, arguments, {**known, "calibrated": replace(self.calibrated, scorers={})}
 
 
 class PolicyError(PocketSeqError):

@@ -59,8 +59,7 @@ class PocketModel:
         self.calibration: Calibration | None = None if self.calibration_problem else variant.calibration
         """The threshold made on this very variant; None where there is none that holds."""
         self._scoring = scoring or Scoring.of(self.calibration)
-        self._open_tokenizer = open_tokenizer
-        self._open_runtime = open_runtime
+        self._open_tokenizer, self._open_runtime = open_tokenizer, open_runtime
         self._close = close
         self._lock = threading.Lock()
         self._engine: Engine | None = None
@@ -136,10 +135,7 @@ class PocketModel:
             InputTooLongError: over the budget, and ``overflow`` is ``refuse``.
             MissingExtraError: a grammar without the extra ``grammar``.
         """
-        called, request = perf_counter(), request_of(options)
-        engine = self._opened()
-        plan = engine.plan(request)
-        return engine.answer([engine.read(source, request, called=called)], plan)[0]
+        return self._generate(source, request_of(options), perf_counter())
 
     def generate_batch(self, sources: Sequence[Input], **options: Unpack[Options]) -> list[Result]:
         """Answer many inputs, those of like length together.
@@ -158,11 +154,7 @@ class PocketModel:
             InputError: as ``generate``, with the number of the input; nothing was answered then. What a callback raises
                 passes as it is, and ``answers_before`` gives the answers that were finished by then.
         """
-        called, request = perf_counter(), request_of(options)
-        _check_many(sources)
-        engine = self._opened()
-        plan = engine.plan(request)
-        return engine.answer(engine.read_all(sources, request, called=called), plan)
+        return self._generate_batch(sources, request_of(options), perf_counter())
 
     def stream(self, source: Input, **options: Unpack[Options]) -> Generator[str, None, Result]:
         """Answer one input piece by piece; closing the generator stops the model.
@@ -215,15 +207,15 @@ class PocketModel:
 
     async def agenerate(self, source: Input, **options: Unpack[Options]) -> Result:
         """Answer one input without blocking the event loop; see ``generate``. Cancelling the task stops the model within a step."""
-        from pocketseq.asynchronous import in_thread
+        from pocketseq.asynchronous import asked
 
-        return await in_thread(self.generate, source, options)
+        return await asked(lambda request, called: self._generate(source, request, called), options)
 
     async def agenerate_batch(self, sources: Sequence[Input], **options: Unpack[Options]) -> list[Result]:
         """Answer many inputs without blocking the event loop; see ``generate_batch`` and ``agenerate``."""
-        from pocketseq.asynchronous import in_thread
+        from pocketseq.asynchronous import asked
 
-        return await in_thread(self.generate_batch, sources, options)
+        return await asked(lambda request, called: self._generate_batch(sources, request, called), options)
 
     def astream(self, source: Input, **options: Unpack[Options]) -> AsyncAnswer:
         """Answer one input piece by piece without blocking the event loop; see ``stream``.
@@ -246,15 +238,14 @@ class PocketModel:
         )
 
     def warm_up(self) -> None:
-        """Open the tokenizer and the runtime now instead of at the first answer."""
-        self._opened()
+        """Open the tokenizer, and of the runtime what answers need, now instead of at the first answer."""
+        self._opened().warm_up()
 
     def close(self) -> None:
         """Let go of memory and unpacked files; answers that are under way end well, later ones raise."""
         with self._lock:
             closing, self._close = self._close, None
-            self._engine = None
-            self._closed = True
+            self._engine, self._closed = None, True
         if closing is not None:
             closing()
 
@@ -267,17 +258,26 @@ class PocketModel:
     def __repr__(self) -> str:
         return f"PocketModel({self.manifest.name!r}, {self.variant.label})"
 
+    def _generate(self, source: Input, request: Request, called: float) -> Result:
+        engine = self._opened()
+        plan = engine.plan(request)
+        return engine.answer([engine.read(source, request, called=called)], plan)[0]
+
+    def _generate_batch(self, sources: Sequence[Input], request: Request, called: float) -> list[Result]:
+        _check_many(sources)
+        engine = self._opened()
+        plan = engine.plan(request)
+        return engine.answer(engine.read_all(sources, request, called=called), plan)
+
     def _opened(self) -> Engine:
         engine = self._engine
         if engine is None:
             with self._lock:
                 if self._closed:
                     raise RuntimeUnavailableError(f"{self!r}: expected an open model, found it closed; load it again")
-                engine = self._engine
-                if engine is None:
+                if (engine := self._engine) is None:
                     tokenizer, runtime = self._open_tokenizer(), self._open_runtime()
-                    engine = Engine(manifest=self.manifest, tokenizer=tokenizer, runtime=runtime, scoring=self._scoring)
-                    self._engine = engine
+                    self._engine = engine = Engine(self.manifest, tokenizer, runtime, self._scoring)
         return engine
 
 

@@ -35,7 +35,9 @@ class Options(TypedDict, total=False):
     overflow: Overflow
     """``truncate`` cuts a field that is over its budget and says so in the result; ``refuse`` raises."""
     deadline_s: float | None
-    """Seconds from the call; at their end the answer so far stands, with the finish reason ``deadline``."""
+    """Seconds from the call; at their end the answer so far stands, with the finish reason ``deadline``. What is under way is
+    waited for: a step, and before the first one the input, of which no more is read than the model can take, but never less than
+    a whole word: one of a million letters takes about a second."""
     cancellation: Cancellation | None
     """Ends the answer from another thread within a step; what there is stands, with the finish reason ``cancelled``."""
     on_gate: Callable[[float], None] | None

@@ -17,6 +17,10 @@ class Storage(Protocol):
     def place(self) -> Path | None:
         """The bundle's own directory or file, beside which something may be kept; None where nothing may."""
 
+    @property
+    def unpacked(self) -> object:
+        """What must be held for as long as the files are read; None where they stay anyway."""
+
     def path(self, name: str, *, longest_bytes: int) -> Path:
         """Path on disk of one file of the bundle.
 
@@ -25,11 +29,12 @@ class Storage(Protocol):
             longest_bytes: A longer file is not unpacked.
 
         Raises:
-            BundleCorruptError: the file is not there, cannot be read, or would unpack to more than it may.
+            BundleCorruptError: the file is not there, is damaged, or would unpack to more than it may.
+            BundleError: there is no room to unpack it.
         """
 
     def close(self) -> None:
-        """Remove what was put on disk only for this process."""
+        """Remove what was put on disk only for this process, as soon as nobody holds ``unpacked``."""
 
 
 class Folder:
@@ -48,6 +53,10 @@ class Folder:
     def place(self) -> Path | None:
         """The folder, unless it belongs to this package."""
         return None if self._packaged else self._root.absolute()
+
+    @property
+    def unpacked(self) -> None:
+        """Nothing is."""
 
     def path(self, name: str, *, longest_bytes: int) -> Path:  # noqa: ARG002 nothing is unpacked
         """Path of one file under the folder."""
@@ -90,6 +99,10 @@ class HubRepository:
     @property
     def place(self) -> None:
         """Its folder is the hub's."""
+
+    @property
+    def unpacked(self) -> None:
+        """Nothing is."""
 
     def path(self, name: str, *, longest_bytes: int) -> Path:  # noqa: ARG002 nothing is unpacked
         """Fetch one file, unless the hub's cache holds it."""

@@ -45,7 +45,7 @@ class Receipt:
     decision: Choice = "serve"
     """See ``Choice``."""
     score: float | None = None
-    """The local answer's confidence; None where there is none."""
+    """The local answer's confidence; None where there is none, or the answer was cut short."""
     threshold: float | None = None
     """What it was compared with; None where there was none."""
     gate: float | None = None
@@ -77,7 +77,7 @@ class Receipt:
     total_ms: float = 0.0
     """From the call to the answer."""
     error: str | None = None
-    """Class of the error for which the endpoint gave no usable answer, of ``pocketseq.errors``."""
+    """Class of the error for which the endpoint gave no usable answer where one was wanted, of ``pocketseq.errors``."""
     audited: bool = False
     """Whether ``sent`` also left, or is about to, for an audit of the local answer."""
 
@@ -91,7 +91,8 @@ class Suggestion:
     source: Source
     """Where it comes from."""
     confidence: float | None
-    """Of the local answer, which the decision was made on; None where there is no local answer, or none with a confidence."""
+    """Of the local answer, which the decision was made on; None where there is no local answer, or none with a confidence,
+    such as one that the deadline cut short."""
     reason: str
     """Why this answer, in words for people; names the error where the cloud failed."""
     receipt: Receipt

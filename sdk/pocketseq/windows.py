@@ -1,8 +1,9 @@
 """Windows: the part of a long text that alone decides about its first or last tokens.
 
-A pre-tokenizer splits a text into words, and each word is tokenised by itself. Where it always splits between a printable ASCII
-character and the space behind it, whatever stands before and after, the tokens of a text cut there are those of the whole text
-on that side. What is not known to split so is never cut.
+A pre-tokenizer splits a text into words, and each word is tokenised by itself. Where it always splits between a letter, a digit or
+another printable ASCII character and the space behind it, whatever stands before and after, the tokens of a text cut there are
+those of the whole text on that side. What is not known to split so is never cut. Letters and digits are those of every script: what
+is one for one library is white space for none, and no normalizer makes one end in it.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ if TYPE_CHECKING:
 
 Side: TypeAlias = Literal["left", "right"]
 
-SPACE: Final = re.compile("(?<=[!-~]) ")
-"""A space behind a printable ASCII character."""
-LINE_OR_SPACE: Final = re.compile("(?<=[!-~])[ \n]")
-"""A space or line feed behind a printable ASCII character."""
-LEXEME: Final = re.compile(r"(?<=[!-~])[ \n]|(?<=[A-Za-z0-9])(?=[!-/:-@\[-^`{-~])|(?<=[!-/:-@\[-^`{-~])(?=[A-Za-z0-9])")
-"""The same, or between a letter or digit and punctuation; lexemes always begin there."""
+SPACE: Final = re.compile(r"(?<=[!-~]|[^\W_]) ")
+"""A space behind a letter, a digit or another printable ASCII character."""
+LINE_OR_SPACE: Final = re.compile(r"(?<=[!-~]|[^\W_])[ \n]")
+"""A space or line feed behind one."""
+LEXEME: Final = re.compile(r"(?<=[!-~]|[^\W_])[ \n]|(?<=[A-Za-z0-9])(?=[!-/:-@\[-^`{-~])|(?<=[!-/:-@\[-^`{-~])(?=[A-Za-z0-9])")
+"""The same, or in ASCII between a letter or digit and punctuation; lexemes always begin there."""
 
 _LOCAL_NORMALIZERS: Final = {"NFC", "NFD", "NFKC", "NFKD", "Nmt", "Precompiled", "Lowercase"}
 """They look at no more than a character and the marks upon it."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import reduce
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pocketseq import BatchQueue, Beams, Cancellation, Constraints, PocketModel, Sampling
@@ -185,6 +187,94 @@ def test_a_request_that_fails_fails_alone(gate: Gate) -> None:
         with pytest.raises(LookupError, match="mine"):
             long.result(10)
         assert queue.generate("bcd").text == "bcd"
+
+
+DEEP, TOO_DEEP = (reduce(lambda schema, _: {"not": schema}, range(levels), {}) for levels in (130, 100_000))
+
+
+@pytest.mark.parametrize(
+    "schema", [DEEP, TOO_DEEP, {"enum": np.array(["a", "b"])}], ids=["too deep for a grammar", "too deep", "no JSON"]
+)
+def test_a_form_that_is_none_is_its_callers_error_alone(gate: Gate, schema: dict[str, Any]) -> None:
+    """Also where two of them wait behind another: their neighbours are answered, and so are later ones."""
+
+    def refused(queue: BatchQueue) -> Future[Any]:
+        try:
+            return queue.submit("x", constraints=Constraints(json_schema=schema))
+        except InputError as error:
+            told: Future[Any] = Future()
+            told.set_exception(error)
+            return told
+
+    with BatchQueue(gate.model) as queue:
+        queue.submit("a")
+        assert gate.waiting.wait(10)
+        first, second, neighbour = refused(queue), refused(queue), queue.submit("b")
+        gate.open.set()
+        for future in (first, second):
+            with pytest.raises(InputError, match="Constraints.json_schema: expected"):
+                future.result(10)
+        assert neighbour.result(10).text == "b"
+        assert queue.submit("c").result(10).text == "c"
+
+
+def test_options_are_alike_by_what_they_say(gate: Gate) -> None:
+    """Schemas and stop strings by their content, callbacks by being the same; the order of a schema's keys is one of answers."""
+
+    class Ear(list[float]):
+        """A list cannot be hashed, and may be a callback all the same."""
+
+        def __call__(self, probability: float) -> None:
+            self.append(probability)
+
+    ear, heard = Ear(), list[float]()
+    alike: list[list[dict[str, Any]]] = [
+        [{"constraints": Constraints(json_schema={"enum": ["ab", "cd"]})} for _ in range(2)],
+        [{"constraints": Constraints(json_schema={"title": "t", "enum": ["ab", "cd"]})}],
+        [{"constraints": Constraints(json_schema={"enum": ["ab", "cd"], "title": "t"})}],
+        [{"constraints": Constraints(stop=["x"])}, {"constraints": Constraints(stop=("x",))}],  # type: ignore[arg-type]
+        [{"on_gate": ear, "deadline_s": 60}, {"on_gate": ear, "cancellation": Cancellation()}],
+        [{"on_gate": Ear()}],
+        [{"on_gate": heard.append}, {"on_gate": ear.append}],
+        [{"on_gate": lambda probability: None}],
+    ]
+    with BatchQueue(gate.model) as queue:
+        queue.submit("a")
+        assert gate.waiting.wait(10)
+        futures = [queue.submit("a", **options) for kind in alike for options in kind]
+        gate.open.set()
+        for future in futures:
+            future.result(10)
+    assert gate.batches == [1, 2, 1, 1, 2, 2, 1, 1, 1, 1]
+
+
+def test_an_option_that_cannot_be_compared_is_refused(model: PocketModel) -> None:
+    """At the call, instead of where the next one is held against it."""
+    with BatchQueue(model) as queue, pytest.raises(InputError, match="expected options that can be held against those of other"):
+        queue.submit("x", pooled=np.array([1]))  # type: ignore[arg-type]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # a thread that ends so is the point
+def test_nobody_waits_for_a_thread_that_is_gone(gate: Gate) -> None:
+    """What ends it, such as a callback that leaves, is told to all who wait, and the queue takes no more."""
+
+    def leave(_: object) -> None:
+        raise SystemExit("enough")
+
+    queue = BatchQueue(gate.model, max_batch=2)
+    first = queue.submit("a")
+    assert gate.waiting.wait(10)
+    leaving, beside, behind = queue.submit("b"), queue.submit("c"), queue.submit("d")
+    leaving.add_done_callback(leave)
+    gate.open.set()
+    assert (first.result(10).text, leaving.result(10).text) == ("a", "b")
+    for future in (beside, behind):
+        with pytest.raises(RuntimeUnavailableError, match=r"found it ended by SystemExit\('enough'\); make another") as told:
+            future.result(10)
+        assert isinstance(told.value.__cause__, SystemExit)
+    with pytest.raises(RuntimeUnavailableError, match="expected an open BatchQueue, found it closed"):
+        queue.submit("e")
+    queue.close()
 
 
 def test_bad_input_is_told_at_the_call(model: PocketModel) -> None:

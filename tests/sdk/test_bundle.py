@@ -8,6 +8,8 @@ import resource
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,20 @@ def test_a_damaged_bundle_is_not_packed(bundle_directory: Path, tmp_path: Path) 
     with pytest.raises(BundleCorruptError, match=r"tokenizer\.json"):
         pack(bundle_directory, tmp_path / "out" / "tiny.pocketseq")
     assert not (tmp_path / "out").exists()
+
+
+def test_what_was_unpacked_stays_for_those_who_hold_its_paths(pristine_bundle: Path, tmp_path: Path) -> None:
+    """And no longer; a closed bundle unpacks nothing more."""
+    pack(pristine_bundle, tmp_path / "tiny.pocketseq")
+    bundle = open_bundle(tmp_path / "tiny.pocketseq")
+    files = bundle.paths([bundle.manifest.tokenizer])
+    bundle.close()
+    path = files["tokenizer.json"]
+    assert path.exists()
+    del files
+    assert not path.exists()
+    with pytest.raises(BundleError, match=r"tiny\.pocketseq: expected an open bundle, found it closed; open it again"):
+        bundle.paths(bundle.manifest.variants[0].files)
 
 
 def test_what_was_unpacked_is_removed_at_close(pristine_bundle: Path, tmp_path: Path) -> None:
@@ -93,6 +109,22 @@ def test_a_truncated_zip_is_refused(pristine_bundle: Path, tmp_path: Path) -> No
     (tmp_path / "half.pocketseq").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(BundleCorruptError, match=r"half\.pocketseq: expected a zip archive, found .* truncated"):
         open_bundle(tmp_path / "half.pocketseq")
+
+
+def test_a_zip_with_a_damaged_table_of_contents_is_refused_or_the_same(pristine_bundle: Path, tmp_path: Path) -> None:
+    """Whichever byte of its last entry or of its end was changed, and whatever zipfile makes of that."""
+    pack(pristine_bundle, tmp_path / "tiny.pocketseq")
+    whole, expected = (tmp_path / "tiny.pocketseq").read_bytes(), all_files(pristine_bundle)
+    refused = 0
+    for place in range(whole.rindex(b"PK\x01\x02"), len(whole)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 0xFF
+        (tmp_path / "damaged.pocketseq").write_bytes(damaged)
+        try:
+            assert all_files(tmp_path / "damaged.pocketseq") == expected
+        except BundleCorruptError:
+            refused += 1
+    assert refused > 50
 
 
 def test_a_zip_with_damaged_content_is_refused(pristine_bundle: Path, tmp_path: Path) -> None:
@@ -158,6 +190,12 @@ def test_nothing_there_is_told_with_what_can_be_given(tmp_path: Path) -> None:
         open_bundle("no-such")
 
 
+def test_a_name_that_no_file_can_have_is_told(tmp_path: Path) -> None:
+    """In a message of bounded length."""
+    with pytest.raises(BundleNotFoundError, match=r"expected a bundle at 'x{100,200}, found File name too long; give a path"):
+        open_bundle("x" * 5000)
+
+
 def test_a_directory_without_a_manifest_is_no_bundle(tmp_path: Path) -> None:
     """An empty folder is told from a damaged bundle."""
     with pytest.raises(BundleNotFoundError, match=r"expected a bundle with a manifest\.json"):
@@ -195,16 +233,51 @@ def _in_hub_process(home: Path, code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
 
 
-def test_a_manifest_that_cannot_be_written_is_a_typed_error(bundle_directory: Path) -> None:
-    """And the one that was there stays. Here the system lets no file grow beyond 100 bytes."""
-    with open_bundle(bundle_directory) as bundle:
-        manifest = bundle.manifest
-    before = all_files(bundle_directory)
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """A system that lets no file grow beyond 100 bytes."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
     try:
-        with pytest.raises(BundleError, match=r"manifest.json: expected a place that can be written, found: .*File too large"):
-            write_manifest(bundle_directory, manifest)
+        yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_manifest_that_cannot_be_written_is_a_typed_error(bundle_directory: Path) -> None:
+    """And the one that was there stays."""
+    with open_bundle(bundle_directory) as bundle:
+        manifest = bundle.manifest
+    before = all_files(bundle_directory)
+    message = r"manifest.json: expected a place that can be written, found: .*File too large"
+    with full_disk(), pytest.raises(BundleError, match=message):
+        write_manifest(bundle_directory, manifest)
     assert all_files(bundle_directory) == before
+
+
+def test_a_disk_without_room_is_a_typed_error(pristine_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a bundle is packed and where it is unpacked; nothing half-written is left."""
+    file = tmp_path / "tiny.pocketseq"
+    with full_disk(), pytest.raises(BundleError, match="tiny.pocketseq: expected a place that can be written, found: .*large"):
+        pack(pristine_bundle, file)
+    assert list(tmp_path.iterdir()) == []
+    pack(pristine_bundle, file)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with full_disk(), pytest.raises(BundleError, match=r"manifest.json: expected room for \d+ bytes in .*, found: .* too large"):
+        open_bundle(file)
+    with open_bundle(file) as bundle:
+        tokenizer = bundle.manifest.tokenizer
+        with full_disk(), pytest.raises(BundleError, match=r"tokenizer.json: expected room for \d+ bytes in .*; make room"):
+            bundle.path(tokenizer)
+        assert bundle.path(tokenizer).stat().st_size == tokenizer.size_bytes
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
+        with pytest.raises(BundleError, match="expected a file that can be read, and a place to unpack it, found: .*nowhere"):
+            open_bundle(file)
+
+
+def test_a_manifest_that_cannot_be_read_is_a_typed_error(bundle_directory: Path) -> None:
+    """As on a disk that fails; here one that is a process's own memory, whose first byte nobody may read."""
+    (bundle_directory / "manifest.json").unlink()
+    (bundle_directory / "manifest.json").symlink_to("/proc/self/mem")
+    with pytest.raises(BundleError, match=r"manifest.json: expected a file that can be read, found: Input/output error"):
+        open_bundle(bundle_directory)

@@ -84,6 +84,17 @@ def test_a_line_of_a_file_comes_with_the_lines_around_it(
     assert json.loads(out)["input"] == {"before": before, "line": f"line {line}", "after": after}
 
 
+def test_lines_are_counted_as_editors_count_them(capsys: pytest.CaptureFixture[str], edits_bundle: Path, tmp_path: Path) -> None:
+    """A form feed or a line separator within a line ends none; a carriage return before a line feed is part of the end."""
+    file = tmp_path / "old.py"
+    file.write_bytes("import os\r\n\x0c\r\nsaid = '\u2028'\r\nretrun said\r\n".encode())
+    code, out, _ = pocketseq(capsys, "suggest", "--model", edits_bundle, "--json", "--file", file, "--line", 4)
+    assert code == 0
+    assert json.loads(out)["input"] == {"before": "import os\n\x0c\nsaid = '\u2028'", "line": "retrun said", "after": ""}
+    code, _, err = pocketseq(capsys, "suggest", "--model", edits_bundle, "--file", file, "--line", 5)
+    assert (code, "expected a line from 1 to 4, found 5" in err) == (FAILED, True)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,9 @@ TREE = {
     },
     "$ref": "#/$defs/node",
 }
+
+
+DEEP, TOO_DEEP = (reduce(lambda schema, _: {"not": schema}, range(levels), {}) for levels in (130, 100_000))
 
 
 def matches(text: str, constraints: Constraints) -> bool:
@@ -124,8 +128,10 @@ def test_log_probabilities_are_those_before_a_grammar(letters: PocketModel) -> N
         (Constraints(regex=r"a\b"), "grammar: expected one that llguidance can follow, found: .*lookarounds"),
         (Constraints(json_schema={"type": "frob"}), "grammar: expected one .* found: Invalid type: frob"),
         (Constraints(json_schema={"a": {1, 2}}), "json_schema: expected a mapping of JSON values"),
+        (Constraints(json_schema=DEEP), "json_schema: expected one that llguidance can read, found: recursion limit exceeded"),
+        (Constraints(json_schema=TOO_DEEP), "json_schema: expected a mapping of JSON values, found maximum recursion depth"),
     ],
-    ids=["regex", "look-around", "type", "no json"],
+    ids=["regex", "look-around", "type", "no json", "deep", "deeper"],
 )
 def test_a_malformed_grammar_is_refused(letters: PocketModel, constraints: Constraints, message: str) -> None:
     """With what is wrong, and the model answers on."""

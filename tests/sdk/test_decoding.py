@@ -171,9 +171,9 @@ def test_draws_follow_the_distribution_that_is_left(sampling: Sampling, expected
     [
         ({"temperature": 0.0}, "temperature: expected a number above 0, found 0.0; sampling=None is greedy"),
         ({"temperature": float("nan")}, "temperature: expected a number above 0"),
-        ({"top_k": 0}, "top_k: expected at least 1, found 0"),
+        ({"top_k": 0}, "top_k: expected a whole number of at least 1, found 0"),
         ({"top_p": 1.5}, "top_p: expected a number above 0 and up to 1, found 1.5"),
-        ({"seed": -1}, "seed: expected 0 or more, found -1"),
+        ({"seed": -1}, "seed: expected a whole number of at least 0, found -1"),
     ],
 )
 def test_settings_out_of_range_are_refused(arguments: dict[str, float], message: str) -> None:

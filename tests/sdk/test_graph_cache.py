@@ -17,6 +17,7 @@ import pytest
 
 from pocketseq import Beams, Constraints, PocketModel, packaged_bundles
 from pocketseq.bundle import open_bundle, pack, write_manifest
+from pocketseq.confidence import Scoring
 from pocketseq.runtimes import graphs, sessions
 from pocketseq.runtimes.graphs import GraphCache, graph_cache
 from pocketseq.runtimes.inlining import SMALL_BYTES, inlined
@@ -25,7 +26,8 @@ from pocketseq.runtimes.opening import open_runtime
 from pocketseq.runtimes.processor import sums_overflow
 
 LINES = ("for i in rnage(10):", "    retrun self.name", "x = y")
-GRAPHS = ("encode", "greedy")
+GRAPHS = ("encode", "step")
+"""Those that are opened first: its scorer looks at every token."""
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +45,7 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def answers(source: Path, **options: Any) -> list[object]:
-    """Everything that three ways to ask tell of three lines, times left out; opens all four graphs."""
+    """Everything that four ways to ask tell of three lines, times left out; opens all four graphs."""
     with PocketModel.load(source, runtime="onnx", **options) as model:
         results = [
             model.generate(line, **ways)
@@ -54,13 +56,16 @@ def answers(source: Path, **options: Any) -> list[object]:
                 {"constraints": Constraints(suppressed=(9,)), "alternatives": 3},
             )
         ]
+        results += [model.scored_by(Scoring()).generate(line) for line in LINES]  # by the greedy graph
         scores: list[object] = [model.score(line, line) for line in LINES]
     return [*(replace(result, timing=None, evidence=None) for result in results), *scores]  # type: ignore[arg-type]
 
 
 def opened(source: Path, folder: Path) -> Any:
     with open_bundle(source) as bundle:
-        return open_runtime(bundle, bundle.manifest.variant(runtime="onnx"), graph_cache=folder)
+        runtime: Any = open_runtime(bundle, bundle.manifest.variant(runtime="onnx"), graph_cache=folder)
+    runtime.open_decoder(greedy=False)
+    return runtime
 
 
 def kept(folder: Path) -> dict[str, Path]:
@@ -75,6 +80,21 @@ def test_answers_are_the_same_to_the_last_bit(shipped: Path, tmp_path: Path) -> 
     assert set(written) == {"encode", "greedy", "step", "beams"}
     assert answers(shipped, graph_cache=tmp_path) == plain
     assert {name: path.stat().st_mtime_ns for name, path in kept(tmp_path).items()} == written
+
+
+def test_warming_up_opens_what_answers_need_and_nothing_else(shipped: Path, tmp_path: Path) -> None:
+    """Single steps where the scorer looks at every token, the loop where it does not; then no way to ask opens another."""
+    for scoring, needed in ((None, {"encode", "step"}), (Scoring(), {"encode", "greedy"})):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        with PocketModel.load(shipped, runtime="onnx", graph_cache=folder) as loaded:
+            model = loaded if scoring is None else loaded.scored_by(scoring)
+            assert not folder.exists()
+            model.warm_up()
+            assert set(kept(folder)) == needed
+            model.generate(LINES[0], deadline_s=60)
+            model.generate_batch(list(LINES))
+            list(model.stream(LINES[0]))
+            assert set(kept(folder)) == needed
 
 
 def test_graphs_without_a_file_of_weights_are_kept_too(pristine_bundle: Path, tmp_path: Path) -> None:
@@ -129,7 +149,7 @@ def test_a_damaged_or_foreign_file_is_never_loaded(shipped: Path, tmp_path: Path
             content[-9] ^= 1
         elif damage == "of an older format":
             content[:1] = b"P"
-        other: bytes = whole["greedy" if name == "encode" else "encode"]
+        other: bytes = whole["step" if name == "encode" else "encode"]
         spoiled: dict[str, bytes] = {"cut": bytes(content[:-1]), "empty": b"", "noise": os.urandom(len(content)), "renamed": other}
         path.write_bytes(spoiled.get(damage, bytes(content)))
     with open_bundle(shipped) as bundle:
@@ -147,9 +167,9 @@ def test_a_file_that_onnxruntime_refuses_is_written_anew(shipped: Path, tmp_path
         cache = graph_cache(bundle, bundle.manifest.variant(runtime="onnx"), tmp_path)
     assert cache is not None
     key = sessions._key(cache)
-    greedy = cache.read("greedy", key)
-    assert greedy
-    for content in (b"no graph", greedy):
+    step = cache.read("step", key)
+    assert step
+    for content in (b"no graph", step):
         cache.write("encode", key, content)
         memory = opened(shipped, tmp_path).encode(np.array([[70, 71]]), np.ones((1, 2), dtype=np.int64))
         assert memory.pooled.shape[0] == 1

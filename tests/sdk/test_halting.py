@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from pocketseq import Beams, Cancellation, PocketModel
+from pocketseq.asynchronous import asked
 from pocketseq.errors import InputError
 from pocketseq.testing import scripted_model
 
@@ -134,11 +136,46 @@ def test_asking_does_not_block_the_loop(model: PocketModel) -> None:
     assert "".join(pieces) == streamed.text == model.generate(texts[0], max_new_tokens=6).text
 
 
+def test_a_busy_loop_keeps_nobody_waiting(letters: PocketModel) -> None:
+    """Answers have threads of their own: they do not stand in line behind what others gave to the loop's pool."""
+    release = threading.Event()
+
+    async def ask() -> tuple[str, str, str]:
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        busy = loop.run_in_executor(None, release.wait, 60)
+        try:
+            async with asyncio.timeout(20):
+                one = await letters.agenerate("abc", deadline_s=10)
+                (other,) = await letters.agenerate_batch(["def"])
+                return one.text, other.text, "".join([piece async for piece in letters.astream("ghi")])
+        finally:
+            release.set()
+            await busy
+
+    assert asyncio.run(ask()) == ("abc", "def", "ghi")
+
+
+def test_the_clock_runs_from_the_call_not_from_the_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is read where somebody asks, and what answers is told."""
+    readers: list[threading.Thread] = []
+
+    def clock() -> float:
+        readers.append(threading.current_thread())
+        return 7.0
+
+    monkeypatch.setattr("pocketseq.asynchronous.perf_counter", clock)
+    assert asyncio.run(asked(lambda request, called: (request.deadline_s, called), {"deadline_s": 5})) == (5, 7.0)
+    assert readers == [threading.current_thread()]
+
+
 def test_a_cancelled_task_stops_the_model() -> None:
     """Within a step; a token that the caller gave stays as it is."""
     begun, go_on = threading.Event(), threading.Event()
+    threads: list[threading.Thread] = []
 
     def at_step(step: int) -> None:
+        threads.append(threading.current_thread())
         if step == 3:
             begun.set()
             go_on.wait(10)
@@ -154,7 +191,8 @@ def test_a_cancelled_task_stops_the_model() -> None:
             await task
         go_on.set()
 
-    asyncio.run(ask())  # waits for the threads of its executor
+    asyncio.run(ask())
+    threads[0].join(10)
     assert watched.steps == 3
     assert not cancellation.cancelled
 
@@ -200,3 +238,5 @@ def test_bad_input_is_told_at_the_call(model: PocketModel) -> None:
         model.astream("")
     with pytest.raises(InputError, match="expected text in the field"):
         asyncio.run(model.agenerate(""))
+    with pytest.raises(InputError, match="cancellation: expected Cancellation or None, found True"):
+        asyncio.run(model.agenerate("x", cancellation=True))  # type: ignore[arg-type]

@@ -24,6 +24,7 @@ from pocketseq.errors import (
     VariantNotFoundError,
 )
 from pocketseq.model import PocketModel
+from pocketseq.packing import pack_variants
 from pocketseq.results import Result
 from pocketseq.testing import scripted_model
 
@@ -170,6 +171,23 @@ def test_a_model_from_one_file_answers_as_from_a_folder(model: PocketModel, pris
     pack(pristine_bundle, tmp_path / "tiny.pocketseq")
     with PocketModel.load(tmp_path / "tiny.pocketseq") as packed:
         assert same(packed.generate(TEXTS[0])) == same(model.generate(TEXTS[0]))
+
+
+def test_answers_under_way_end_well_when_the_model_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of a bundle in one file, whose graphs are opened as they are needed; what was unpacked goes with the last of them."""
+    pack_variants("python-fix", tmp_path / "fix.pocketseq", labels=["onnx/int8"])
+    (tmp_path / "unpacked").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "unpacked"))
+    model = PocketModel.load(tmp_path / "fix.pocketseq")
+    expected = model.generate("    retrun self.name").text
+    model.close()
+    assert list((tmp_path / "unpacked").iterdir()) == []
+    model = PocketModel.load(tmp_path / "fix.pocketseq")
+    pieces = model.stream("    retrun self.name")
+    model.close()
+    assert len(list((tmp_path / "unpacked").iterdir())) == 1
+    assert "".join(pieces) == expected
+    assert list((tmp_path / "unpacked").iterdir()) == []
 
 
 def test_the_variant_asked_for_answers(model: PocketModel, pristine_bundle: Path) -> None:

@@ -162,6 +162,25 @@ def test_a_graph_that_onnxruntime_refuses_is_a_typed_error(pristine_bundle: Path
             OnnxRuntime(files, bundle.manifest.geometry)
 
 
+def test_a_decoder_that_onnxruntime_refuses_is_told_when_it_is_needed(tmp_path: Path) -> None:
+    """With the same typed error; what does without it answers."""
+    (tmp_path / "greedy.onnx").write_bytes(b"no graph")
+    with open_bundle("python-fix") as bundle:
+        variant = bundle.manifest.variant(runtime="onnx")
+        files = bundle.paths(variant.files)
+        name = next(path for path in files if path.endswith("greedy.onnx"))
+        runtime = OnnxRuntime({**files, name: tmp_path / "greedy.onnx"}, bundle.manifest.geometry)
+    runtime.open_decoder(greedy=False)
+    memory, tokens = runtime.encode(IDS[:1], MASK[:1]), np.array([[0]], dtype=np.int64)
+    assert runtime.step(tokens, memory, runtime.start(1)).cache.length == 1
+    for ask in (
+        lambda: runtime.open_decoder(greedy=True),
+        lambda: runtime.greedy(tokens, memory, runtime.start(1), end_id=1, limit=2),
+    ):
+        with pytest.raises(RuntimeUnavailableError, match=r"greedy.onnx: expected a graph that onnxruntime .* runs"):
+            ask()
+
+
 def test_a_runtime_of_the_future_is_refused(pristine_bundle: Path) -> None:
     """A bundle may hold variants that this version cannot run."""
     with open_bundle(pristine_bundle) as bundle:

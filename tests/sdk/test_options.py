@@ -6,6 +6,7 @@ import re
 from itertools import combinations
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pocketseq import Beams, Cancellation, Constraints, PocketModel, Sampling
@@ -29,6 +30,20 @@ CONFLICTS: list[tuple[Any, str]] = [
     (lambda: Beams(length_penalty=300.0), "Beams.length_penalty: expected a number from -8 to 8, found 300.0"),
     (lambda: Beams(early_stopping="ever"), "Beams.early_stopping: expected True, False or 'never', found 'ever'"),
     (lambda: Sampling(min_p=2.0), "min_p: expected a number from 0 to 1, found 2.0"),
+    (lambda: Sampling(temperature="1"), "temperature: expected a number above 0, found '1'"),
+    (lambda: Sampling(top_k=2.5), "top_k: expected a whole number of at least 1, found 2.5"),
+    (lambda: Sampling(top_p="all"), "top_p: expected a number above 0 and up to 1, found 'all'"),
+    (lambda: Sampling(min_p=[0.1]), "min_p: expected a number from 0 to 1"),
+    (lambda: Sampling(seed=1.5), "seed: expected a whole number of at least 0, found 1.5"),
+    (lambda: Sampling(temperature=np.float32(0.5), top_k=np.int64(3), seed=np.int64(1)), None),
+    (lambda: Beams(length_penalty="long"), "Beams.length_penalty: expected a number from -8 to 8, found 'long'"),
+    (lambda: Constraints(prefix=3), "Constraints.prefix: expected a text, found 3"),
+    (lambda: Constraints(regex=3), "Constraints.regex: expected str or None, found int"),
+    (lambda: Constraints(json_schema=[1]), "Constraints.json_schema: expected Mapping or None, found list"),
+    (lambda: Constraints(allowed=[1]), "Constraints.allowed: expected Callable or None, found list"),
+    (lambda: Constraints(suppressed=3), "Constraints.suppressed: expected a tuple of token ids, found 3"),
+    (lambda: Constraints(suppressed=range(3), stop=["a"]), None),
+    (lambda: Constraints(repetition_penalty="much"), "Constraints.repetition_penalty: expected a number above 0, found 'much'"),
 ]
 
 

@@ -156,6 +156,53 @@ def test_what_builds_on_a_stage_that_ran_again_is_stale_even_after_a_kill(tmp_pa
     assert kitchen.run(tmp_path) == ["serve"]
 
 
+class Market(Kitchen):
+    """A kitchen that does not always get all it wants to bake with; what it has decides what is served."""
+
+    missing = 0
+    fewer = 0
+
+    def stages(self) -> list[Stage]:
+        serve, bake, mix = super().stages()
+        return [
+            replace(serve, inputs=lambda *_: self.missing),
+            replace(bake, left=lambda *_: f"{self.missing} eggs" if self.missing else "", run=self.bake),
+            mix,
+        ]
+
+    def bake(self, recipe: Recipe, directory: Path) -> None:
+        self.work("bake")(recipe, directory)
+        self.missing -= self.fewer
+
+
+def test_a_finished_stage_tries_again_what_it_left(tmp_path: Path) -> None:
+    """What builds on it is made anew if something came of that, and only then."""
+    kitchen = Market()
+    kitchen.missing = 6
+    assert kitchen.run(tmp_path) == ["mix", "bake", "serve"]
+    assert kitchen.run(tmp_path) == ["bake"]
+    assert kitchen.lines[1:] == ["[2/3] bake: unchanged but for 6 eggs", "[3/3] serve: unchanged, skipped"]
+    kitchen.fewer = 6
+    assert kitchen.run(tmp_path, until="bake") == ["bake"]
+    assert kitchen.run(tmp_path) == ["serve"]
+    assert kitchen.run(tmp_path) == []
+
+
+def test_a_try_that_fails_leaves_the_run_as_it_was(tmp_path: Path) -> None:
+    """A finished run goes on though what it left cannot be had now, such as from an endpoint that is down for good."""
+    kitchen = Market()
+    kitchen.missing = 6
+    kitchen.run(tmp_path)
+    kitchen.fail = RecipeError("no market today")
+    assert kitchen.run(tmp_path) == ["bake"]
+    assert kitchen.lines[2] == "[2/3] bake: stays as it was: no market today"
+    kitchen.fail = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        kitchen.run(tmp_path)
+    kitchen.fail, kitchen.fewer = None, 6
+    assert kitchen.run(tmp_path) == ["bake", "serve"]
+
+
 def test_until_and_from_narrow_and_force(tmp_path: Path) -> None:
     """``until`` stops after a stage; ``from`` runs a stage and its followers again though nothing changed."""
     kitchen = Kitchen()

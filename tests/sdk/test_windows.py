@@ -69,7 +69,9 @@ NOT_LOCAL: dict[str, Callable[[], Tokenizer]] = {
 TOKENIZERS = {name: make() for name, make in LOCAL.items()}
 
 # Short alphabets meet boundaries often: runs of white space, marks upon spaces, letters that a normalizer changes.
-texts = st.text(st.sampled_from("ab _(<'7'.\n\t\r\u00a0\u2003é\u0301\u0338ﬁ😀1\x01\u200b"), max_size=160) | st.text(max_size=60)
+texts = st.text(st.sampled_from("ab _(<'7'.\n\t\r\u00a0\u2003éΣ中\ufdfa\u0301\u0338ﬁ😀1\x01\u200b"), max_size=160) | st.text(
+    max_size=60
+)
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
@@ -129,9 +131,10 @@ def test_contexts_and_answers_are_forgotten_and_found_again() -> None:
 
 @pytest.mark.parametrize("name", TOKENIZERS)
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_a_long_text_is_not_read_whole(name: str, side: str) -> None:
-    """A megabyte of lines costs what its edge costs, with the tokens of the whole."""
-    text = "for value_1 in range (10): x = 'é'\n" * 3000
+@pytest.mark.parametrize("line", ["for value_1 in range (10): x = 'é'\n", "вернуть значение 中文 x²\n"], ids=["code", "words"])
+def test_a_long_text_is_not_read_whole(name: str, side: str, line: str) -> None:
+    """A megabyte of lines costs what its edge costs, with the tokens of the whole, in any script with spaces."""
+    text = line * 3000
     read: list[int] = []
 
     class Counting(TextTokenizer):
@@ -166,7 +169,7 @@ def test_a_token_that_reaches_over_white_space_forbids_cutting() -> None:
 
 def test_what_has_no_boundary_is_not_cut() -> None:
     """Nor what is short enough."""
-    assert narrow("é " * 100, 10, "left", SPACE) is None
+    assert narrow("😀 " * 100, 10, "left", SPACE) is None
     assert narrow("a b", 10, "left", SPACE) is None
     assert narrow("a b c d e", 4, "left", SPACE) == "a b c"
     assert narrow("a b c d e", 4, "right", SPACE) == " d e"

@@ -22,7 +22,8 @@ def read_answers(path: Path, examples: Sequence[Example]) -> dict[str, str]:
         DataError: no such file, a bad line, an answer to another input than the row's, or not one answer to these rows.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        with path.open(encoding="utf-8") as file:  # not splitlines: a text may hold what Unicode counts as a line end
+            lines = [line.removesuffix("\n") for line in file]
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: expected a file of a teacher's answers, found none that can be read: {error}") from None
     sources = {row.id: digest(dict(row.fields)) for row in examples}

@@ -96,7 +96,8 @@ def _source(args: Namespace, template: Template) -> Input:
 def _around(file: Path, number: int, before_lines: int) -> dict[str, str]:
     """The line of a file and the lines around it, by field."""
     try:
-        rows = file.read_text(encoding="utf-8").splitlines()
+        with file.open(encoding="utf-8") as lines:  # as editors count them: a form feed ends none
+            rows = [line.removesuffix("\n") for line in lines]
     except (OSError, UnicodeDecodeError) as error:
         found = error.strerror if isinstance(error, OSError) else error
         raise InputError(f"{file}: expected a text file in UTF-8, found: {found}") from None

@@ -7,7 +7,6 @@ no such way is not taken.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -156,13 +155,12 @@ class GrammarState:
 def _grammar(constraints: Constraints) -> str:
     from llguidance import LLMatcher
 
-    if constraints.json_schema is not None:
+    if (schema := constraints.schema_text) is not None:
         try:
-            schema = json.dumps(dict(constraints.json_schema))
-        except (TypeError, ValueError) as error:
-            raise InputError(f"Constraints.json_schema: expected a mapping of JSON values, found {error}") from None
-        # Without a limit to white space an answer could be nothing else.
-        return LLMatcher.grammar_from_json_schema(schema, overrides={"whitespace_pattern": " ?"})
+            # Without a limit to white space an answer could be nothing else.
+            return LLMatcher.grammar_from_json_schema(schema, overrides={"whitespace_pattern": " ?"})
+        except ValueError as error:
+            raise InputError(f"Constraints.json_schema: expected one that llguidance can read, found: {error}") from None
     pattern = constraints.regex if constraints.regex is not None else "|".join(map(re.escape, constraints.choices))
     return LLMatcher.grammar_from_regex(pattern)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any, Final, Literal, TypeAlias
 
 from pocketseq.characters import check_text
@@ -12,6 +14,14 @@ from pocketseq.errors import InputError
 
 FinishReason: TypeAlias = Literal["stop", "length", "stop_string", "deadline", "cancelled"]
 """Why an answer ends: the end token, the limit, a stop string, the caller's deadline, the caller."""
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real)  # of numpy too
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, Integral)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +40,16 @@ class Sampling:
     """Same seed and row number, same draws, whatever else is in the batch; None draws anew every time."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.temperature < math.inf:
+        if not _is_number(self.temperature) or not 0 < self.temperature < math.inf:
             raise InputError(f"temperature: expected a number above 0, found {self.temperature!r}; sampling=None is greedy")
-        if self.top_k is not None and self.top_k < 1:
-            raise InputError(f"top_k: expected at least 1, found {self.top_k!r}; None keeps all")
-        if self.top_p is not None and not 0 < self.top_p <= 1:
+        if self.top_k is not None and (not _is_whole(self.top_k) or self.top_k < 1):
+            raise InputError(f"top_k: expected a whole number of at least 1, found {self.top_k!r}; None keeps all")
+        if self.top_p is not None and (not _is_number(self.top_p) or not 0 < self.top_p <= 1):
             raise InputError(f"top_p: expected a number above 0 and up to 1, found {self.top_p!r}; None keeps all")
-        if self.min_p is not None and not 0 <= self.min_p <= 1:
+        if self.min_p is not None and (not _is_number(self.min_p) or not 0 <= self.min_p <= 1):
             raise InputError(f"min_p: expected a number from 0 to 1, found {self.min_p!r}; None keeps all")
-        if self.seed is not None and self.seed < 0:
-            raise InputError(f"seed: expected 0 or more, found {self.seed!r}; None draws anew every time")
+        if self.seed is not None and (not _is_whole(self.seed) or self.seed < 0):
+            raise InputError(f"seed: expected a whole number of at least 0, found {self.seed!r}; None draws anew every time")
 
 
 _STEEPEST: Final = 8
@@ -64,7 +74,7 @@ class Beams:
             raise InputError(f"Beams.count: expected a whole number of at least 1, found {self.count!r}")
         if type(self.answers) is not int or not 1 <= self.answers <= self.count:
             raise InputError(f"Beams.answers: expected a whole number from 1 to count={self.count}, found {self.answers!r}")
-        if not -_STEEPEST <= self.length_penalty <= _STEEPEST:
+        if not _is_number(self.length_penalty) or not -_STEEPEST <= self.length_penalty <= _STEEPEST:
             raise InputError(
                 f"Beams.length_penalty: expected a number from {-_STEEPEST} to {_STEEPEST}, found {self.length_penalty!r}"
             )
@@ -102,11 +112,21 @@ class Constraints:
             text: object = getattr(self, name)
             if not isinstance(text, tuple | list) or not all(isinstance(part, str) and part for part in text):
                 raise InputError(f"Constraints.{name}: expected a tuple of strings, none empty, found {text!r}")
+            object.__setattr__(self, name, tuple(text))
+        if not isinstance(self.suppressed, Iterable):
+            raise InputError(f"Constraints.suppressed: expected a tuple of token ids, found {self.suppressed!r}")
+        object.__setattr__(self, "suppressed", tuple(self.suppressed))
+        for name, kind in _KINDS.items():
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, kind):
+                raise InputError(f"Constraints.{name}: expected {kind.__name__} or None, found {type(value).__name__}")
+        if not isinstance(self.prefix, str):
+            raise InputError(f"Constraints.prefix: expected a text, found {self.prefix!r}")
         for name, text in (("prefix", self.prefix), ("regex", self.regex or ""), *(("choices", text) for text in self.choices)):
             check_text(f"Constraints.{name}", text)
         if type(self.min_new_tokens) is not int or self.min_new_tokens < 0:
             raise InputError(f"Constraints.min_new_tokens: expected a whole number of at least 0, found {self.min_new_tokens!r}")
-        if not 0 < self.repetition_penalty < math.inf:
+        if not _is_number(self.repetition_penalty) or not 0 < self.repetition_penalty < math.inf:
             raise InputError(f"Constraints.repetition_penalty: expected a number above 0, found {self.repetition_penalty!r}")
         if type(self.no_repeat_ngram) is not int or self.no_repeat_ngram < 0:
             raise InputError(f"Constraints.no_repeat_ngram: expected a whole number of at least 0, found {self.no_repeat_ngram!r}")
@@ -132,6 +152,20 @@ class Constraints:
         return self.regex is not None or self.json_schema is not None or bool(self.choices)
 
     @property
+    def schema_text(self) -> str | None:
+        """``json_schema`` as JSON; None where there is none.
+
+        Raises:
+            InputError: it holds what is no JSON value, or goes too deep.
+        """
+        if self.json_schema is None:
+            return None
+        try:
+            return json.dumps(dict(self.json_schema))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InputError(f"Constraints.json_schema: expected a mapping of JSON values, found {error}") from None
+
+    @property
     def adjusts(self) -> bool:
         """Whether anything changes the scores of tokens, a grammar apart."""
         return bool(
@@ -143,6 +177,7 @@ class Constraints:
         )
 
 
+_KINDS: Final[Mapping[str, Any]] = {"regex": str, "json_schema": Mapping, "allowed": Callable}
 _BESIDE_A_GRAMMAR: Mapping[str, Any] = {
     "min_new_tokens": 0,
     "no_repeat_ngram": 0,

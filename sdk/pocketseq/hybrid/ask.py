@@ -142,9 +142,9 @@ class Ask:
         try:
             expected = cloud.reserve(size)
             started_ms = self._deadline.elapsed_ms()
-            with self._lock:
-                self._under_way = Attempt(started_ms=started_ms, latency_ms=0.0, bytes_sent=size)
-                self._expected_cost = expected.cost
+            if not self._set_out(Attempt(started_ms=started_ms, latency_ms=0.0, bytes_sent=size), expected.cost):
+                cloud.settle(expected, None, sent=False)
+                raise EndpointWithheldError(f"{self._url}: the question was stopped before it was asked; nothing more was sent")
             outcome = self._outcome(outgoing)
             found = Verdict.UNKNOWN if self._needless else verdict(outcome if isinstance(outcome, EndpointError) else None)
         finally:
@@ -168,6 +168,15 @@ class Ask:
                 )
             )
         return outcome
+
+    def _set_out(self, attempt: Attempt, expected_cost: float) -> bool:
+        """Write down that a request is about to be made; False where the question was stopped meanwhile."""
+        with self._lock:
+            # Counting it took time. Whoever stops the question from here on finds this request, and tells that something left.
+            if self._stopped.is_set():
+                return False
+            self._under_way, self._expected_cost = attempt, expected_cost
+            return True
 
     def _outcome(self, outgoing: Outgoing) -> Completion | EndpointError:
         """Make the request; whatever goes wrong comes back as an error, unraised."""
@@ -237,7 +246,7 @@ class Ask:
                 latency_ms = self._deadline.elapsed_ms() - self._under_way.started_ms
                 attempts.append(replace(self._under_way, latency_ms=latency_ms, error=error))
                 cost = None if self._cloud.price is None else (cost or 0.0) + self._expected_cost
-            answer = Answer(outcome, tuple(attempts), cost)
+            answer = Answer(outcome, tuple(attempts), cost, self._completion)
         self._news.put(answer)  # whoever waits in another thread need not wait on
         if stream is not None:
             # In a thread of its own: closing may take anybody's stream as long as it likes, and here a deadline has passed.

@@ -53,21 +53,19 @@ class Auditor:
         Raises:
             PolicyError: answers are to be audited, and the model's calibration promises nothing.
         """
-        if not isinstance(promise, Promise):
-            if share:
-                raise PolicyError(
-                    "audit: expected a model whose calibration promises a risk, found none; calibrate it, or audit nothing"
-                )
-            promise = _NOTHING
+        if share and not isinstance(promise, Promise):
+            raise PolicyError(
+                "audit: expected a model whose calibration promises a risk, found none; calibrate it, or audit nothing"
+            )
         self._share = share
         self._hear = hear
         self._random = random
         self._lock = threading.Lock()
-        self._drift = Drift(risk=promise.risk, delta=promise.delta)
+        self._drift = Drift(risk=promise.risk, delta=promise.delta) if isinstance(promise, Promise) else None
 
     @property
-    def drift(self) -> Drift:
-        """State of the test."""
+    def drift(self) -> Drift | None:
+        """State of the test; None where nothing is promised."""
         return self._drift
 
     def perhaps(self, call: Call, suggestion: Suggestion) -> Suggestion:
@@ -84,8 +82,7 @@ class Auditor:
             differs = None
             if isinstance(answer.outcome, Completion):
                 differs = answer.outcome.text.strip() != local.strip()
-                self._count(differs=differs)
-            self._hear(self._drift, answer, differs)
+            self._hear(self._counted(differs), answer, differs)
 
         call.cloud.ask(lambda: outgoing, Deadline.after(None, clock=call.deadline.clock), on_end=compare)
         marked = replace(
@@ -97,10 +94,12 @@ class Auditor:
         )
         return replace(suggestion, receipt=marked)
 
-    def _count(self, *, differs: bool) -> None:
+    def _counted(self, differs: bool | None) -> Drift:
+        """The state after one more audit; as before where it found nothing."""
         with self._lock:
             before = self._drift
-            self._drift = after = before.after(differs=differs)
+            assert before is not None  # without a promise nothing is audited
+            self._drift = after = before if differs is None else before.after(differs=differs)
         if after.alarmed and not before.alarmed:
             _log.warning(
                 "expected at most %.1f%% of the answers served locally to differ from the cloud's, found %d of %d audited: "
@@ -109,13 +108,4 @@ class Auditor:
                 after.differing,
                 after.audits,
             )
-
-
-class _Nothing:
-    """Stands for a promise where nothing is audited."""
-
-    risk = 0.1
-    delta = 0.05
-
-
-_NOTHING = _Nothing()
+        return after

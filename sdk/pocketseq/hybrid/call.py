@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from pocketseq.endpoint import Completion
-from pocketseq.errors import EndpointError, EndpointTimeoutError, EndpointUnavailableError, EndpointWithheldError
+from pocketseq.errors import EndpointTimeoutError, EndpointUnavailableError, EndpointWithheldError
 from pocketseq.hybrid.ask import Answer, Ask
 from pocketseq.hybrid.cloud import Cloud
 from pocketseq.hybrid.deadline import Deadline
@@ -16,11 +16,17 @@ from pocketseq.hybrid.local import LocalModel
 from pocketseq.policy import Decision, Policy, decide, hedges
 from pocketseq.privacy import Detector, Outgoing, prepare
 from pocketseq.results import Result
-from pocketseq.suggestion import TAKEN_BACK, Choice, Receipt, Suggestion
+from pocketseq.suggestion import Choice, Receipt, Suggestion
 from pocketseq.template import Input
 
 GRACE_S: Final = 0.01
 """For an endpoint that ends at the deadline to tell how, so that the receipt is exact."""
+
+_CUT: Final[Mapping[str, str]] = {
+    "deadline": "the deadline came first, and cut the local answer short",
+    "cancelled": "the local model was stopped, which cut the local answer short",
+}
+"""Words for the finish reasons of an answer that is only the beginning of one."""
 
 
 @dataclass(slots=True)
@@ -79,12 +85,13 @@ class Call:
     def decide(self, result: Result) -> Decision:
         """Decide whether the cloud is asked, now that the local answer is there."""
         calibration = self.model.calibration
-        return decide(
+        decision = decide(
             self.policy,
-            confidence=result.confidence,
+            confidence=_confidence(result),
             calibrated=None if calibration is None else calibration.threshold,
             has_endpoint=self.cloud is not None,
         )
+        return decision if is_whole(result) else replace(decision, reason=f"{decision.reason}; {_CUT[result.finish_reason]}")
 
     def next(self) -> str | Answer:
         """The next piece of a streamed answer, or how the question ended; at the deadline at the latest."""
@@ -122,34 +129,30 @@ class Call:
         if self.ask is not None:
             self.ask.take_back()
 
-    def local(self, result: Result, reason: str, answer: Answer | None = None) -> Suggestion:
-        """The local answer as a suggestion."""
-        if result.finish_reason == "deadline":
-            reason = f"{reason}; the deadline came first, and cut the local answer short"
-        return Suggestion(result.text, "local", result.confidence, reason, self.receipt(result, answer), local=result)
+    def local(self, result: Result, reason: str, answer: Answer | None) -> Suggestion:
+        """The local answer as a suggestion, where it was to be served; a question that had been asked early was needless."""
+        return Suggestion(result.text, "local", _confidence(result), reason, self.receipt(result, answer), local=result)
 
     def fallback(self, result: Result, reason: str, answer: Answer) -> Suggestion:
         """The local answer as a suggestion, where the cloud was to answer and did not."""
         reason = f"{reason}; the cloud was no help, so the local answer stands: {answer.outcome}"
-        return self.local(result, reason, answer)
+        receipt = replace(self.receipt(result, answer), error=type(answer.outcome).__name__)
+        return Suggestion(result.text, "local", _confidence(result), reason, receipt, local=result)
 
     def remote(self, completion: Completion, reason: str, answer: Answer, result: Result | None) -> Suggestion:
         """The cloud's answer as a suggestion."""
-        confidence = None if result is None else result.confidence
-        return Suggestion(completion.text, "cloud", confidence, reason, self.receipt(result, answer), local=result)
+        return Suggestion(completion.text, "cloud", _confidence(result), reason, self.receipt(result, answer), local=result)
 
-    def receipt(self, result: Result | None, answer: Answer | None = None) -> Receipt:
+    def receipt(self, result: Result | None, answer: Answer | None) -> Receipt:
         """What is known of the call now that it ends."""
-        outcome = None if answer is None else answer.outcome
         completion = None if answer is None else answer.completion
         attempts = () if answer is None else answer.attempts
         left = self.ask.outgoing if self.ask is not None and any(attempt.bytes_sent for attempt in attempts) else None
         calibration = self.model.calibration
         calibrated = None if calibration is None else calibration.threshold
-        taken_back = isinstance(outcome, EndpointError) and any(attempt.error == TAKEN_BACK for attempt in attempts)
         return Receipt(
             decision=self.choice,
-            score=None if result is None else result.confidence,
+            score=_confidence(result),
             threshold=calibrated if self.policy.threshold is None else self.policy.threshold,
             gate=self.gate,
             calibration=self.calibration,
@@ -165,8 +168,17 @@ class Call:
             cost=None if answer is None else answer.cost,
             latency_ms=attempts[-1].started_ms + attempts[-1].latency_ms - attempts[0].started_ms if attempts else 0.0,
             total_ms=self.deadline.elapsed_ms(),
-            error=type(outcome).__name__ if isinstance(outcome, EndpointError) and not taken_back else None,
         )
+
+
+def is_whole(result: Result) -> bool:
+    """Whether a local answer came to its end, rather than to the caller's."""
+    return result.finish_reason not in _CUT
+
+
+def _confidence(result: Result | None) -> float | None:
+    """The local answer's confidence; a beginning has none, for it is likelier than any whole that it may become."""
+    return result.confidence if result is not None and is_whole(result) else None
 
 
 def endpoint_needed() -> EndpointUnavailableError:

@@ -14,20 +14,20 @@ from pocketseq.hybrid import answers
 from pocketseq.hybrid.ask import Answer
 from pocketseq.hybrid.auditor import Auditor
 from pocketseq.hybrid.cache import Cache
-from pocketseq.hybrid.call import Call
+from pocketseq.hybrid.call import Call, is_whole
 from pocketseq.hybrid.cloud import Cloud
 from pocketseq.hybrid.deadline import Deadline
 from pocketseq.hybrid.drift import Drift
 from pocketseq.hybrid.events import Draft, Event, Final
 from pocketseq.hybrid.feedback import Acceptance, Feedback, Outcome
 from pocketseq.hybrid.local import LocalModel
-from pocketseq.hybrid.threads import in_thread, iterated
 from pocketseq.policy import Mode, Policy
 from pocketseq.privacy import BUILT_IN, Detector
 from pocketseq.records import plain
 from pocketseq.suggestion import Receipt, Source, Suggestion
 from pocketseq.telemetry import Telemetry
 from pocketseq.template import Input
+from pocketseq.threads import in_thread, iterated
 
 
 class Hybrid:
@@ -143,8 +143,8 @@ class Hybrid:
         return self._feedback.acceptance(source)
 
     @property
-    def drift(self) -> Drift:
-        """What audits say of the promised risk."""
+    def drift(self) -> Drift | None:
+        """What audits say of the promised risk; None where the model's calibration promises none."""
         return self._auditor.drift
 
     def __repr__(self) -> str:
@@ -202,7 +202,7 @@ class Hybrid:
     def _kept(self, call: Call, suggestion: Suggestion) -> Suggestion:
         """Keep an answer that would be given again, and perhaps audit one that was trusted."""
         receipt, local = suggestion.receipt, suggestion.local
-        whole = suggestion.source == "cloud" or (local is not None and local.finish_reason != "deadline")
+        whole = suggestion.source == "cloud" or (local is not None and is_whole(local))
         if receipt.error is None and whole:
             self._cache.put(call.fields, suggestion, mode=call.policy.mode)
         trusted = call.policy.mode == "prefer_local" and suggestion.source == "local" and receipt.threshold is not None

@@ -38,7 +38,7 @@ class LocalModel(Protocol):
 
         Args:
             source: The input.
-            deadline_s: Seconds from the call after which the answer so far stands.
+            deadline_s: Seconds from the call after which the answer so far stands, with the finish reason ``deadline``.
             on_gate: Called once before the first token with the probability that the answer will be right, by a model that knows.
         """
         ...

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from pocketseq.errors import RecipeError
+from pocketseq.errors import PocketSeqError, RecipeError
 from pocketseq.files import digest, writing
 from pocketseq.pipeline.recipe import Recipe
 from pocketseq.pipeline.stage import Stage, find_stages, followers, order, require
@@ -31,7 +31,7 @@ def run_recipe(
 
     A stage is skipped when it has finished with the same fingerprint: the recipe tables that it reads, what it declares as its
     inputs, and the fingerprints of the stages before it, none of which had to run again. Killed at any moment, the same call
-    goes on where it stopped.
+    goes on where it stopped. A stage that finished but left something has another try at that.
 
     Args:
         recipe: What to make.
@@ -44,7 +44,7 @@ def run_recipe(
     Raises:
         RecipeError: a stage or table of that name does not exist.
         MissingExtraError: a library that a stage needs is not installed.
-        PocketSeqError: whatever a stage raises.
+        PocketSeqError: whatever a stage raises that has not finished before.
     """
     report = report or _to_stderr
     installed = order(stages) if stages is not None else find_stages()
@@ -66,7 +66,12 @@ def run_recipe(
         fingerprints[stage.name] = fingerprint = _fingerprint(stage, recipe, directory, fingerprints)
         whole = all((directory / output).exists() for output in stage.outputs)
         if state.is_finished(stage.name, fingerprint) and whole:
-            report(f"{place}: unchanged, skipped")
+            if left := stage.left(recipe, directory):
+                report(f"{place}: unchanged but for {left}")
+                if (failure := _another_try(stage, recipe, directory)) is not None:
+                    report(f"{place}: stays as it was: {failure}")
+            else:
+                report(f"{place}: unchanged, skipped")
             continue
         resumed = state.is_started(stage.name, fingerprint)
         started = time.monotonic()
@@ -111,6 +116,15 @@ def _fingerprint(stage: Stage, recipe: Recipe, directory: Path, earlier: Mapping
             "inputs": stage.inputs(recipe, directory),
         }
     )
+
+
+def _another_try(stage: Stage, recipe: Recipe, directory: Path) -> PocketSeqError | None:
+    """Let a finished stage do what it left; that it cannot now is no reason to stop a run that went on without before."""
+    try:
+        stage.run(recipe, directory)
+    except PocketSeqError as error:
+        return error
+    return None
 
 
 def _clear(stage: Stage, directory: Path) -> None:

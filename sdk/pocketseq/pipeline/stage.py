@@ -22,6 +22,12 @@ def nothing(recipe: Recipe, directory: Path) -> None:
     del recipe, directory
 
 
+def done(recipe: Recipe, directory: Path) -> str:
+    """What is left of a stage that finishes all that it begins."""
+    del recipe, directory
+    return ""
+
+
 def always(recipe: Recipe) -> bool:
     """Whether a recipe asks for a stage that all of them ask for."""
     del recipe
@@ -42,6 +48,9 @@ class Stage:
     """Recipe tables that it reads."""
     inputs: Callable[[Recipe, Path], Any] = nothing
     """JSON value of what its result depends on beyond earlier stages and its tables, such as the hash of a data file."""
+    left: Callable[[Recipe, Path], str] = done
+    """What it could not do when it finished, in words; empty where nothing is left. It is called again for that, and what builds on
+    it stays unless its own ``inputs`` have changed by it, so that a try in vain makes nothing anew."""
     outputs: tuple[str, ...] = ()
     """Files and folders in the run directory that it owns: they must be there for it to be skipped, and they go before it
     starts over for other inputs, so that nothing left over from them is taken for its own."""

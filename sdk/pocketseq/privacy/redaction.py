@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -13,6 +13,9 @@ from pocketseq.privacy.finding import Detector, Finding
 _PLACEHOLDER: Final = re.compile(r"<[A-Z][A-Z0-9_]{0,40}_\d{1,6}>")
 _BEGUN: Final = re.compile(r"<(?:[A-Z][A-Z0-9_]{0,47})?$")
 """The end of a text that may be the beginning of a placeholder."""
+_LEAST_REPEAT: Final = 6
+"""Fewest characters of an original that is looked for elsewhere. Shorter ones are most often words that a program is full of: a
+password ``test`` would take every ``pytest`` apart, and hide from the cloud what it is asked about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +49,23 @@ class Redaction:
 def redact(texts: Mapping[str, str], detectors: Iterable[Detector]) -> Redaction:
     """Replace what the detectors find by placeholders such as ``<EMAIL_1>``; one original has one placeholder in all texts.
 
+    A detector often knows a secret by what stands around it, as in ``password = "…"``. What was found once is therefore replaced
+    wherever else it stands, in any of the texts, if it has six characters or more.
+
     Args:
         texts: By name.
         detectors: What looks for secrets and personal data; each sees the texts as they were given.
     """
     detectors = tuple(detectors)
-    spans = {name: _merged([finding for detector in detectors for finding in detector(text)]) for name, text in texts.items()}
+    found = {
+        name: [finding for detector in detectors for finding in detector(text) if finding.start < finding.stop]
+        for name, text in texts.items()
+    }
+    kinds: dict[str, str] = {}
+    for name, findings in found.items():
+        for finding in findings:
+            kinds.setdefault(texts[name][finding.start : finding.stop], finding.kind)
+    spans = {name: _merged([*found[name], *_repeats(text, kinds)]) for name, text in texts.items()}
     taken = {match.group() for text in texts.values() for match in _PLACEHOLDER.finditer(text)}
     names: dict[str, str] = {}
     counts: Counter[str] = Counter()
@@ -97,12 +111,33 @@ class StreamRestorer:
         return held
 
 
+def _repeats(text: str, kinds: Mapping[str, str]) -> Iterator[Finding]:
+    """Every place of a text in which a known original stands, the longest where several begin there.
+
+    One pass for all originals together: a file may hold thousands of addresses.
+
+    Args:
+        text: Where to look.
+        kinds: Kind of each original.
+    """
+    lengths: dict[str, list[int]] = {}  # of the originals that begin alike
+    for length, beginning in sorted({(len(original), original[:_LEAST_REPEAT]) for original in kinds}, reverse=True):
+        if length >= _LEAST_REPEAT:
+            lengths.setdefault(beginning, []).append(length)
+    if not lengths:
+        return
+    for start in range(len(text) - _LEAST_REPEAT + 1):
+        for length in lengths.get(text[start : start + _LEAST_REPEAT], ()):
+            kind = kinds.get(text[start : start + length])
+            if kind is not None:
+                yield Finding(kind, start, start + length)
+                break
+
+
 def _merged(findings: Sequence[Finding]) -> list[Finding]:
     """Findings that do not overlap and cover all that the given ones cover; the one that starts first names the kind."""
     merged: list[Finding] = []
     for finding in sorted(findings, key=lambda found: (found.start, -found.stop)):
-        if finding.stop <= finding.start:
-            continue
         if merged and finding.start < merged[-1].stop:
             merged[-1] = Finding(merged[-1].kind, merged[-1].start, max(merged[-1].stop, finding.stop))
         else:

@@ -27,7 +27,7 @@ _FORMS: Final[Mapping[str, re.Pattern[str]]] = {
         "hugging_face_token": r"\bhf_[A-Za-z0-9]{30,}",
         "package_token": r"\bnpm_[A-Za-z0-9]{36}\b|\bpypi-[A-Za-z0-9_-]{50,}",
         "jwt": r"\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*",
-        "url_credentials": r"(?<=://)[^\s/:@'\"]{0,256}:[^\s/@'\"]{1,256}(?=@)",
+        "url_credentials": r"(?<=://)[^\s/:@'\"]{0,256}:(?P<alone>[^\s/@'\"]{1,256})(?=@)",
         "authorization": r"(?i:\b(?:bearer|basic))\s+(?P<value>[A-Za-z0-9._~+/=-]{16,})",
     }.items()
 }
@@ -55,6 +55,8 @@ def secrets(text: str, /) -> Iterator[Finding]:
         for match in pattern.finditer(text):
             group = "value" if "value" in pattern.groupindex else 0
             yield Finding(kind, match.start(group), match.end(group))
+            if "alone" in pattern.groupindex:  # a password is as secret where it stands without its user
+                yield Finding(kind, *match.span("alone"))
     for match in _KEY_END.finditer(text):
         yield Finding("private_key", _key_start(text, match.start()), match.end())
     for match in _NAMED.finditer(text):

@@ -1,7 +1,19 @@
 """Runtimes: the libraries that run a variant, behind one small Protocol."""
 
 from pocketseq.runtimes.opening import open_runtime
-from pocketseq.runtimes.protocol import AnyRuntime, BeamRuntime, Floats, GreedyRuntime, Ids, Memory, Run, Runtime, Step, Trellis
+from pocketseq.runtimes.protocol import (
+    AnyRuntime,
+    BeamRuntime,
+    Floats,
+    GreedyRuntime,
+    Ids,
+    LazyRuntime,
+    Memory,
+    Run,
+    Runtime,
+    Step,
+    Trellis,
+)
 
 __all__ = [
     "AnyRuntime",
@@ -9,6 +21,7 @@ __all__ = [
     "Floats",
     "GreedyRuntime",
     "Ids",
+    "LazyRuntime",
     "Memory",
     "Run",
     "Runtime",

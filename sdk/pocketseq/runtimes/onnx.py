@@ -73,7 +73,7 @@ class OnnxRuntime:
         profile: Path | None = None,
         cache: GraphCache | None = None,
     ) -> None:
-        """Open the encoder and the decoder that greedy answers need; the others are opened when they are first asked for.
+        """Open the encoder; each of the other graphs is opened when it is first asked for.
 
         Args:
             files: Verified files of the variant, by path within the bundle; the graphs are ``encode.onnx``, ``step.onnx`` and, in
@@ -84,9 +84,16 @@ class OnnxRuntime:
             cache: Keeps what onnxruntime makes of the graphs; None keeps nothing.
 
         Raises:
-            BundleFormatError: a graph is missing or has other inputs and outputs than the contract.
-            RuntimeUnavailableError: onnxruntime refuses a graph.
+            BundleFormatError: a graph is missing or has other inputs and outputs than the contract; of those that are opened later,
+                when they are.
+            RuntimeUnavailableError: onnxruntime refuses a graph; likewise.
         """
+        # Before the files: what they lie in may be removed with the last reference to them, and some systems remove nothing that
+        # a graph still holds.
+        self._encode: Any = None
+        self._step: Any = None
+        self._greedy: Any = None
+        self._beams: Any = None
         self._files, self._threads, self._profile, self._cache = files, threads, profile, cache
         self._cross = _names("cross", geometry)
         self._past = _names("self", geometry)
@@ -95,18 +102,12 @@ class OnnxRuntime:
         self._new, self._present = _names("new", geometry), _names("present", geometry)
         self._greedy_outputs = ["ids", "logprobs", *self._present]
         self._lock = threading.Lock()
-        self._step: Any = None
         # Bundles of before give only the new columns of the cache, and want keys and values of the source beside every row.
         self._grows = False
-        self._greedy: Any = None
-        self._beams: Any = None
+        self._loops = find_graph(files, "greedy.onnx") is not None
         self._trellis = _TRELLIS
         self._encode = self._open("encode.onnx", ("input_ids", "attention_mask"), self._encode_outputs)
-        if find_graph(files, "greedy.onnx"):
-            self._greedy = self._open(
-                "greedy.onnx", ("token_ids", "position", "limit", "end_id", *self._states), self._greedy_outputs
-            )
-        else:
+        if not self._loops:  # all that it can do goes step by step
             self._stepping()
 
     @property
@@ -138,11 +139,11 @@ class OnnxRuntime:
         """Run the greedy graph, or the step graph again and again where a bundle has no other; see ``GreedyRuntime.greedy``."""
         if len(memory.sources) < len(memory.rows):
             memory = memory.selected(np.arange(len(memory.rows)), shared=False)
-        if self._greedy is None:
+        if not self._loops:
             return self._greedy_by_steps(token_ids, memory, cache, end_id=end_id, limit=limit)
         numbers = {"position": cache.length, "limit": limit, "end_id": end_id}
         feeds = {name: np.array([number], dtype=np.int64) for name, number in numbers.items()}
-        ids, logprobs, *present = self._greedy.run(
+        ids, logprobs, *present = self._looping().run(
             self._greedy_outputs, {"token_ids": token_ids, **feeds, **memory.feeds, **cache.feeds}
         )
         feeds_after = dict(zip(self._past, present, strict=True))
@@ -195,6 +196,13 @@ class OnnxRuntime:
         """Take tokens back; see ``Runtime.keep``."""
         return OnnxCache(feeds={name: value[:, :, :length] for name, value in cache.feeds.items()}, length=length)
 
+    def open_decoder(self, *, greedy: bool) -> None:
+        """Open the greedy graph, where a bundle has it, or the step graph; see ``LazyRuntime.open_decoder``."""
+        if greedy and self._loops:
+            self._looping()
+        else:
+            self._stepping()
+
     def end_profiles(self) -> dict[str, Path]:
         """Finish the profiles of the graphs that are open: their files by the graph's name, such as ``encode``."""
         graphs = {"encode": self._encode, "step": self._step, "greedy": self._greedy, "beams": self._beams}
@@ -211,6 +219,14 @@ class OnnxRuntime:
             ids.append(token_ids)
             logprobs.append(np.take_along_axis(step.logprobs[:, -1], token_ids, axis=-1))
         return Run(ids=np.concatenate(ids, axis=1), logprobs=np.concatenate(logprobs, axis=1), cache=cache)
+
+    def _looping(self) -> Any:
+        if self._greedy is None:
+            inputs = ("token_ids", "position", "limit", "end_id", *self._states)
+            with self._lock:
+                if self._greedy is None:
+                    self._greedy = self._open("greedy.onnx", inputs, self._greedy_outputs)
+        return self._greedy
 
     def _stepping(self) -> Any:
         if self._step is None:

@@ -123,6 +123,18 @@ class GreedyRuntime(Runtime[MemoryT, CacheT], Protocol[MemoryT, CacheT]):
 
 
 @runtime_checkable
+class LazyRuntime(Runtime[MemoryT, CacheT], Protocol[MemoryT, CacheT]):
+    """A runtime that opens each part of its decoder when it is first asked for."""
+
+    def open_decoder(self, *, greedy: bool) -> None:
+        """Open a part of it now.
+
+        Args:
+            greedy: What takes many greedy steps in one call, where there is such a thing; what takes single steps otherwise.
+        """
+
+
+@runtime_checkable
 class BeamRuntime(Runtime[MemoryT, CacheT], Protocol[MemoryT, CacheT]):
     """A runtime that can search with beams in one call, where its model has what that takes."""
 

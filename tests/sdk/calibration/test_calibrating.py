@@ -322,6 +322,9 @@ def test_a_teachers_answers_are_read_by_row(tmp_path: Path) -> None:
     lines: list[dict[str, Any]] = [{"id": "1", "text": "yes", "logprob": -0.1}, {"id": "7", "text": "stray"}]
     file.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
     assert read_answers(file, rows) == {"1": "yes"}
+    text = "a\u2028b\u2029c\x85d"  # line ends by Unicode's count, which labels may hold as they are
+    file.write_text(json.dumps({"id": "1", "text": text}, ensure_ascii=False) + "\r\n", encoding="utf-8", newline="")
+    assert read_answers(file, rows) == {"1": text}
     file.write_text(json.dumps({"id": "1", "text": "yes", "source": "0" * 16}), encoding="utf-8")
     with pytest.raises(DataError, match=r"labels.jsonl:1: expected an answer to the row '1', found one to another input"):
         read_answers(file, rows)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from email.utils import formatdate
+from queue import SimpleQueue
 from random import Random
 from typing import Any
 
 import pytest
 
+from pocketseq.budget import Budget
 from pocketseq.cloud import CloudEndpoint
 from pocketseq.endpoint import Completion
 from pocketseq.errors import (
@@ -22,9 +25,14 @@ from pocketseq.errors import (
 )
 from pocketseq.exchange import retry_after_s
 from pocketseq.hybrid import Hybrid
+from pocketseq.hybrid.ask import Answer, Ask
+from pocketseq.hybrid.cloud import Cloud
+from pocketseq.hybrid.deadline import Deadline
+from pocketseq.hybrid.ledger import Ledger, Reservation
 from pocketseq.hybrid.retries import Backoff, RetryQuota
 from pocketseq.policy import Policy
-from pocketseq.testing import FakeEndpoint, FakeModel, Reply
+from pocketseq.privacy import prepare
+from pocketseq.testing import FakeEndpoint, FakeModel, FakeStreamingEndpoint, Reply
 
 UNSURE = {"confidence": 0.3, "threshold": 0.8}
 PATIENT = Policy(deadline_ms=None, cache_size=0)
@@ -193,3 +201,35 @@ def test_a_slow_answer_after_failures_is_given_up_at_the_deadline() -> None:
     assert [attempt.error for attempt in suggestion.receipt.attempts] == ["EndpointServerError", "EndpointTimeoutError"]
     assert cloud.calls[1].deadline_s is not None
     assert cloud.calls[1].deadline_s < 0.3
+
+
+class SlowLedger(Ledger):
+    """Counts in a file on a disk that takes its time."""
+
+    def __init__(self) -> None:
+        super().__init__(Budget(requests_per_hour=1))
+        self.counted, self.written = threading.Event(), threading.Event()
+
+    def reserve(self, expected: Reservation) -> str | None:
+        full = super().reserve(expected)
+        self.counted.set()
+        self.written.wait(30)
+        return full
+
+
+@pytest.mark.parametrize("endpoint", [FakeEndpoint, FakeStreamingEndpoint])
+@pytest.mark.parametrize("stop", [Ask.take_back, Ask.give_up])
+def test_a_question_that_is_stopped_while_its_request_is_counted_is_not_asked(
+    endpoint: type[FakeEndpoint], stop: Callable[[Ask], Answer]
+) -> None:
+    """The receipt says that nothing left, and so it is; the budget gets its place back."""
+    cloud = Cloud(endpoint("cloud"), retries=0, max_tokens=None, price=None, ledger=(ledger := SlowLedger()))
+    outgoing = prepare(FakeModel("").template, {"text": "some text"}, detectors=())
+    ends: SimpleQueue[Answer] = SimpleQueue()
+    ask = cloud.ask(lambda: outgoing, Deadline.after(None), on_end=ends.put)
+    assert ledger.counted.wait(30)
+    answer = stop(ask)
+    ledger.written.set()
+    assert ends.get(timeout=30).attempts == answer.attempts == ()
+    assert cloud.endpoint.calls == []
+    assert ledger.usage()["hour"].requests == 0

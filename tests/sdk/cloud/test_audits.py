@@ -59,9 +59,10 @@ def settle(hybrid: Hybrid, audits: int) -> Drift:
     import time
 
     until = time.monotonic() + 30
-    while hybrid.drift.audits < audits and time.monotonic() < until:
+    while (drift := hybrid.drift) and drift.audits < audits and time.monotonic() < until:
         time.sleep(0.001)
-    return hybrid.drift
+    assert drift is not None
+    return drift
 
 
 def test_confident_answers_are_audited() -> None:
@@ -106,8 +107,8 @@ def test_an_alarm_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         for number in range(20):
             hybrid.suggest(f"text {number}")
-            settle(hybrid, number + 1)
-    assert hybrid.drift.alarmed
+            drift = settle(hybrid, number + 1)
+    assert drift.alarmed
     assert len(caplog.records) == 1
     assert "the promised risk looks broken; calibrate again" in caplog.text
     assert "text" not in caplog.text
@@ -126,6 +127,12 @@ def test_nothing_to_audit_without_a_promise() -> None:
     """A model without a calibration promises nothing: the policy is refused where the hybrid is made."""
     with pytest.raises(PolicyError, match="audit: expected a model whose calibration promises a risk, found none"):
         audited(FakeModel("local"), FakeEndpoint("cloud"))
+
+
+def test_no_promise_is_invented() -> None:
+    """Only a model whose calibration promises a risk has a state of the test, and that has its numbers."""
+    assert Hybrid(FakeModel("local"), FakeEndpoint("cloud"), Policy(threshold=0.5)).drift is None
+    assert Hybrid(FakeModel("local", **SURE)).drift == Drift(risk=0.1, delta=0.05)
 
 
 def test_feedback_is_counted_by_source() -> None:

@@ -61,12 +61,32 @@ def test_sends_nothing_that_was_not_given(server: Any, endpoint: CloudEndpoint, 
 
 
 def test_sends_further_parameters(server: Any, chat_answer: Callable[..., Any]) -> None:
-    """Parameters that a service needs go into each request's body."""
+    """Parameters that a service needs go into each request's body, also those that no other service knows."""
+    parameters = {"temperature": 0, "logprobs": True, "top_k": 20, "chat_template_kwargs": {"enable_thinking": False}}
     server.answer(chat_answer("yes"))
-    with CloudEndpoint(server.url, model="m", parameters={"temperature": 0, "logprobs": True}) as endpoint:
+    with CloudEndpoint(server.url, model="m", parameters=parameters) as endpoint:
         endpoint.complete("p")
-    assert server.seen[0].json["temperature"] == 0
-    assert server.seen[0].json["logprobs"] is True
+        list(endpoint.stream("p"))
+    body = {"model": "m", "messages": [{"role": "user", "content": "p"}], **parameters}
+    assert [seen.json for seen in server.seen] == [body, {**body, "stream": True, "stream_options": {"include_usage": True}}]
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("model", "give it as model"),
+        ("messages", "they are the prompt and the instruction"),
+        ("max_completion_tokens", "give max_tokens to each call"),
+        ("stream", r"call stream\(\)"),
+        ("stream_options", r"stream\(\) sets them"),
+        ("timeout", "give timeout_s"),
+        ("extra_body", "put its fields into parameters themselves"),
+    ],
+)
+def test_parameters_that_the_endpoint_sets_are_refused(name: str, remedy: str) -> None:
+    """Before anything is asked, with what to do instead."""
+    with pytest.raises(EndpointError, match=f"parameters: expected .*, found '{name}'; {remedy}"):
+        CloudEndpoint("https://host/v1", model="m", parameters={"temperature": 0, name: 1})
 
 
 def test_no_key_no_header(server: Any, chat_answer: Callable[..., Any]) -> None:

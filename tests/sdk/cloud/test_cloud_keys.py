@@ -50,6 +50,52 @@ def test_credentials_in_the_url_are_refused(url: str) -> None:
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://bob:hunter2[@host/v1",
+        "https://bob:hunter2/x@host/v1",
+        "https://hunter2?@host/v1",
+        "http://bob:hunter2@host/v1",
+        "bob:hunter2@host/v1",
+        "hunter2://host/v1",
+        "sk-proj-hunter2",
+    ],
+)
+def test_a_refused_url_is_not_repeated(url: str) -> None:
+    """Whatever it holds, and wherever: neither in the error nor in what that chains."""
+    with pytest.raises(EndpointError, match="expected a (base )?URL") as caught:
+        CloudEndpoint(url, model="m")
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("variable", ["LLM_API_KEY", "_key", "A", "MY_COMPANY_LLM_GATEWAY_API_KEY_FOR_PRODUCTION_2026"])
+def test_names_of_variables(variable: str) -> None:
+    """What an environment variable may be called is fine, however long."""
+    with CloudEndpoint("https://host/v1", model="m", api_key_env=variable) as endpoint:
+        assert endpoint.model == "m"
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "sk-proj-hunter2hunter2hunter2",
+        "hunter2 ",
+        "",
+        "ghp_" + "hunter2" * 6,
+        "gsk_" + "hunter2XkQ9mPzLw4" * 2,
+        "hunter2XkQ9mPzLw4vBnR8sTd",
+        "deadbeef0123456789abcdef76543210",
+    ],
+)
+def test_a_key_is_no_name_of_a_variable(key: str) -> None:
+    """The commonest slip is refused at once, before any message or any suggestion's reason repeats it."""
+    with pytest.raises(EndpointAuthError, match=f"the name of an environment variable.* of {len(key)} characters") as caught:
+        CloudEndpoint("https://host/v1", model="m", api_key_env=key)
+    assert not key or key not in str(caught.value)
+
+
 def test_a_model_without_a_name_is_refused() -> None:
     """Before anything is sent."""
     with pytest.raises(EndpointError, match="expected the name of a model there, found an empty one"):

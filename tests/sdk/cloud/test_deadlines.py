@@ -159,18 +159,32 @@ def test_a_slow_cloud_is_given_up_at_the_deadline() -> None:
     assert suggestion.receipt.bytes_sent == len("text")
 
 
-def test_an_answer_that_the_deadline_cut_says_so_and_is_not_kept() -> None:
-    """Half a local answer stands where there is no time for more, and the next call makes a whole one."""
+class Hurried(FakeModel):
+    """Has no time for its whole answer."""
 
-    class Hurried(FakeModel):
-        def generate(self, *args: Any, **options: Any) -> Result:
-            return replace(super().generate(*args, **options), finish_reason="deadline")
+    def generate(self, *args: Any, **options: Any) -> Result:
+        return replace(super().generate(*args, **options), finish_reason="deadline")
 
-    hybrid = Hybrid(Hurried("loc", confidence=0.9, threshold=0.8), FakeEndpoint("cloud"))
+
+def test_an_answer_that_the_deadline_cut_is_served_as_such() -> None:
+    """It stands where there is no time for more, and says so; it is neither trusted nor audited, nor kept."""
+    model = Hurried("loc", confidence=0.9, threshold=0.8, delay_s=60)
+    hybrid = Hybrid(model, cloud := FakeEndpoint("cloud"), Policy(deadline_ms=20, audit=1.0))
     suggestion = hybrid.suggest("text")
-    assert suggestion.text == "loc"
-    assert "the deadline came first, and cut the local answer short" in suggestion.reason
+    assert (suggestion.text, suggestion.source, suggestion.confidence) == ("loc", "local", None)
+    assert "reaches the calibrated threshold" not in suggestion.reason
+    assert "the local answer has no confidence; the deadline came first, and cut the local answer short" in suggestion.reason
+    receipt = suggestion.receipt
+    assert (receipt.score, receipt.error, receipt.audited, cloud.calls) == (None, "EndpointTimeoutError", False, [])
     assert hybrid.suggest("text").source == "local"
+
+
+def test_an_answer_that_a_deadline_cut_is_not_kept_where_nothing_is_asked() -> None:
+    """The next call makes a whole one."""
+    hybrid = Hybrid(Hurried("loc", confidence=0.9, threshold=0.8))
+    suggestion = hybrid.suggest("text", mode="only_local")
+    assert suggestion.reason == "the mode is only_local; the deadline came first, and cut the local answer short"
+    assert hybrid.suggest("text", mode="only_local").source == "local"
 
 
 def test_no_deadline_is_handed_down_where_none_is_set() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import string
 import sys
 from collections.abc import Iterator
@@ -136,6 +137,47 @@ def test_one_original_has_one_placeholder() -> None:
     assert done.redacted == (Redacted("email", 3),)
 
 
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (
+            {"t": 'login("s3cr3t-Pw9"); pw = dict(password="s3cr3t-Pw9"); log(f"s3cr3t-Pw9!")'},
+            {"t": 'login("<SECRET_1>"); pw = dict(password="<SECRET_1>"); log(f"<SECRET_1>!")'},
+        ),
+        (
+            {"before": 'password = "s3cr3t-Pw9"', "line": "login(s3cr3t-Pw9)"},
+            {"before": 'password = "<SECRET_1>"', "line": "login(<SECRET_1>)"},
+        ),
+        (
+            {"t": "db://bob:hunter2@host", "out": 'connect("bob:hunter2"), login("bob", "hunter2")'},
+            {"t": "db://<URL_CREDENTIALS_1>@host", "out": 'connect("<URL_CREDENTIALS_1>"), login("bob", "<URL_CREDENTIALS_2>")'},
+        ),
+    ],
+    ids=["in the same text", "in another field", "a URL's password by itself"],
+)
+def test_what_is_found_once_is_replaced_everywhere(texts: dict[str, str], expected: dict[str, str]) -> None:
+    """A secret that its context gives away is as secret where that context is missing; each place counts, and comes back."""
+    done = redact(texts, BUILT_IN)
+    assert done.texts == expected
+    assert sum(part.count for part in done.redacted) == len(re.findall(r"<\w+>", "".join(expected.values())))
+    assert {name: done.restore(text) for name, text in done.texts.items()} == texts
+
+
+def test_the_longest_original_is_replaced_where_several_begin() -> None:
+    """And of two that overlap no part is left over."""
+    named = 'password = "hunter2" api_key = "hunter2-and-more" secret = "moreover"'
+    done = redact({"a": named, "b": "hunter2-and-moreover"}, BUILT_IN)
+    assert done.texts["a"] == 'password = "<SECRET_1>" api_key = "<SECRET_2>" secret = "<SECRET_3>"'
+    assert done.texts["b"] == "<SECRET_4>"
+    assert done.restore(done.texts["b"]) == "hunter2-and-moreover"
+
+
+def test_a_short_original_is_replaced_only_where_it_was_found() -> None:
+    """Below six characters a value is most often a word of the program, which would be taken apart."""
+    done = redact({"t": 'password = "test"  # pytest'}, BUILT_IN)
+    assert done.texts["t"] == 'password = "<SECRET_1>"  # pytest'
+
+
 def test_a_placeholder_that_stands_in_the_text_is_not_used() -> None:
     """What looks like a placeholder already stays itself on the way back."""
     text = "<EMAIL_1> is x@example.org"
@@ -177,6 +219,17 @@ def test_redaction_can_always_be_undone(text: str) -> None:
     assert done.restore(done.texts["t"]) == text
 
 
+@given(st.lists(st.sampled_from(['password = "', '"', "://", "abcabc", "bcabca", "<SECRET_1>", ":", "@", " ", "x@abcabc.org"])))
+def test_nothing_that_was_found_is_left_anywhere(parts: list[str]) -> None:
+    """However often it stands there, and whatever else overlaps it; and all of it comes back."""
+    text = "".join(parts)
+    done = redact({"t": text}, BUILT_IN)
+    left = re.split(r"<[A-Z_]+_\d+>", done.texts["t"])
+    found = {text[finding.start : finding.stop] for detector in BUILT_IN for finding in detector(text)}
+    assert not [original for original in found if len(original) >= 6 and any(original in part for part in left)]
+    assert done.restore(done.texts["t"]) == text
+
+
 def test_long_texts_cost_no_more_than_their_length() -> None:
     """No pattern runs away on a text that almost fits it."""
     for piece in ("a", "-----BEGIN ", "eyJ", "1 ", "x@", "A:", "password=", '"' * 3 + "a", "1.", "://a:", "GB82 "):
@@ -184,6 +237,8 @@ def test_long_texts_cost_no_more_than_their_length() -> None:
         list(secrets(text))
         list(personal_data(text))
         list(ip_addresses(text))
+    people = "\n".join(f"user{number}@example.org" for number in range(5000))
+    assert redact({"people": people, "again": people}, BUILT_IN).redacted == (Redacted("email", 10_000),)
 
 
 def test_entropy() -> None:

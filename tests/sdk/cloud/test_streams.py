@@ -193,6 +193,24 @@ def test_cancelling_an_asynchronous_call_takes_the_question_back() -> None:
     assert left_alone("pocketseq-call")
 
 
+def test_a_call_that_nobody_waited_for_leaves_no_answer_behind() -> None:
+    """The local answer that it ended with stood only because the cloud was not heard: the next call hears it."""
+    endpoint = FakeStreamingEndpoint(Reply("late", delay_s=60), "cloud")
+    hybrid = Hybrid(FakeModel("local", **UNSURE), endpoint, Policy(deadline_ms=None))
+
+    async def main() -> None:
+        task = asyncio.create_task(hybrid.asuggest("text"))
+        while not endpoint.calls:
+            await asyncio.sleep(0.001)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert left_alone("pocketseq-call")
+    assert hybrid.suggest("text").text == "cloud"
+
+
 def left_alone(name: str) -> bool:
     """Whether all threads of a name end soon."""
     for thread in threading.enumerate():

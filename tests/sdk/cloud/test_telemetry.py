@@ -203,6 +203,15 @@ def test_recorded_text_is_sampled_and_redacted(heard: Heard) -> None:
         TextRecording(share=2)
 
 
+def test_what_is_secret_in_the_input_is_secret_in_the_answer(heard: Heard) -> None:
+    """The answer repeats a password without the URL that gave it away; the user sees it, the span does not."""
+    cloud = FakeEndpoint('connect("<URL_CREDENTIALS_1>")')
+    hybrid = Hybrid(FakeModel("local", **UNSURE), cloud, telemetry=heard.telemetry(text=TextRecording(share=1.0)))
+    assert hybrid.suggest('conect("db://bob:hunter2@10.0.0.7")').text == 'connect("bob:hunter2")'
+    assert (heard.spans["suggest FakeModel"].attributes or {})["pocketseq.output.text"] == 'connect("<URL_CREDENTIALS_1>")'
+    assert "hunter2" not in everything(heard)
+
+
 def test_a_detector_that_fails_costs_the_text_and_not_the_answer(heard: Heard) -> None:
     """Text that nobody could look through is not recorded, and the suggestion is served."""
 
