@@ -87,15 +87,20 @@ def run_export(args: Namespace) -> int:
 
 def configure_verify(parser: ArgumentParser) -> None:
     """Declare the arguments of ``verify``."""
-    parser.add_argument("bundle", metavar="BUNDLE", help="a bundle; with --checkpoint a directory, whose manifest is rewritten")
+    parser.add_argument(
+        "bundle",
+        metavar="BUNDLE",
+        help="a bundle; with --checkpoint a directory, into whose manifest goes what is found where every variant holds",
+    )
     parser.add_argument("--checkpoint", type=Path, help="what it was exported from: its generations are compared too")
     parser.add_argument("--data", type=Path, metavar="ROWS.jsonl", help="held-out rows to compare on")
     _configure_judging(parser)
+    parser.add_argument("--drop", action="store_true", help="delete the files of every variant that falls short")
     parser.add_argument("--json", action="store_true", help="print the whole report as JSON")
 
 
 def run_verify(args: Namespace) -> int:
-    """Check hashes and, given the checkpoint and rows, generations."""
+    """Check hashes and, given the checkpoint and rows, generations; 1 where a variant falls short."""
     from pocketseq.bundle import open_bundle
     from pocketseq_export.verification import check_files, verify_bundle
 
@@ -114,11 +119,15 @@ def run_verify(args: Namespace) -> int:
         _rows(args),
         tolerance=args.tolerance,
         allow_degraded=args.allow_degraded,
+        drop=args.drop,
         report=None if args.json else print,
     )
+    short = [verdict.label for verdict in found.variants if not verdict.kept]
     if args.json:
         _print_json(found.to_json())
-    return 0 if all(verdict.kept for verdict in found.variants) else 1
+    elif short and not args.drop:
+        print(f"{args.bundle} is left as it was; --drop deletes {', '.join(short)}")
+    return 1 if short else 0
 
 
 def _configure_judging(parser: ArgumentParser) -> None:

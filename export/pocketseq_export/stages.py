@@ -39,20 +39,20 @@ class VerifySettings:
     allow_degraded: bool = False
     """Whether variants that lose more are kept all the same; the manifest then says so."""
     max_quality_drop: float | None = None
-    """With any of these three, one variant of each runtime is kept: the preferred one that loses no more exact match than this,"""
+    """With any of these four, one variant of each runtime is kept: the preferred one that loses no more exact match than this,"""
     max_size_mb: float | None = None
     """whose files are no larger than this,"""
     max_latency_ms: float | None = None
     """and whose median answer takes no longer than this on the machine that verifies."""
-    prefer: Literal["size", "speed"] = "size"
-    """Whether the smallest or the fastest of those is kept."""
+    prefer: Literal["size", "speed"] | None = None
+    """Whether the smallest or the fastest of those is kept; the smallest where only a limit is given."""
 
     @property
     def limits(self) -> Limits | None:
         """What one variant of each runtime is chosen by; None keeps all that hold."""
-        if self.max_quality_drop is self.max_size_mb is self.max_latency_ms is None:
+        if self.prefer is None and self.max_quality_drop is self.max_size_mb is self.max_latency_ms is None:
             return None
-        return Limits(self.max_quality_drop, self.max_size_mb, self.max_latency_ms, self.prefer)
+        return Limits(self.max_quality_drop, self.max_size_mb, self.max_latency_ms, self.prefer or "size")
 
 
 def export_stage(recipe: Recipe, directory: Path) -> None:

@@ -31,7 +31,7 @@ class Verdict:
     latency_ms: float | None
     """Median of one answer end to end, one thread, one at a time, on this machine; None where the variant could not run here."""
     kept: bool
-    """Whether the bundle holds it."""
+    """Whether it may stay in the bundle; a verification that drops nothing leaves the others there too."""
     reason: str
     """Why it does not hold, or could not run here; empty where it holds."""
     kept_layers: tuple[str, ...] = ()
@@ -103,5 +103,5 @@ def describe(verdict: Verdict) -> str:
     if verdict.kept_layers:
         words += f"; in higher precision: {', '.join(verdict.kept_layers)}"
     if verdict.reason:
-        words += f"; {'degraded' if verdict.kept else 'not kept'}: {verdict.reason}"
+        words += f"; {'degraded' if verdict.kept else 'falls short'}: {verdict.reason}"
     return words

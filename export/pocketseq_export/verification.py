@@ -35,6 +35,7 @@ def verify_bundle(
     allow_degraded: bool = False,
     mend: bool = False,
     limits: Limits | None = None,
+    drop: bool = True,
     report: Callable[[str], None] | None = None,
 ) -> Verification:
     """Judge every variant of a bundle, write what was found into its manifest, and drop the variants that lost too much.
@@ -47,13 +48,14 @@ def verify_bundle(
         allow_degraded: Keep variants that lost more all the same; the manifest then says so.
         mend: Write a variant that lost too much anew with its most fragile layers in a higher precision, until it holds.
         limits: Keep one variant of each runtime, the smallest or fastest within these; None keeps all that hold.
+        drop: Remove the files of variants that are not kept; otherwise a bundle with such a variant is left as it was.
         report: Takes one line of progress.
 
     Returns:
         What was found.
 
     Raises:
-        BundleError: not a directory; or no variant holds, and the bundle is left as it was.
+        BundleError: not a directory; or no variant is left to keep, and the bundle is left as it was.
         BundleCorruptError: a file is not as the manifest says.
         CheckpointError: not a checkpoint of a supported architecture.
         DataError: no rows.
@@ -89,7 +91,8 @@ def verify_bundle(
             say(describe(found.verdict))
         selection = None if limits is None else choose([_candidate(each.verdict, truth) for each in judged], limits)
         judged = [_selected(each, selection) for each in judged]
-        _apply(bundle, manifest, judged)
+        if drop or all(each.verdict.kept for each in judged):
+            _apply(bundle, manifest, judged)
     verdicts = tuple(each.verdict for each in judged)
     return Verification(manifest.name, len(examples), tolerance, checkpoint=truth, variants=verdicts, selection=selection)
 

@@ -17,8 +17,10 @@ from pocketseq.errors import BundleError, DataError, RecipeError
 from pocketseq.examples import Example, write_examples
 from pocketseq.pipeline import Recipe
 from pocketseq_export.commands import EXPORT, VERIFY
+from pocketseq_export.selection import Limits
 from pocketseq_export.stages import EXPORT as EXPORT_STAGE
 from pocketseq_export.stages import VERIFY as VERIFY_STAGE
+from pocketseq_export.stages import VerifySettings
 
 
 @pytest.fixture
@@ -130,6 +132,14 @@ def test_a_recipe_can_choose(run_directory: Path, capsys: pytest.CaptureFixture[
     assert "0.2 MB, more than 0.15" in capsys.readouterr().err
     selection = json.loads((run_directory / "verification.json").read_text())["selection"]
     assert [(each["label"], each["chosen"]) for each in selection["candidates"]] == [("onnx/int8", True), ("onnx/fp32", False)]
+
+
+def test_a_recipe_can_choose_by_a_preference_alone() -> None:
+    """As on the command line: what is preferred, or any limit, chooses; without either all that hold are kept."""
+    assert recipe().settings("verify", VerifySettings).limits is None
+    assert recipe('[verify]\nprefer = "speed"').settings("verify", VerifySettings).limits == Limits(prefer="speed")
+    assert recipe('[verify]\nprefer = "size"').settings("verify", VerifySettings).limits == Limits()
+    assert recipe("[verify]\nmax_size_mb = 8").settings("verify", VerifySettings).limits == Limits(max_size_mb=8)
 
 
 def test_a_variant_that_was_dropped_gets_a_new_trial(run_directory: Path) -> None:

@@ -10,8 +10,9 @@ import torch
 from tests.export.models import marian, t5, write_checkpoint
 
 from pocketseq.bundle import open_bundle, pack, write_manifest
+from pocketseq.cli import main
 from pocketseq.errors import BundleCorruptError, BundleError, DataError
-from pocketseq.examples import Example
+from pocketseq.examples import Example, write_examples
 from pocketseq.manifest import BundleFile, Manifest
 from pocketseq.runtimes import opening
 from pocketseq.tokenizer import TextTokenizer
@@ -85,6 +86,24 @@ def test_a_variant_that_loses_too_much_is_not_kept(checkpoint: Path, bundle: Pat
 
     assert [(verdict.precision, verdict.kept) for verdict in found.variants] == [("int8", False), ("fp32", True)]
     assert "where the checkpoint has 1.000, tolerance 0.1" in found.variants[0].reason
+    assert [variant.label for variant in manifest_of(bundle).variants] == ["onnx/fp32"]
+    assert not (bundle / "onnx" / "int8").exists()
+
+
+def test_the_command_deletes_nothing_unless_told_to(
+    checkpoint: Path, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It judges, and tells by its exit code; a bundle in which a variant falls short is left as it was until ``--drop``."""
+    make_strange(bundle, tmp_path)
+    write_examples(tmp_path / "rows.jsonl", rows(checkpoint))
+    words = ["verify", str(bundle), "--checkpoint", str(checkpoint), "--data", str(tmp_path / "rows.jsonl"), "--tolerance", "0.1"]
+    before = {path: path.read_bytes() for path in bundle.rglob("*") if path.is_file()}
+    assert main(words) == 1
+    assert {path: path.read_bytes() for path in bundle.rglob("*") if path.is_file()} == before
+    said = capsys.readouterr().out
+    assert "falls short: exact match" in said
+    assert said.endswith("bundle is left as it was; --drop deletes onnx/int8\n")
+    assert main([*words, "--drop"]) == 1
     assert [variant.label for variant in manifest_of(bundle).variants] == ["onnx/fp32"]
     assert not (bundle / "onnx" / "int8").exists()
 
