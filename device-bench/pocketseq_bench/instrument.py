@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pocketseq import open_bundle
-from pocketseq.errors import PocketSeqError
+from pocketseq.errors import DataError, InputError, PocketSeqError
 from pocketseq.files import write_json
 from pocketseq_bench.measuring.inputs import BenchInputs, default_inputs, read_inputs
 
@@ -19,6 +19,24 @@ class Measure(Protocol):
 
     def __call__(self, source: str, inputs: BenchInputs, /, *, precision: str | None, rounds: int) -> dict[str, Any]:
         """Measure a bundle on inputs, so many times; JSON values."""
+
+
+def check_enough(inputs: BenchInputs, *, warmup: int, rounds: int) -> None:
+    """See beforehand that something is left to measure.
+
+    Args:
+        inputs: What is asked.
+        warmup: How many of them, the first, are not counted.
+        rounds: How often each of the others is.
+
+    Raises:
+        DataError: no inputs but those of the warm-up.
+        InputError: not one round.
+    """
+    if len(inputs.rows) <= warmup:
+        raise DataError(f"{inputs.origin}: expected more than the {warmup} rows of the warm-up, found {len(inputs.rows)}")
+    if rounds < 1:
+        raise InputError(f"rounds: expected a whole number from 1, found {rounds}")
 
 
 def measure_bundle(

@@ -19,6 +19,8 @@ Rounds = Sequence[Sequence[float]]
 
 DRAWS: Final = 500
 LEVEL: Final = 0.95
+FEWEST: Final = 5
+"""Rounds from which two percentiles can be told apart; of fewer so few are other ones that chance looks like a difference."""
 _MOST: Final = 4_000_000
 """Numbers drawn at once at most, for the sake of small devices."""
 
@@ -31,7 +33,7 @@ class Interval:
     low: float
     high: float
     p: float = 1.0
-    """Two-sided probability of so large a difference by chance; 1 where nothing is compared."""
+    """Two-sided probability of so large a difference by chance; 1 where nothing is compared, or too little to tell."""
 
     @property
     def spread(self) -> float:
@@ -57,13 +59,15 @@ def median_interval(rounds: Rounds, *, seed: int = 0) -> Interval:
 
     A single round is resampled sample by sample, which is all that can be done, and too narrow on a noisy machine.
     """
-    medians = _resampled_medians(rounds, np.random.default_rng(seed))
+    medians = _resampled_medians(_turns(rounds), np.random.default_rng(seed))
     low, high = np.quantile(medians, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
     return Interval(float(np.median(np.concatenate([np.asarray(turn) for turn in rounds]))), float(low), float(high))
 
 
 def ratio_interval(before: Rounds, after: Rounds, *, percent: float = 50, seed: int = 0) -> Interval:
     """A percentile after over the same before, where the ratio may lie, and how easily chance would make it differ from 1.
+
+    With fewer than ``FEWEST`` rounds on either side (samples, where there is one round) any difference may be chance.
 
     Args:
         before: Samples by round.
@@ -72,19 +76,24 @@ def ratio_interval(before: Rounds, after: Rounds, *, percent: float = 50, seed: 
         seed: Of the draws.
     """
     rng = np.random.default_rng(seed)
-    ratios = _resampled_medians(after, rng, percent) / _resampled_medians(before, rng, percent)
+    earlier, later = _turns(before), _turns(after)
+    ratios = _resampled_medians(later, rng, percent) / _resampled_medians(earlier, rng, percent)
     low, high = np.quantile(ratios, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
     value = np.percentile(np.concatenate([np.asarray(turn) for turn in after]), percent)
     value = value / np.percentile(np.concatenate([np.asarray(turn) for turn in before]), percent)
     # One more of each side: a share of none among so many draws does not prove that there is no chance.
     beyond = min(int((ratios <= 1).sum()), int((ratios >= 1).sum())) + 1
-    return Interval(float(value), float(low), float(high), p=min(1.0, 2 * beyond / (len(ratios) + 1)))
+    p = 1.0 if min(len(earlier), len(later)) < FEWEST else min(1.0, 2 * beyond / (len(ratios) + 1))
+    return Interval(float(value), float(low), float(high), p=p)
 
 
-def _resampled_medians(rounds: Rounds, rng: np.random.Generator, percent: float = 50) -> NDArray[np.float64]:
+def _turns(rounds: Rounds) -> list[NDArray[np.float64]]:
+    """What is drawn from: rounds, or the samples of a single one."""
     turns = [np.asarray(turn, dtype=float) for turn in rounds if len(turn)]
-    if len(turns) == 1:
-        turns = list(turns[0][:, None])
+    return list(turns[0][:, None]) if len(turns) == 1 else turns
+
+
+def _resampled_medians(turns: Sequence[NDArray[np.float64]], rng: np.random.Generator, percent: float = 50) -> NDArray[np.float64]:
     longest = max(len(turn) for turn in turns)
     table = np.full((len(turns), longest), np.nan)
     for place, turn in enumerate(turns):

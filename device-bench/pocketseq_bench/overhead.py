@@ -13,19 +13,23 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from statistics import median
-from typing import Any, Final, cast
+from typing import Any, Final, TypeAlias, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pocketseq import PocketModel, open_bundle
+from pocketseq.bundle import Bundle
+from pocketseq.manifest import Variant
 from pocketseq.runtimes.opening import choose_variant, open_runtime
 from pocketseq.runtimes.protocol import AnyRuntime
 from pocketseq.tokenizer import TextTokenizer
 from pocketseq_bench.environment import environment
-from pocketseq_bench.instrument import measure_bundle
+from pocketseq_bench.instrument import check_enough, measure_bundle
 from pocketseq_bench.measuring.inputs import BenchInputs
 
 FORMAT: Final = 1
@@ -60,6 +64,25 @@ class Timed:
         return timed
 
 
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One suggestion."""
+
+    sdk_s: float
+    """Outside the runtime's calls."""
+    runtime_s: float
+    """Inside them."""
+    encode_ms: float
+    """Encoder, as the result tells it."""
+    decode_ms: float
+    """Decoder with what the SDK does between its steps, likewise."""
+
+
+Calls: TypeAlias = Sequence[Sequence[Call]]
+"""Calls by row, then by round."""
+Floats: TypeAlias = NDArray[np.float64]
+
+
 def overhead(source: str | Path, inputs: BenchInputs, *, precision: str | None = None, rounds: int = ROUNDS) -> dict[str, Any]:
     """Measure a bundle's suggestions, one at a time, on one thread.
 
@@ -71,31 +94,17 @@ def overhead(source: str | Path, inputs: BenchInputs, *, precision: str | None =
 
     Returns:
         JSON values: for each kind of text and each clock the share, and the microseconds of the SDK and of the runtime.
+
+    Raises:
+        DataError: too few inputs.
+        InputError: not one round.
     """
+    check_enough(inputs, warmup=WARMUP, rounds=rounds)
     rows = [row.fields for row in inputs.rows]
-    taken: dict[str, dict[str, list[list[list[float]]]]] = {
-        kind: {clock: [[] for _ in rows[WARMUP:]] for clock in _CLOCKS} for kind in ("new_text", "seen_text")
-    }
     with open_bundle(source) as bundle:
         manifest = bundle.manifest
         variant = choose_variant(manifest, precision=precision)
-        runtime = Timed(open_runtime(bundle, variant))
-        opened: AnyRuntime = cast("AnyRuntime", runtime)
-        for _, (clock, now) in product(range(rounds), _CLOCKS.items()):
-            runtime.now = now
-            model = PocketModel(
-                manifest,
-                variant,
-                open_tokenizer=lambda: TextTokenizer.from_file(bundle.path(manifest.tokenizer)),
-                open_runtime=lambda: opened,
-            )
-            for row in rows[:WARMUP]:
-                model.generate(row)
-            for places in taken.values():
-                for place, row in zip(places[clock], rows[WARMUP:], strict=True):
-                    runtime.spent, began = 0.0, now()
-                    model.generate(row)
-                    place.append([now() - began - runtime.spent, runtime.spent])
+        taken = measure_calls(bundle, variant, rows, rounds=rounds)
     return {
         "format": FORMAT,
         "bundle": manifest.name,
@@ -109,14 +118,64 @@ def overhead(source: str | Path, inputs: BenchInputs, *, precision: str | None =
     }
 
 
-def _summary(rows: Sequence[Sequence[Sequence[float]]]) -> dict[str, float]:
+def measure_calls(
+    bundle: Bundle, variant: Variant, rows: Sequence[Mapping[str, str]], *, rounds: int
+) -> Mapping[str, Mapping[str, Calls]]:
+    """Answer rows again and again, on one thread, the first ``WARMUP`` without counting them.
+
+    Args:
+        bundle: An open one.
+        variant: One of its variants.
+        rows: Fields of more than ``WARMUP`` inputs.
+        rounds: How often each row is answered as text never seen, and as text seen before.
+
+    Returns:
+        Calls for ``new_text`` and ``seen_text``, by the name of the clock.
+    """
+    manifest = bundle.manifest
+    taken: dict[str, dict[str, list[list[Call]]]] = {
+        kind: {clock: [[] for _ in rows[WARMUP:]] for clock in _CLOCKS} for kind in ("new_text", "seen_text")
+    }
+    runtime = Timed(open_runtime(bundle, variant))
+    opened: AnyRuntime = cast("AnyRuntime", runtime)
+    for _, (clock, now) in product(range(rounds), _CLOCKS.items()):
+        runtime.now = now
+        model = PocketModel(
+            manifest,
+            variant,
+            open_tokenizer=lambda: TextTokenizer.from_file(bundle.path(manifest.tokenizer)),
+            open_runtime=lambda: opened,
+        )
+        for row in rows[:WARMUP]:
+            model.generate(row)
+        for places in taken.values():
+            for place, row in zip(places[clock], rows[WARMUP:], strict=True):
+                runtime.spent, began = 0.0, now()
+                result = model.generate(row)
+                outside = now() - began - runtime.spent
+                place.append(Call(outside, runtime.spent, result.timing.encode_ms, result.timing.decode_ms))
+    return taken
+
+
+def row_medians(calls: Calls, number: Callable[[Call], float]) -> Floats:
+    """Of each row its median over the rounds: float64 [rows]."""
+    return np.array([median(map(number, row)) for row in calls])
+
+
+def sdk_share(calls: Calls) -> Floats:
+    """Of each row the share of its time outside the runtime's calls: float64 [rows]."""
+    outside, inside = row_medians(calls, lambda call: call.sdk_s), row_medians(calls, lambda call: call.runtime_s)
+    return outside / (outside + inside)
+
+
+def _summary(calls: Calls) -> dict[str, float]:
     """Medians over rows of each row's medians over rounds."""
-    outside, inside = (np.array([median(one[side] for one in row) for row in rows]) for side in (0, 1))
+    share = sdk_share(calls)
     return {
-        "share": round(float(np.median(outside / (outside + inside))), 4),
-        "share_p95": round(float(np.percentile(outside / (outside + inside), 95)), 4),
-        "sdk_us": round(1e6 * float(np.median(outside)), 1),
-        "runtime_us": round(1e6 * float(np.median(inside)), 1),
+        "share": round(float(np.median(share)), 4),
+        "share_p95": round(float(np.percentile(share, 95)), 4),
+        "sdk_us": round(1e6 * float(np.median(row_medians(calls, lambda call: call.sdk_s))), 1),
+        "runtime_us": round(1e6 * float(np.median(row_medians(calls, lambda call: call.runtime_s))), 1),
     }
 
 

@@ -19,12 +19,13 @@ from pocketseq.files import write_json, writing
 from pocketseq.pipeline import Recipe
 from pocketseq.records import plain, read_record
 from pocketseq.report.figures import decimal, megabytes, millions, milliseconds, share
+from pocketseq_bench.deferral import deferral_markdown, read_runs
 from pocketseq_bench.document import BenchDocument, read_document, write_document
 from pocketseq_bench.grammars import grammars_markdown
 from pocketseq_bench.profile import profile_markdown
 from pocketseq_bench.replay.document import ReplayDocument, read_replay
 from pocketseq_bench.report import Findings, read_findings
-from pocketseq_bench.report.bench_table import HEADINGS, cells, markdown_table
+from pocketseq_bench.report.bench_table import HEADINGS, caution_lines, cells, markdown_table
 from pocketseq_bench.report.files import write_bench_reports
 from pocketseq_bench.report.findings import ModelFindings
 from pocketseq_bench.report.replay_report import replay_markdown, write_replay_reports
@@ -44,6 +45,7 @@ RIVALS: Final = {"rivals": Path("device-bench/results/rivals.json"), "rivals-avx
 """By the name of their block: on a processor that is made for int8, and on x86 without VNNI, where sums would overflow."""
 PROFILE: Final = Path("device-bench/results/profile.json")
 GRAMMARS: Final = Path("device-bench/results/grammars.json")
+DEFERRAL: Final = Path("device-bench/results/deferral.json")
 FORMAT: Final = 1
 SHIPPED: Final = ("onnx", "int8")
 """Runtime and precision of the bundle in the package."""
@@ -73,8 +75,12 @@ def read_results(path: Path) -> Findings:
     return read_record(Findings, value, where=str(path), error=DataError)
 
 
-def results_block(findings: Findings) -> str:
+def results_block(findings: Findings, profile: Mapping[str, Any]) -> str:
     """What ships in the package, in one row, and where it was measured.
+
+    Args:
+        findings: Of its run.
+        profile: Of the bundle, which tells how long a start takes; it may have been measured elsewhere.
 
     Raises:
         DataError: no int8 student for ONNX Runtime was measured.
@@ -86,10 +92,14 @@ def results_block(findings: Findings) -> str:
         )
     where = findings.environment
     machine = f"{where['processor'] or where['machine']} with {where['logical_cores']} logical cores, Python {where['python']}"
+    there, kinds = profile["environment"], ("processor", "extensions")
+    alike = all(there[kind] == where[kind] for kind in kinds)
+    start = "on the same kind of processor" if alike else f"on {there['processor']} ({', '.join(there['extensions'])})"
     note = (
         f"`{findings.task}`, {shipped[0].n:,} held-out rows, one thread of {machine}. "
         f"Confidence separates right from wrong with AUROC {decimal(findings.hybrid.auroc)}. "
-        f"Import, load and first suggestion in a fresh process: {milliseconds(sum(findings.startup_ms.values()))} ms. "
+        f"From nothing to the first answer in a fresh process, {start}: {milliseconds(profile['floor_ms']['pocketseq'])} ms "
+        f"([`{PROFILE.name}`]({PROFILE})). "
         "Beside it its teacher, full precision, other runtimes and the hybrid: [`device-bench/`](device-bench/README.md)."
     )
     return _marked("results", [*_HEAD, *map(_row, shipped), "", note])
@@ -115,7 +125,8 @@ def bench_block(document: BenchDocument) -> str:
     table = markdown_table(HEADINGS, [cells(row) for row in document.rows if row.stages_ms])
     inputs = f"{document.inputs.n} inputs of `{document.bundle.task}` on {document.device.label}"
     note = f"{inputs}, Python {document.device.python}. {document.conduct.verdict[0].upper()}{document.conduct.verdict[1:]}."
-    return _marked("bench", [table, "", note])
+    cautions = [f"- {line}" for line in caution_lines(document)]
+    return _marked("bench", [table, "", *(["\n".join(cautions), ""] if cautions else []), note])
 
 
 def replay_block(document: ReplayDocument) -> str:
@@ -131,7 +142,8 @@ def rivals_block(name: str, rivals: Mapping[str, Any]) -> str:
     starts = "; ".join(f"{contender} {found['median']:.2f} s" for contender, found in rivals["start_s"].items())
     note = (
         f"`{rivals['bundle']}`, {rivals['threads']} thread, medians of {rivals['rounds']} runs in turns on {machine}; in brackets "
-        f"the share of answers that are those of transformers in float32. A fresh process to its first answer: {starts}."
+        "the share of answers that are those of transformers in float32; ratios are medians over the runs, ± the farther end of "
+        f"their 95% interval. A fresh process to its first answer: {starts}."
     )
     return _marked(name, [rivals_markdown(rivals).partition("\n\n")[2].strip(), "", note])
 
@@ -149,6 +161,11 @@ def profile_block(found: Mapping[str, Any]) -> str:
 def grammars_block(found: Mapping[str, Any]) -> str:
     """What libraries of grammars cost."""
     return _marked("grammars", [grammars_markdown(found)])
+
+
+def deferral_block(runs: Mapping[str, Any]) -> str:
+    """What scorers gain by deferring, and serve."""
+    return _marked("deferral", [deferral_markdown(runs)])
 
 
 def with_block(readme: str, block: str) -> str:
@@ -172,9 +189,10 @@ def blocks() -> dict[Path, list[str]]:
     found = json.loads(PROFILE.read_text(encoding="utf-8"))
     results = read_results(RESULTS)
     room = [models_block(results), bench_block(bench), *rivals, profile_block(found), replay_block(replay)]
+    room.append(deferral_block(read_runs(DEFERRAL)))
     forms = grammars_block(json.loads(GRAMMARS.read_text(encoding="utf-8")))
     tables = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(TABLES.glob("*.json"))]
-    return {README: [results_block(results)], SDK: [forms], ROOM: room, DISTILL: [tables_block(tables)]}
+    return {README: [results_block(results, found)], SDK: [forms], ROOM: room, DISTILL: [tables_block(tables)]}
 
 
 def main(arguments: list[str]) -> None:
@@ -197,10 +215,31 @@ def place_of_rivals(rivals: Mapping[str, Any]) -> Path:
     return RIVALS["rivals-avx2" if overflows else "rivals"]
 
 
+def _place(value: Any, path: Path) -> Path:
+    """Which file a document belongs into. Its blocks are made first: what none can be made of overwrites nothing."""
+    try:
+        if "operators" in value:
+            profile_block(value)
+            results_block(read_results(RESULTS), value)
+            return PROFILE
+        if "libraries" in value:
+            grammars_block(value)
+            return GRAMMARS
+        if "tasks" in value and "start_s" in value:
+            rivals_block("rivals", value)
+            return place_of_rivals(value)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: expected a result that a block can be made of, found {error!r}; measure it again") from None
+    raise DataError(f"{path}: expected a profile, grammars or a comparison with other libraries, found another document")
+
+
 def _take_over(path: Path) -> None:
     if path.is_file():
-        value = json.loads(path.read_text(encoding="utf-8"))
-        write_json(PROFILE if "operators" in value else GRAMMARS if "libraries" in value else place_of_rivals(value), value)
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise DataError(f"{path}: expected JSON, found none: {error}") from None
+        write_json(_place(value, path), value)
     elif (path / "recipe.toml").exists():
         _take_over_run(path)
     elif (path / "replay.json").exists():

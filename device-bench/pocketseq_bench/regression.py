@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from pocketseq.errors import InputError
@@ -36,6 +36,8 @@ _STAGED: Final = ("tokenize", "encode", "decode", "detokenize", "per_token")
 _STARTED: Final = ("import", "load", "first")
 _PROCESSOR: Final = "cpu"
 """Processor time of one suggestion: tested on samples as the latency is, and what neighbours move least."""
+_ANY_INPUTS: Final = ("size", "memory", "peak_memory", "import", "load")
+"""What does not depend on what is asked, or hardly."""
 METRICS: Final = (*TIMED, _PROCESSOR, *_STAGED, *_STARTED, *_MEASURED)
 _CONDITION: Final = re.compile(r"\s*(\w+)\s*([<>])\s*([+-]?\d+(?:\.\d+)?)\s*%\s*")
 
@@ -77,7 +79,7 @@ class Change:
     """ms, bytes or a share; None where it was not measured."""
     after: float | None
     ratio: Interval | None
-    """After over before; None where one of them is missing, or the first is 0."""
+    """After over before; None where one of them is missing, the first is 0, or they are of other inputs."""
     tested: bool
     """Whether the difference was tested on samples; single numbers are taken as they are."""
     machine: float = 1.0
@@ -101,19 +103,22 @@ class Change:
 def compare(before: BenchDocument, after: BenchDocument, metrics: Sequence[str]) -> list[Change]:
     """How metrics changed, for each configuration of the first benchmark that was measured there.
 
+    Times of suggestions and quality are those of certain inputs: over others they have no ratio.
+
     Args:
         before: The first benchmark.
         after: The second.
         metrics: Among ``METRICS``.
     """
-    changes = []
+    changes, same = [], before.inputs.hash == after.inputs.hash
     for row in before.rows:
         if row.stages_ms:
             other = after.row(row.label)
-            changes += [
+            found = [
                 _change(row, other if other is not None and other.stages_ms else None, metric, _machine(before, after, metric))
                 for metric in metrics
             ]
+            changes += [change if same or change.metric in _ANY_INPUTS else replace(change, ratio=None) for change in found]
     return changes
 
 
@@ -138,7 +143,7 @@ def cautions(before: BenchDocument, after: BenchDocument) -> list[str]:
     if any((row := after.row(each.label)) is not None and row.quality_n != each.quality_n for each in before.rows):
         found.append("not all inputs were asked both times: quality is not compared there")
     if before.inputs.hash != after.inputs.hash:
-        found.append("other inputs: times and quality are not of the same work")
+        found.append("other inputs: times and quality are not of the same work, and not compared")
     found += [
         f"{name}: {document.conduct.verdict}"
         for name, document in (("before", before), ("after", after))

@@ -10,6 +10,7 @@ import numpy as np
 
 from pocketseq import Hybrid, Suggestion
 from pocketseq.calibration import auroc
+from pocketseq.errors import DataError
 from pocketseq.examples import Example
 from pocketseq.metrics import chrf
 from pocketseq_bench.latency import Latency, time_calls
@@ -124,6 +125,11 @@ def measure_hybrid(
         rows: Labelled rows, at least one.
         warmup: Suggestions before the first that counts.
         progress: Called with the number of rows answered.
+
+    Raises:
+        DataError: no rows.
     """
+    if not rows:
+        raise DataError("expected labelled rows to ask the hybrid about, found none")
     timed = time_calls(lambda row: hybrid.suggest(row.fields), rows, warmup=warmup, progress=progress)
     return RoutedMeasurement(rows=rows, suggestions=timed.answers, latency=timed.latency)

@@ -28,7 +28,7 @@ from pocketseq.telemetry import Telemetry
 from pocketseq.template import Input, Template
 from pocketseq.testing import FakeEndpoint
 from pocketseq_bench.environment import environment
-from pocketseq_bench.instrument import measure_bundle
+from pocketseq_bench.instrument import check_enough, measure_bundle
 from pocketseq_bench.measuring.inputs import BenchInputs
 
 FORMAT: Final = 1
@@ -89,7 +89,10 @@ def routing(source: str | Path, inputs: BenchInputs, *, precision: str | None = 
 
     Raises:
         MissingExtraError: OpenTelemetry's SDK is not installed.
+        DataError: too few inputs.
+        InputError: not one round.
     """
+    check_enough(inputs, warmup=WARMUP, rounds=rounds)
     rows = [row.fields for row in inputs.rows]
     # The least that is still looked at: every confidence suffices, no gate asks ahead, and no row comes twice while one is kept.
     policy = Policy(threshold=0.0, hedge_below=0.0, cache_size=1)

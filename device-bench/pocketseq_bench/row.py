@@ -69,7 +69,7 @@ class Startup:
     """What a fresh process waits for, the interpreter's own start not included; one sample for each process."""
 
     import_ms: Samples
-    """Importing the SDK, with numpy and all else that it brings."""
+    """Importing the SDK, with numpy and all else that it brings; JSON alone is there already, which carries the request."""
     load_ms: Samples
     """Checking hashes, opening tokenizer and runtime."""
     first_ms: Samples

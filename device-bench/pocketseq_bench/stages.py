@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pocketseq import CloudEndpoint, Hybrid, PocketModel, Policy
+from pocketseq.errors import RecipeError
 from pocketseq.examples import read_examples
 from pocketseq.files import sha256, write_json, writing
 from pocketseq.pipeline import Recipe, Stage
@@ -50,8 +51,11 @@ def suggest(recipe: Recipe, directory: Path) -> None:
     Raises:
         BundleError: the run has no usable bundle.
         EndpointError: the teacher cannot be served.
+        RecipeError: less than one row is asked for.
     """
     settings = recipe.settings("suggest", SuggestSettings)
+    if settings.rows is not None and settings.rows < 1:
+        raise RecipeError(f"recipe {recipe.name!r}: [suggest]: rows: expected at least 1, found {settings.rows}")
     rows = list(read_examples(directory / "data" / "test.jsonl"))[: settings.rows]
     policy = Policy(mode="prefer_local", deadline_ms=settings.deadline_ms, cache_size=0)  # each row is to be answered anew
     kinds = {"causal", "endpoint", "function"} & set(recipe.table("teacher"))

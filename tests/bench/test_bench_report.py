@@ -12,10 +12,12 @@ from tests.bench.benches import DEVICE, document, row
 from tests.bench.test_report import Page
 
 from pocketseq.cli import main
+from pocketseq.errors import DataError
 from pocketseq_bench.document import BenchDocument, read_document, write_document
 from pocketseq_bench.report import bench_markdown, bench_page, bench_table
 from pocketseq_bench.report.bench_plots import device_plot, distribution_plot, stage_plot, start_plot
-from pocketseq_bench.row import Sustained
+from pocketseq_bench.report.rivals import read_rivals
+from pocketseq_bench.row import Relative, Sustained
 
 GONE = row(
     "int4",
@@ -54,6 +56,19 @@ def test_a_row_whose_time_was_up_says_how_far_it_came(bench: BenchDocument) -> N
     assert "onnx/fp32: the time was up at ±8.0%, before the median was known within 3.0%" in bench_markdown([late])
 
 
+def test_quality_on_fewer_inputs_says_so_and_ships_nothing(bench: BenchDocument) -> None:
+    """A share of sixteen inputs and one of all are not held against each other."""
+    few = replace(bench.rows[1], quality_n=2, relative=Relative(None, "measured after onnx/fp32"))
+    document = replace(bench, rows=(bench.rows[0], few))
+    for told in (bench_table(document), bench_markdown([document]), bench_page([document])):
+        assert "onnx/int8: its quality is that of 2 inputs, fewer than the others answered" in told
+        assert "onnx/int8: no ratio: measured after onnx/fp32" in told
+    assert "Of 4 inputs. On the line nothing smaller is as good: onnx/fp32. Left out, with fewer inputs: onnx/int8." in bench_page(
+        [document]
+    )
+    assert "fewer" not in bench_page([bench])
+
+
 def test_markdown_joins_devices_in_one_table(bench: BenchDocument) -> None:
     """A column for each, a dash where a configuration was not tried, its status where it failed."""
     other = replace(bench, device=replace(DEVICE, processor="Cortex-A76"), rows=(row("int8", 5_400_000, 0.625, ms=31.0), GONE))
@@ -80,6 +95,19 @@ def test_the_page_needs_nothing_else_and_escapes_what_it_shows(bench: BenchDocum
         assert page.loads == []
         assert "A &lt;fast&gt; processor" in text
         assert "A <fast>" not in text
+
+
+def test_a_benchmark_without_measurements_says_why(bench: BenchDocument) -> None:
+    """The reasons are all that there is to read, on the page of one device and on that of several."""
+    conduct = replace(bench.conduct, quiet=False, verdict="nothing was measured")
+    empty = replace(bench, rows=(GONE,), conduct=conduct)
+    for documents in ([empty], [empty, empty]):
+        text = bench_page(documents)
+        assert text.count("tflite/int4: unavailable: needs the module") == len(documents)
+        assert "Devices side by side" not in text
+    beside = bench_page([bench, empty])
+    assert "Devices side by side" in beside
+    assert "Noisy:" not in beside
 
 
 def test_a_noisy_machine_is_said_first(bench: BenchDocument) -> None:
@@ -129,3 +157,15 @@ def test_other_libraries_are_shown_beside(bench: BenchDocument, tmp_path: Path, 
     assert "- left out: optimum-onnx: does not install beside transformers 5" in lines
     assert "other &lt;1&gt;" in (tmp_path / "out/bench.html").read_text(encoding="utf-8")
     assert read_document(tmp_path / "out/bench.json").rivals == rivals
+
+
+@pytest.mark.parametrize("others", [[{"name": "wide", "tasks": []}], [1], 1])
+def test_a_broken_comparison_is_refused_before_anything_is_written(others: object, bench: BenchDocument, tmp_path: Path) -> None:
+    """No bench.json of half a report is left."""
+    write_document(tmp_path / "a.json", bench)
+    (tmp_path / "rivals.json").write_text(json.dumps({"tasks": [], "others": others}), encoding="utf-8")
+    with pytest.raises(DataError, match=r"rivals.json: expected a comparison .* no table can be made of .*; make it again"):
+        read_rivals(tmp_path / "rivals.json")
+    paths = [str(tmp_path / "a.json"), "--rivals", str(tmp_path / "rivals.json"), "-o", str(tmp_path / "out")]
+    assert main(["bench", "merge", *paths]) == 2
+    assert not (tmp_path / "out").exists()

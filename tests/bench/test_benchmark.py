@@ -201,7 +201,7 @@ def test_a_runtime_that_is_not_there_and_a_variant_that_fails_have_rows_that_say
 
 DYING = """
 import os, signal
-import pocketseq_bench.measuring.worker as worker
+import pocketseq_bench.worker as worker
 
 turn, turns = worker.Subject.turn, []
 
@@ -258,6 +258,29 @@ def test_bad_inputs_are_refused_with_their_line(text: str, message: str, tmp_pat
     path.write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match=message):
         read_inputs(path)
+
+
+def test_inputs_in_another_encoding_are_refused(tmp_path: Path) -> None:
+    """With the byte, and what to do."""
+    (tmp_path / "inputs.jsonl").write_bytes('{"fields": {"text": "é"}}'.encode("latin-1"))
+    with pytest.raises(DataError, match=r"inputs.jsonl: expected UTF-8, found .*0xe9.*; write the file again in that encoding"):
+        read_inputs(tmp_path / "inputs.jsonl")
+
+
+@pytest.mark.parametrize(
+    "line", [b"\xff\xfe", b"12", b"{}", b'{"kind": "turn", "label": "onnx/half", "number": null}', b'{"kind": "t']
+)
+def test_a_broken_line_of_a_partial_file_ends_what_counts(line: bytes, tmp_path: Path) -> None:
+    """A kill or a disk may have left it: what stands before it stays, the rest is measured again, and the file is whole again."""
+    journal = Journal(tmp_path, fingerprint="f")
+    journal.add("turn", "onnx/half", 0, {"total": [1.0]})
+    with (tmp_path / NAME).open("ab") as file:
+        file.write(line + b"\n")
+    journal.add("turn", "onnx/half", 1, {"total": [1.0]})
+    again = Journal(tmp_path, fingerprint="f")
+    assert (again.resumed, again.has("turn", "onnx/half", 0), again.has("turn", "onnx/half", 1)) == (1, True, False)
+    again.add("turn", "onnx/half", 1, {"total": [1.0]})
+    assert Journal(tmp_path, fingerprint="f").resumed == 2
 
 
 def test_the_package_carries_inputs_for_its_own_bundle_only() -> None:

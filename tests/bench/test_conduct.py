@@ -30,7 +30,7 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
 
 
 def turn(wall: list[float], processor: list[float]) -> dict[str, Any]:
-    values = {"rows": [0, 1], "energy_mj": [None, "no sensor"], "loop_ms": 5.0, "total": wall, "processor": processor}
+    values = {"group": 0, "rows": [0, 1], "energy_mj": [None, "no sensor"], "loop_ms": 5.0, "total": wall, "processor": processor}
     stages = {name: [ms / 4 for ms in wall] for name in ("tokenize", "encode", "decode", "detokenize")}
     return {**values, **stages, "tokens": [2, 2], "answers": ["y", "y"]}
 
@@ -70,6 +70,28 @@ def test_ratios_are_against_the_first_that_was_measured(plan: Plan) -> None:
     found = summary(plan, {"onnx/half": turn([4.0, 4.0], [4.0, 4.0])})
     assert found.rows[0].relative.value is None
     assert found.rows[1].relative.reason.startswith("against onnx/half")
+
+
+def test_rounds_of_another_group_have_no_ratio(plan: Plan) -> None:
+    """They were measured later, when the machine may have been another one; and the verdict claims no turns of them."""
+    fp32, half = turn([20.0, 20.0], [12.0, 12.0]), turn([4.0, 4.0], [4.0, 4.0])
+    found = summary(plan, {"onnx/fp32": fp32, "onnx/half": {**half, "group": 1, "loop_ms": 6.0}})
+    assert found.rows[1].relative.value is None
+    assert found.rows[1].relative.reason == "measured at another time than onnx/fp32, not in turns"
+    assert not found.conduct.quiet
+    assert "Ratios" not in found.conduct.verdict
+    assert len(found.conduct.loop_ms.rounds) == 2 * ROUNDS
+    assert (
+        "Ratios between configurations are safer, as they took turns"
+        in summary(plan, {"onnx/fp32": fp32, "onnx/half": half}).conduct.verdict
+    )
+
+
+def test_a_run_that_measured_nothing_is_not_quiet(plan: Plan) -> None:
+    """No two of them can be expected to agree."""
+    conduct = summary(plan, {}).conduct
+    assert not conduct.quiet
+    assert conduct.verdict == "nothing was measured"
 
 
 def test_the_harness_s_overhead_has_an_interval(plan: Plan) -> None:

@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +14,9 @@ import pytest
 import pocketseq
 from pocketseq.calibration import Judged
 from pocketseq.confidence import SCORERS, Evidence
-from pocketseq.errors import RecipeError
+from pocketseq.errors import DataError, RecipeError
 from pocketseq.examples import Example, write_examples
-from pocketseq_bench.deferral import deferral, kept
+from pocketseq_bench.deferral import deferral, deferral_markdown, kept
 from pocketseq_bench.deferral.__main__ import main
 
 
@@ -94,3 +95,53 @@ def test_a_directory_without_a_recipe_is_no_run(tmp_path: Path) -> None:
     """Before anything is loaded."""
     with pytest.raises(RecipeError, match="expected a recipe file at .*recipe.toml, found none"):
         main([str(tmp_path), "-o", str(tmp_path / "out.json")])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"format": 2, "ru', "expected the JSON of a deferral study, found none"),
+        ("[]", "found another document"),
+        (
+            '{"format": 1, "runs": {"old": {}}}',
+            "expected a deferral study of format 2, found 1; measure its runs again into another",
+        ),
+    ],
+)
+def test_a_file_that_cannot_be_added_to_is_refused_before_anything_is_measured(text: str, message: str, tmp_path: Path) -> None:
+    """Minutes of measuring are not lost, nor what the file holds of other runs: the run is not even looked for."""
+    (tmp_path / "out.json").write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=f"out.json: .*{message}"):
+        main([str(tmp_path / "no-run"), "-o", str(tmp_path / "out.json")])
+    assert (tmp_path / "out.json").read_text(encoding="utf-8") == text
+
+
+def gained(value: float, *, bounded: bool = True) -> dict[str, Any]:
+    relative = (
+        {"value": 100 * value, "low": 50 * value, "high": 200 * value} if bounded else dict.fromkeys(("value", "low", "high"))
+    )
+    return {**relative, "difference": {"value": value, "low": value / 2, "high": 2 * value}}
+
+
+def test_the_table_tells_what_the_choice_costs() -> None:
+    """The one that was chosen, the one that gained most where that is another, and the baseline, each with what it serves."""
+    scorers = {"learned": {"coverage": 0.0}, "chow_sum": {"coverage": 0.25}, "chow_average": {"coverage": 0.5}}
+    study = {
+        "rows": {"chose": 1000, "tested": 2000},
+        "base_risk": 0.4,
+        "cloud_risk": 0.3,
+        "chosen": "learned",
+        "risk": 0.2,
+        "gain_over_chow_average": {"learned": gained(0.001), "chow_sum": gained(0.002)},
+        "scorers": scorers,
+    }
+    alone = {**study, "chosen": "chow_average", "gain_over_chow_average": {"learned": gained(-0.001, bounded=False)}}
+    run = {"name": "lines", "variant": "onnx/int8", "loss": "exact", "clouds": {"teacher": study, "always right": alone}}
+    lines = deferral_markdown({"lines": run}).splitlines()
+    assert lines[2:6] == [
+        "| lines, teacher | 40.0% | 30.0% | `learned`, chosen | +10.0% (+5.0 to +20.0) | +0.0010 (+0.0005 to +0.0020) | 0.0% |",
+        "|  |  |  | `chow_sum`, gains most | +20.0% (+10.0 to +40.0) | +0.0020 (+0.0010 to +0.0040) | 25.0% |",
+        "|  |  |  | `chow_average` |  |  | 50.0% |",
+        "| lines, always right | 40.0% | 30.0% | `chow_average`, chosen |  |  | 50.0% |",
+    ]
+    assert lines[-1] == "- lines: onnx/int8, the loss `exact`, a risk of 20.0%; 1,000 rows fit and choose, 2,000 measure."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from pocketseq_bench.intervals import median_interval, ratio_interval, samples
 
@@ -50,6 +51,16 @@ def test_a_ratio_tells_a_difference_from_chance() -> None:
     assert 1.05 < slower.low < slower.value < slower.high < 1.15
     assert slower.p < 0.01
     assert same.p > 0.05
+
+
+def test_of_a_few_rounds_any_difference_may_be_chance() -> None:
+    """One process started three times, and again: a difference of what is alike would be taken for one every tenth time."""
+    few = [[100.0], [101.0], [99.0], [100.0]]
+    for before, after in ((few[:1], [[200.0]]), (few, [[200.0]] * 9), ([[100.0]] * 9, [[200.0, 201.0, 199.0]])):
+        found = ratio_interval(before, after)
+        assert found.value == pytest.approx(2)
+        assert found.p == 1
+    assert ratio_interval([*few, [102.0]], [[200.0], [201.0], [199.0], [202.0], [200.0]]).p < 0.01
 
 
 def test_uneven_rounds_and_a_single_one_are_taken_too() -> None:

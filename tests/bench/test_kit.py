@@ -23,7 +23,7 @@ def test_a_kit_measures_where_only_the_sdk_is_installed(tmp_path: Path, capsys: 
     assert main(["bench", "kit", str(tmp_path / "tiny"), "--inputs", str(tmp_path / "rows.jsonl"), "-o", str(kit)]) == 0
     assert "tiny with its inputs" in capsys.readouterr().out
     names = zipfile.ZipFile(kit).namelist()
-    assert {"__main__.py", "bundle.pocketseq", "inputs.jsonl", "pocketseq_bench/measuring/worker.py"} <= set(names)
+    assert {"__main__.py", "bundle.pocketseq", "inputs.jsonl", "pocketseq_bench/worker.py"} <= set(names)
     assert not any("__pycache__" in name for name in names)
     bare = tmp_path / "bare"
     bare.mkdir()

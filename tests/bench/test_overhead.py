@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pocketseq.errors import DataError
 from pocketseq_bench.measuring import BenchInputs
 from pocketseq_bench.measuring.inputs import default_inputs
 from pocketseq_bench.overhead import WARMUP, Timed, main, overhead
@@ -43,6 +44,15 @@ def test_a_timed_runtime_does_what_it_did() -> None:
         timed.encode([], mask=1)
     assert timed.spent == 3.5
     assert not hasattr(timed, "greedy")
+
+
+def test_what_leaves_nothing_to_measure_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Before anything is opened; a command says so in a line."""
+    inputs = BenchInputs.of_examples(default_inputs("python-fix").rows[:WARMUP], origin="some")
+    with pytest.raises(DataError, match="some: expected more than the 16 rows of the warm-up, found 16"):
+        overhead(tmp_path, inputs)
+    assert main(["python-fix", "--rounds", "0"]) == 1
+    assert capsys.readouterr().err == "rounds: expected a whole number from 1, found 0\n"
 
 
 def test_the_command_writes_what_it_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.bench.benches import document, row
@@ -12,6 +14,7 @@ from pocketseq.errors import DataError
 from pocketseq_bench.readme import (
     RIVALS,
     bench_block,
+    main,
     models_block,
     place_of_rivals,
     read_results,
@@ -31,11 +34,24 @@ def test_results_are_read_back_as_they_were_found(findings: Findings, tmp_path: 
     assert read_results(path) == findings
 
 
+def profile_of(findings: Findings, **changes: Any) -> dict[str, Any]:
+    """What a block reads of a profile, measured on the same kind of processor where nothing is changed."""
+    return {"floor_ms": {"pocketseq": 208.25}, "environment": {**findings.environment, **changes}}
+
+
 def test_the_block_is_a_table_and_where_it_was_measured(findings: Findings) -> None:
     """One row for what ships, and the machine."""
-    lines = results_block(findings).splitlines()
+    lines = results_block(findings, profile_of(findings)).splitlines()
     assert lines[3] == "| student-int8 (onnx, int8) | 6.0M | 6.5 | 71.0% | 68.0% | 4.0% | 20.0 | 30.0 |"
     assert "4 held-out rows, one thread of A <fast> processor with 2 logical cores" in lines[5]
+
+
+def test_the_start_is_the_profile_s_and_says_where_it_was_measured(findings: Findings) -> None:
+    """From nothing to the first answer, the interpreter's own start included."""
+    alike = results_block(findings, profile_of(findings))
+    assert "From nothing to the first answer in a fresh process, on the same kind of processor: 208 ms ([`profile.json`](" in alike
+    other = results_block(findings, profile_of(findings, processor="Another", extensions=["avx2", "fma"]))
+    assert "in a fresh process, on Another (avx2, fma): 208 ms" in other
 
 
 def test_every_model_has_a_row_in_its_room(findings: Findings) -> None:
@@ -49,16 +65,17 @@ def test_every_model_has_a_row_in_its_room(findings: Findings) -> None:
 def test_a_run_without_what_ships_has_no_block(findings: Findings) -> None:
     """The first screen never shows another model in its place."""
     with pytest.raises(DataError, match="expected a model for onnx in int8 among the results, found none"):
-        results_block(replace(findings, models=findings.models[:1]))
+        results_block(replace(findings, models=findings.models[:1]), profile_of(findings))
 
 
 def test_only_the_block_of_a_readme_changes(findings: Findings) -> None:
     """What people wrote around it stays, and a second time changes nothing."""
     readme = "# Title\n<!-- results:begin -->old<!-- results:end -->\nmore\n"
-    once = with_block(readme, results_block(findings))
+    block = results_block(findings, profile_of(findings))
+    once = with_block(readme, block)
     assert once.startswith("# Title\n<!-- results:begin -->\n|")
     assert once.endswith("<!-- results:end -->\nmore\n")
-    assert with_block(once, results_block(findings)) == once
+    assert with_block(once, block) == once
 
 
 def test_a_readme_without_a_block_is_refused() -> None:
@@ -95,7 +112,11 @@ def test_other_libraries_have_a_block_with_their_starts() -> None:
                 "name": "greedy",
                 "same_answers": {"pocketseq": 1.0, "other": 0.5, "alike": 0.95},
                 "tokens_per_s": {"pocketseq": 1234.0, "alike": 617.0},
-                "ours_over_theirs": {"alike": {"wall_s": 2.0, "cpu_s": 2.1}},
+                "tokens": {"pocketseq": 100, "other": 100, "alike": 100},
+                "runs": {
+                    name: [{"wall_s": seconds * round_s, "cpu_s": seconds} for round_s in (1, 3)]
+                    for name, seconds in (("pocketseq", 1), ("alike", 2))
+                },
             }
         ],
         "start_s": {"pocketseq": {"median": 0.25}, "other": {"median": 1.0}},
@@ -108,7 +129,9 @@ def test_other_libraries_have_a_block_with_their_starts() -> None:
     assert lines[5] == "| alike | 617 (95.0%), ours ×2.00 |"
     assert lines[7] == "- left out: third: does not install"
     assert "`tiny`, 1 thread, medians of 5 runs in turns on A processor with 2 logical cores (avx2), Python 3.11" in lines[9]
-    assert lines[9].endswith("A fresh process to its first answer: pocketseq 0.25 s; other 1.00 s.")
+    assert lines[9].endswith(
+        "± the farther end of their 95% interval. A fresh process to its first answer: pocketseq 0.25 s; other 1.00 s."
+    )
 
 
 @pytest.mark.parametrize(
@@ -123,6 +146,26 @@ def test_other_libraries_have_a_block_with_their_starts() -> None:
 def test_a_comparison_goes_where_its_processor_belongs(machine: str, extensions: list[str], block: str) -> None:
     """Where sums of int8 products would overflow, other kernels are timed."""
     assert place_of_rivals({"environment": {"machine": machine, "extensions": extensions}}) == RIVALS[block]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"format": 1, "bundle": "tiny", "environment": {"machine": "x86_64", "extensions": []}}, "found another document"),
+        ({"tasks": [], "start_s": {}, "environment": {"machine": "x86_64"}}, r"found KeyError\('processor'\); measure it again"),
+        ({"operators": {}}, "a result that a block can be made of, found KeyError"),
+        ([], "found another document"),
+    ],
+)
+def test_what_no_block_can_be_made_of_overwrites_nothing(
+    value: Any, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the SDK itself takes has an environment too, and is no comparison with other libraries."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "overhead.json").write_text(json.dumps(value), encoding="utf-8")
+    with pytest.raises(DataError, match=f"overhead.json: expected .*{message}"):
+        main(["overhead.json"])
+    assert [path.name for path in tmp_path.iterdir()] == ["overhead.json"]
 
 
 def test_what_is_no_table_of_results_is_refused() -> None:

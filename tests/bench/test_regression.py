@@ -14,6 +14,7 @@ from pocketseq.errors import InputError
 from pocketseq_bench.document import BenchDocument, write_document
 from pocketseq_bench.intervals import samples
 from pocketseq_bench.regression import Condition, cautions, compare, lost
+from pocketseq_bench.row import Startup
 
 
 def bench(ms: float, *, noise: float = 0.02, seed: int = 0, size_bytes: int = 5_000_000, exact_match: float = 0.6) -> BenchDocument:
@@ -67,6 +68,30 @@ def test_quality_over_other_inputs_is_not_compared() -> None:
     after = replace(after, rows=(replace(after.rows[0], quality_n=3),))
     assert not fails(bench(10), after, "exact_match<-1%")
     assert cautions(bench(10), after) == ["not all inputs were asked both times: quality is not compared there"]
+
+
+def test_times_and_quality_of_other_inputs_are_not_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As many rows, but other ones: the answers are of other work; what a bundle weighs is what it was."""
+    other = bench(20, exact_match=0.5, size_bytes=6_000_000)
+    other = replace(other, inputs=replace(other.inputs, hash="3" * 16))
+    for condition in ("exact_match<-1%", "p50>+10%", "cpu>+10%"):
+        assert not fails(bench(10), other, condition)
+    assert fails(bench(10), other, "size>+10%")
+    assert cautions(bench(10), other) == ["other inputs: times and quality are not of the same work, and not compared"]
+    before, after = tmp_path / "a.json", tmp_path / "b.json"
+    write_document(before, bench(10))
+    write_document(after, other)
+    assert main(["bench", "compare", str(before), str(after), "--fail-if", "exact_match<-1%"]) == 0
+    assert "exact_match cannot be compared; nobody can tell whether exact_match<-1%" in capsys.readouterr().out
+
+
+def test_a_single_start_fails_no_gate() -> None:
+    """Twice as long to load, once: it may be chance."""
+    before, after = (
+        document(replace(bench(10).rows[0], startup=Startup(samples([[100.0]]), samples([[load]]), samples([[25.0]]))))
+        for load in (50.0, 100.0)
+    )
+    assert not fails(before, after, "load>+10%")
 
 
 def test_size_and_quality_are_taken_as_they_are() -> None:

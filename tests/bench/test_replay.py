@@ -100,6 +100,19 @@ def test_a_session_that_cannot_be_replayed_is_refused(text: str, message: str, t
         read_session(tmp_path / "session.jsonl")
 
 
+@pytest.mark.parametrize("fields", [{"line": "x"}, {"text": "x", "line": "y"}, {}])
+def test_a_session_of_another_bundle_is_refused(fields: dict[str, str]) -> None:
+    """Before anything is asked, with the fields that there are."""
+    session = Session("lines", "recorded", (Keystroke(0.0, 0, {"text": "x"}), Keystroke(1.0, 0, fields)))
+    with (
+        scripted_model({}) as model,
+        pytest.raises(
+            DataError, match=r"session 'lines': expected the bundle's fields \['text'\].*in keystroke 2; replay the bundle"
+        ),
+    ):
+        replay(session, model)
+
+
 def test_fast_typing_asks_nothing_and_a_pause_does() -> None:
     """The debounce is twice the usual gap, within 100 ms and a second; a manual trigger does not wait."""
     quick = [(100.0 * number, "x" * number) for number in range(1, 30)]

@@ -165,6 +165,7 @@ GAP = {
         {"cause": "quantization", "name": "no bundle", "lost": None, "rows": 0, "controls": "nothing exported"},
     ],
     "advice": "take a larger student",
+    "note": "rows < 50 are few",
 }
 
 
@@ -178,6 +179,7 @@ def test_the_gap_is_shown_where_it_was_measured(findings: Findings, run_director
     assert page.open == []
     assert "5.0 [1.0, 9.0]" in text
     assert "a &lt; b" in text
+    assert "Mind that rows &lt; 50 are few." in text
     assert "What to try next: take a larger student." in text
     assert report_document(measured)["gap"] == GAP
     assert "Where quality was lost" not in report_page(findings)

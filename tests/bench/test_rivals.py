@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from tests.export.models import t5, write_checkpoint
 from tests.sdk.tiny import write_bundle
 
 from pocketseq import Example, PocketModel
-from pocketseq.errors import DataError, PocketSeqError
+from pocketseq.errors import DataError, InputError, PocketSeqError
+from pocketseq_bench.endless import open_endless
 from pocketseq_bench.report.rivals import compiling, rivals_markdown, rivals_section
 from pocketseq_bench.rivals import compare, field, write_table
 from pocketseq_bench.rivals.contenders import CTRANSLATE2, OURS, TRANSFORMERS, TRANSFORMERS_COMPILED, Contender, Worker
-from pocketseq_bench.rivals.tasks import Task, agreement, ratios
+from pocketseq_bench.rivals.tasks import Task, agreement, measure, turned
 
 TEXTS = ("for i in range(10):", "return self._value + 1", "naïve café")
 TASKS = (Task("greedy", rows=3), Task("forced", rows=2, tokens=9), Task("beam 2", rows=2, beam=2), Task("batch", rows=3, batch=3))
@@ -50,8 +51,16 @@ def test_our_own_process_says_what_the_sdk_says(bundle: Path, found: dict[str, A
     assert found["tasks"][1]["tokens"] == {OURS.name: 18}
     assert all(task["same_answers"] == {OURS.name: 1.0} for task in found["tasks"])
     assert found["drafts"]["same_answers"] == 1.0
-    assert found["start_s"][OURS.name]["ours_over_theirs"] == 1
+    assert found["start_s"][OURS.name]["ours_over_theirs"]["value"] == 1
     assert found["serving_bytes"][OURS.name] > 0
+
+
+def test_a_forced_length_is_a_whole_answer(bundle: Path) -> None:
+    """Of the fields of an input, with all that ``generate`` does; token ids, which the others never get, are not asked for."""
+    settings = {"bundle": str(bundle), "threads": 1, "precision": "int8"}
+    with Worker(OURS, settings) as worker, open_endless(bundle, precision="int8") as endless:
+        forced = worker.ask([{"fields": {"text": text}} for text in TEXTS], tokens=9)
+        assert forced["tokens"] == [list(endless.generate(text, max_new_tokens=9).tokens) for text in TEXTS]
 
 
 def test_another_checkpoint_is_exported_and_stands_in_the_same_table(bundle: Path, tmp_path: Path) -> None:
@@ -117,7 +126,7 @@ def test_a_table_quotes_no_time_of_other_answers() -> None:
         "tasks": [task],
         "drafts": None,
         "excluded": {},
-        "start_s": {"pocketseq": {"median": 0.5, "ours_over_theirs": 1.0}},
+        "start_s": {"pocketseq": {"median": 0.5, "ours_over_theirs": {"value": 1.0, "low": 1.0, "high": 1.0}}},
         "serving_bytes": {"pocketseq": 8e7},
     }
     rows = write_table(result).splitlines()
@@ -126,11 +135,58 @@ def test_a_table_quotes_no_time_of_other_answers() -> None:
     assert rows[4].endswith("not quoted: other answers")
 
 
-def test_ratios_are_of_tokens_by_time() -> None:
-    """Ours over theirs: twice the tokens in half the time are four times as fast."""
-    runs = {"pocketseq": [{"wall_s": 1.0, "cpu_s": 2.0}], "other": [{"wall_s": 2.0, "cpu_s": 2.0}]}
-    assert ratios(runs, {"pocketseq": 20, "other": 10}) == {"other": {"wall_s": 4.0, "cpu_s": 2.0}}
+def test_answers_agree_up_to_their_lengths() -> None:
+    """What is decoded past them counts nothing."""
     assert agreement([[1, 2, 3], [4]], [[1, 2, 9], [5]], [2, 1]) == 0.5
+
+
+class Scripted:
+    """A worker whose runs take what a list says, round by round; who ran when is noted."""
+
+    def __init__(self, contender: Contender, seconds: list[float], ran: list[str]) -> None:
+        self.contender, self._seconds, self._ran = contender, iter([0.0, *seconds]), ran  # the first run only compares answers
+
+    def ask(self, rows: list[dict[str, Any]], **_: Any) -> dict[str, Any]:
+        self._ran.append(self.contender.name)
+        taken = next(self._seconds)
+        return {"wall_s": taken, "cpu_s": taken, "tokens": [[1, 2] for _ in rows], "logprobs": []}
+
+
+def test_another_one_goes_first_in_each_round_and_ratios_are_by_round() -> None:
+    """A slow round of both leaves the ratio where it was, and the interval tells how it went from round to round."""
+    ran: list[str] = []
+    ours, theirs = Scripted(OURS, [1.0, 8.0, 1.0], ran), Scripted(CTRANSLATE2, [2.0, 16.0, 3.0], ran)
+    workers = cast("list[Worker]", [ours, theirs])
+    found = measure(Task("greedy", rows=1), workers, [{}], rounds=3, end_id=0, progress=lambda _: None)
+    assert ran[2:] == ["pocketseq", "ctranslate2", "ctranslate2", "pocketseq", "pocketseq", "ctranslate2"]
+    ratio = {"value": 2.0, "low": 2.0, "high": 3.0}
+    assert found["ours_over_theirs"] == {"ctranslate2": {"wall_s": ratio, "cpu_s": ratio}}
+    assert "ours ×2.00 ±50.0%" in rivals_markdown({"tasks": [found]})
+    assert turned([], 3) == []
+
+
+def test_what_an_earlier_version_timed_otherwise_is_left_out() -> None:
+    """Forced lengths of the first format were other work for us than for the others; all else is told, from its raw runs."""
+    runs = {"pocketseq": [{"wall_s": 1.0, "cpu_s": 1.0}] * 2, "other": [{"wall_s": 2.0, "cpu_s": 2.0}] * 2}
+    common = {"same_answers": dict.fromkeys(runs, 1.0), "tokens_per_s": dict.fromkeys(runs, 5.0), "tokens": dict.fromkeys(runs, 5)}
+    tasks = [
+        {"name": "greedy", "forced_tokens": None, "runs": runs, "ours_over_theirs": {"other": {"wall_s": 7.0}}, **common},
+        {"name": "greedy, 32 tokens", "forced_tokens": 32, "runs": runs, **common},
+    ]
+    wide = {"name": "wide", "d_model": 512, "encoder_layers": 6, "decoder_layers": 6, "tasks": tasks}
+    for write in (rivals_markdown, rivals_section):
+        former, present = (write({"format": number, "tasks": tasks, "others": [wide]}) for number in (1, 2))
+        assert former.count("greedy, 32 tokens") == 1
+        assert "left out: greedy, 32 tokens: an earlier version timed it without text and confidence where it was ours" in former
+        assert former.count("ours ×2.00") == 2
+        assert present.count("greedy, 32 tokens") == 2
+        assert present.count("ours ×2.00") == 4
+
+
+def test_no_round_is_no_comparison(tmp_path: Path) -> None:
+    """Said before anything is converted."""
+    with pytest.raises(InputError, match="expected at least one round and one thread, found 0 and 1"):
+        compare(tmp_path, tmp_path, examples(*TEXTS), directory=tmp_path, rounds=0)
 
 
 def test_a_process_that_fails_says_why(bundle: Path, tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from pocketseq import Example, Hybrid
-from pocketseq.errors import EndpointUnavailableError
+from pocketseq.errors import DataError, EndpointUnavailableError
 from pocketseq.template import Input
 from pocketseq.testing import FakeEndpoint, FakeModel
 from pocketseq_bench.routed import RoutedMeasurement, measure_hybrid
@@ -51,6 +53,12 @@ def test_a_cloud_that_is_down_counts_as_neither() -> None:
     measured = measure(4, FakeEndpoint(EndpointUnavailableError("down"))).to_json()
     assert (measured["coverage"], measured["cloud_fraction"], measured["cloud_failures"]) == (0.5, 0.0, 2)
     assert measured["exact_match"] == 0.5
+
+
+def test_nothing_is_no_measurement() -> None:
+    """Shares of no rows would be shares of nothing."""
+    with pytest.raises(DataError, match="expected labelled rows to ask the hybrid about, found none"):
+        measure(0, FakeEndpoint("right"))
 
 
 def test_people_are_shown_ten_in_order_and_both_sources() -> None:

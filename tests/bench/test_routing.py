@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pocketseq.errors import DataError
 from pocketseq_bench.measuring import BenchInputs
 from pocketseq_bench.measuring.inputs import default_inputs
 from pocketseq_bench.routing import WARMUP, main, routing
@@ -21,6 +22,15 @@ def test_routing_is_told_without_the_model() -> None:
     for clocks in found["routing_ms"].values():
         for one in clocks.values():
             assert 0 < one["p50"] <= one["p95"] <= one["p99"]
+
+
+def test_what_leaves_nothing_to_measure_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Before anything is opened; a command says so in a line."""
+    inputs = BenchInputs.of_examples(default_inputs("python-fix").rows[:WARMUP], origin="some")
+    with pytest.raises(DataError, match="some: expected more than the 16 rows of the warm-up, found 16"):
+        routing(tmp_path, inputs)
+    assert main(["python-fix", "--rounds", "0"]) == 1
+    assert capsys.readouterr().err == "rounds: expected a whole number from 1, found 0\n"
 
 
 def test_the_command_writes_what_it_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pocketseq import PocketModel, read_examples
+from pocketseq.errors import RecipeError
 from pocketseq.pipeline import Recipe
 from pocketseq.pipeline.calibrate import CALIBRATE
 from pocketseq.records import plain
@@ -55,6 +56,13 @@ def test_calibrate_binds_a_threshold_to_every_variant_that_runs_here(
         with PocketModel.load(run_directory / "bundle", precision=precision) as model:
             assert model.calibration is not None
             assert model.calibration.risk == 0.5
+
+
+def test_suggestions_for_no_rows_are_refused(run_directory: Path) -> None:
+    """Before a teacher is served."""
+    recipe = Recipe.parse(RECIPE.replace("rows = 6", "rows = 0"), where="tiny")
+    with pytest.raises(RecipeError, match=r"recipe 'tiny': \[suggest\]: rows: expected at least 1, found 0"):
+        SUGGEST.run(recipe, run_directory)
 
 
 def test_a_run_ends_in_its_report(run_directory: Path) -> None:

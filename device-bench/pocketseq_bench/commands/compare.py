@@ -46,7 +46,8 @@ def run(args: Namespace) -> int:
     for line in cautions(before, after):
         print(f"careful: {line}")
     for condition, change in unknown:
-        print(f"careful: {change.label}: {change.metric} was not measured both times; nobody can tell whether {condition}")
+        why = "was not measured both times" if None in (change.before, change.after) else "cannot be compared"
+        print(f"careful: {change.label}: {change.metric} {why}; nobody can tell whether {condition}")
     failures = [f"{change.label}: {condition}" for condition in conditions for change in changes if change.fails(condition)]
     failures += [f"lost {line}" for line in lost(before, after)] if conditions else []
     for line in failures:

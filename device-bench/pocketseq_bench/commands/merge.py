@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from argparse import ArgumentParser, Namespace
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from pocketseq.commands import Command
-from pocketseq.errors import DataError
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -31,10 +29,11 @@ def run(args: Namespace) -> int:
     from pocketseq_bench.document import read_document, write_document
     from pocketseq_bench.report.bench_table import devices_table
     from pocketseq_bench.report.files import write_bench_reports
+    from pocketseq_bench.report.rivals import read_rivals
 
     documents = [read_document(path) for path in args.results]
     if args.rivals is not None:
-        documents[0] = replace(documents[0], rivals=_read(args.rivals))
+        documents[0] = replace(documents[0], rivals=read_rivals(args.rivals))
     for number, document in enumerate(documents):
         name = "bench.json" if len(documents) == 1 else f"bench-{number + 1}.json"
         write_document(args.output / name, document)
@@ -42,16 +41,6 @@ def run(args: Namespace) -> int:
     print(devices_table(documents))
     print(f"\n{args.output / 'bench.html'} shows all of it.")
     return 0
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: expected the JSON of a comparison with other libraries, found none: {error}") from None
-    if not isinstance(value, dict) or "tasks" not in value:
-        raise DataError(f"{path}: expected the JSON of a comparison with other libraries, found another document")
-    return value
 
 
 COMMAND: Final = Command(

@@ -4,21 +4,19 @@
 
 A run is what ``pocketseq run`` leaves: its validation and calibration splits choose, its test split measures, and rows of its
 training split may help to fit. The clouds are the run's teacher, whose answers are written down beside the run where they are not
-yet, and one that is always right. Runs of other names in the file stay.
+yet, and one that is always right. Runs of other names in the file stay; a file of another kind or format is refused.
 """
 
 from __future__ import annotations
 
-import json
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from pocketseq.files import write_json
+from pocketseq_bench.deferral.document import FORMAT, read_runs
 from pocketseq_bench.deferral.runs import measure_run
-
-FORMAT: Final = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -37,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the bootstraps and of the resamplings (%(default)s)")
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, default=Path("device-bench/results/deferral.json"))
     args = parser.parse_args(arguments)
+    _kept(args.output)  # a file that cannot be added to is refused before anything is measured
     for run in args.runs:
         found = measure_run(
             run,
@@ -65,11 +64,8 @@ def _sentence(study: Mapping[str, Any]) -> str:
 
 
 def _kept(output: Path) -> dict[str, Any]:
-    """What the file holds of other runs; one of another format holds nothing."""
-    if not output.is_file():
-        return {}
-    document = json.loads(output.read_text(encoding="utf-8"))
-    return dict(document["runs"]) if document.get("format") == FORMAT else {}
+    """What the file holds of other runs; nothing where there is none."""
+    return read_runs(output) if output.exists() else {}
 
 
 def _rounded(value: Any) -> Any:

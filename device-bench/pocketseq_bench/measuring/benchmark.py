@@ -124,14 +124,15 @@ def _files(source: str, configuration: Configuration) -> list[Path]:
 
 
 def _groups(bench: Bench) -> Iterator[ExitStack]:
-    """Open as many configurations side by side as the memory holds; on most machines all of them."""
+    """Open as many configurations side by side as the memory holds, on most machines all of them; groups share the time."""
     waiting, largest = bench.live(), 0
     while waiting:
+        since_s = bench.seconds
         with ExitStack() as stack:
             while waiting:
                 free = available_bytes()
                 if bench.processes and free is not None and free < 2 * largest + _ROOM_BYTES:
-                    bench.report("memory is short: the other configurations are measured after these, no longer in turns with them")
+                    bench.report("memory is short: the other configurations are measured after these, and no ratios tell of both")
                     break
                 configuration = waiting.pop(0)
                 with bench.guarded(configuration):
@@ -141,6 +142,7 @@ def _groups(bench: Bench) -> Iterator[ExitStack]:
                     process.ask("turn", rows=bench.plan.turn(0, rows=4), warmup=bench.plan.settings.warmup)
                     bench.processes[configuration.label] = process
                     largest = max(largest, int(reply["loaded_bytes"][0] or 0))
+            bench.begin_group(since_s=since_s, waiting=len(waiting))
             yield stack.pop_all()
 
 

@@ -32,9 +32,9 @@ class Circumstances:
 
 def judge_conduct(journal: Journal, rows: Sequence[Row], circumstances: Circumstances) -> Conduct:
     """Put together how the machine behaved, and whether that was quiet."""
-    loops: dict[int, list[float]] = {}
+    loops: dict[tuple[int, int], list[float]] = {}
     for turn in journal.of("turn"):
-        loops.setdefault(turn["number"], []).append(turn["loop_ms"])
+        loops.setdefault((turn["group"], turn["number"]), []).append(turn["loop_ms"])
     loop = samples(list(loops.values()) or [[0.0]])
     low, high = np.percentile([median(loop) for loop in loops.values()] or [0.0], (10, 90))
     spread = round(float(high - low) / 2 / loop.p50, 5) if loop.p50 else 0.0
@@ -44,7 +44,7 @@ def judge_conduct(journal: Journal, rows: Sequence[Row], circumstances: Circumst
     noises = _noises(spread, waited, rows, circumstances)
     return Conduct(
         seconds=round(circumstances.seconds, 1),
-        quiet=not noises,
+        quiet=not noises and any(row.stages_ms for row in rows),
         verdict=_verdict(noises, spread, waited, rows),
         loop_ms=loop,
         loop_spread=spread,
@@ -87,14 +87,23 @@ def _noises(spread: float, waited: Reading, rows: Sequence[Row], circumstances: 
 
 
 def _verdict(noises: Sequence[str], spread: float, waited: Reading, rows: Sequence[Row]) -> str:
+    if not any(row.stages_ms for row in rows):
+        return "nothing was measured"
     drift = max((abs(row.halves - 1) for row in rows if row.halves is not None), default=None)
     if not noises:
         halves = "" if drift is None else f", the halves of the run agree within {100 * drift:.1f}%"
         return f"quiet: a fixed loop varied by {100 * spread:.1f}% from round to round{halves}"
     widest = max(spread, waited.value or 0.0, drift or 0.0, *(row.spread or 0.0 for row in rows))
-    ratios = [row.relative.spread for row in rows if row.relative.spread]
-    known = f": they are known within {100 * max(ratios):.1f}%" if ratios else ""
-    return (
-        f"noisy: {'; '.join(noises)}; another run may differ by {100 * widest:.0f}% or more. "
-        f"Ratios between configurations are safer, as they took turns{known}"
-    )
+    return f"noisy: {'; '.join(noises)}; another run may differ by {100 * widest:.0f}% or more{_safer(rows)}"
+
+
+def _safer(rows: Sequence[Row]) -> str:
+    """What holds all the same: ratios, where there are any."""
+    measured = [row.relative for row in rows if row.stages_ms]
+    found = [relative for relative in measured if relative.value is not None]
+    if len(found) < 2:
+        return ""
+    which = "as they took turns" if len(found) == len(measured) else "where they took turns"
+    spreads = [relative.spread for relative in found if relative.spread]
+    known = f": they are known within {100 * max(spreads):.1f}%" if spreads else ""
+    return f". Ratios between configurations are safer, {which}{known}"

@@ -52,12 +52,14 @@ def read_inputs(path: Path) -> BenchInputs:
     """Read a JSONL file: rows with ``fields``, and with ``target`` where the true answer is known; other keys may be there.
 
     Raises:
-        DataError: no such file, a bad row, or no row at all.
+        DataError: no such file, not UTF-8, a bad row, or no row at all.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise DataError(f"{path}: expected a file of inputs, found none that can be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: expected UTF-8, found {error}; write the file again in that encoding") from None
     return _parse(text, origin=path.name, where=str(path))
 
 

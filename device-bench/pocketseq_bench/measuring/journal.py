@@ -10,6 +10,8 @@ from typing import Any, Final
 from pocketseq.files import writing
 
 NAME: Final = "bench.partial.jsonl"
+_NAMES: Final = {"kind": str, "label": str, "number": int}
+"""What every entry is known by."""
 
 
 class Journal:
@@ -68,8 +70,12 @@ class Journal:
 
 
 def _read(path: Path) -> Iterator[dict[str, Any]]:
-    for line in path.read_text(encoding="utf-8").splitlines():
+    """The fingerprint and the entries up to the first line that is none: what follows it is measured again."""
+    for number, line in enumerate(path.read_bytes().splitlines()):
         try:
-            yield json.loads(line)
+            entry = json.loads(line)
         except ValueError:
             return
+        if not isinstance(entry, dict) or (number and not all(isinstance(entry.get(key), kind) for key, kind in _NAMES.items())):
+            return
+        yield entry

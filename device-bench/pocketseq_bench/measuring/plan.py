@@ -6,6 +6,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from pocketseq.bundle import Bundle, open_bundle
 from pocketseq.errors import VariantNotFoundError
@@ -16,6 +17,9 @@ from pocketseq_bench.device import Pinning, bundle_card, choose_cores, device_ca
 from pocketseq_bench.document import BundleCard, DeviceCard
 from pocketseq_bench.measuring.inputs import BenchInputs, default_inputs
 from pocketseq_bench.measuring.settings import BenchSettings
+
+_METHOD: Final = 2
+"""Way of measuring; what an interrupted run measured in an earlier one does not count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,7 @@ class Plan:
     @property
     def fingerprint(self) -> str:
         """Of all that the measurements depend on but chance."""
-        return digest(plain([self.bundle, self.inputs.card, self.settings, self.device]))
+        return digest(plain([_METHOD, self.bundle, self.inputs.card, self.settings, self.device]))
 
     @property
     def least_rounds(self) -> int:

@@ -15,7 +15,7 @@ from typing import Any, Final
 from pocketseq.errors import PocketSeqError
 from pocketseq_bench.row import Status
 
-WORKER: Final = ("-m", "pocketseq_bench.measuring.worker")
+WORKER: Final = ("-m", "pocketseq_bench.worker")
 """What a fresh Python runs."""
 _UNAVAILABLE: Final = ("RuntimeUnavailableError", "MissingExtraError")
 

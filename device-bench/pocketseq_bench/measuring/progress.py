@@ -17,8 +17,8 @@ from pocketseq_bench.measuring.summary import Problem
 
 STARTS: Final = 0.2
 """Share of the time that is over when the starts must be."""
-ROUNDS: Final = 0.8
-"""Share of the time that is over when the rounds must be."""
+ROUNDS: Final = 0.75
+"""Share of a group's time that is over when its rounds must be."""
 _SAY_S: Final = 5.0
 
 
@@ -33,22 +33,41 @@ class Bench:
     before: MachineState
     """How the machine was at the start."""
     processes: dict[str, Process] = field(default_factory=dict)
-    """Open side by side, by label."""
+    """Open side by side, by label: a group."""
+    group: int = 0
+    """Number of the group that is open; only what was measured in the same one was measured in turns."""
     problems: dict[str, Problem] = field(default_factory=dict)
     """Why configurations dropped out, by label."""
     cooldown_s: float = 0.0
     """Time spent waiting for the machine to cool down."""
     _began: float = field(default_factory=time.monotonic)
     _said: float = 0.0
+    _since_s: float = 0.0
+    _time_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Until there is a group, all of the time is there for the starts."""
+        self._time_s = self.plan.settings.budget_s
 
     @property
     def seconds(self) -> float:
         """Since the start."""
         return time.monotonic() - self._began
 
+    def begin_group(self, *, since_s: float, waiting: int) -> None:
+        """Give what is open a number that no turn has yet, those of an interrupted run included, and its share of the time.
+
+        Args:
+            since_s: When its first process was started.
+            waiting: Configurations that are to be measured after it, and need as much time each.
+        """
+        self.group = 1 + max((turn["group"] for turn in self.journal.of("turn")), default=-1)
+        part = len(self.processes) / max(1, len(self.processes) + waiting)
+        self._since_s, self._time_s = since_s, part * (self.plan.settings.budget_s - since_s)
+
     def has_time(self, share: float) -> bool:
-        """Whether less than this share of the time is over."""
-        return self.seconds < share * self.plan.settings.budget_s
+        """Whether less than this share of the time is over: of the open group's, or of all before the first."""
+        return self.seconds - self._since_s < share * self._time_s
 
     def say(self, line: str) -> None:
         """Report a line now and then."""

@@ -28,13 +28,13 @@ def measure_rounds(bench: Bench) -> None:
                 continue
             rows, meter = plan.turn(number), EnergyMeter()
             with bench.guarded(configuration):
+                loop = process.ask("loop")
                 meter.start()
                 reply = process.ask("turn", rows=rows, warmup=WARMUP)
                 meter.stop()
                 energy = meter.per_item_mj(len(rows) + WARMUP)
-                bench.journal.add(
-                    "turn", configuration.label, number, {"rows": rows, "energy_mj": [energy.value, energy.reason], **reply}
-                )
+                about = {"group": bench.group, "rows": rows, "energy_mj": [energy.value, energy.reason]}
+                bench.journal.add("turn", configuration.label, number, {**about, **loop, **reply})
         number += 1
         spreads = [_spread(bench, configuration) for configuration, _ in bench.in_turns(number)]
         if not spreads or not bench.has_time(ROUNDS):
@@ -99,7 +99,7 @@ def _without_pause(bench: Bench, configuration: Configuration, minutes: float) -
     with bench.fresh() as process:
         process.ask("open", **bench.plan.opening(configuration))
         began, number = time.monotonic(), 0
-        while (elapsed := time.monotonic() - began) < 60 * minutes:
+        while (elapsed := time.monotonic() - began) < 60 * minutes or not windows:
             if elapsed >= len(windows) * window_s:
                 windows.append([])
             windows[-1] += process.ask("turn", rows=bench.plan.turn(number), warmup=0)["total"]

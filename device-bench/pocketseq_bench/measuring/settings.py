@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import Final
 
 from pocketseq.errors import InputError
@@ -50,8 +51,18 @@ class BenchSettings:
     def __post_init__(self) -> None:
         if not self.threads or min(self.threads) < 1:
             raise InputError(f"threads: expected whole numbers from 1, found {list(self.threads)}")
-        if self.budget_s <= 0 or self.turn_rows < 1 or self.starts < 1 or self.least_rounds < 1 or self.repeats < 1:
-            raise InputError("expected a time above 0 and at least one start, row, round and repeat")
+        least = {"starts": 1, "cold_starts": 0, "warmup": 0, "turn_rows": 1, "least_rounds": 1, "passes": 1, "forced_tokens": 1}
+        for name, number in {**least, "repeats": 1}.items():
+            if getattr(self, name) < number:
+                raise InputError(f"{name}: expected a whole number from {number}, found {getattr(self, name)}")
+        if any(size < 1 for size in self.batches):
+            raise InputError(f"batches: expected whole numbers from 1, found {list(self.batches)}")
+        if not (self.budget_s > 0 and self.patience_s > 0):
+            raise InputError(
+                f"expected times above 0 for all of it and for a request, found {self.budget_s} and {self.patience_s} s"
+            )
+        if not 0 <= self.sustained_minutes < inf:
+            raise InputError(f"sustained_minutes: expected a time from 0, found {self.sustained_minutes:g}")
 
 
 QUICK: Final = BenchSettings(

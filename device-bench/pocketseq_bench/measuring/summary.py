@@ -16,6 +16,7 @@ from pocketseq_bench.latency import FINE_PROCESSOR_CLOCK
 from pocketseq_bench.measuring.conduct import Circumstances, judge_conduct
 from pocketseq_bench.measuring.journal import Journal
 from pocketseq_bench.measuring.plan import Configuration, Plan
+from pocketseq_bench.pairing import paired
 from pocketseq_bench.row import Forced, Memory, Reading, Relative, Row, Samples, Startup, Status, Sustained, Throughput
 
 Entry = Mapping[str, Any]
@@ -167,18 +168,20 @@ def _halves(plan: Plan, turns: Sequence[Entry]) -> float | None:
 
 
 def _relative(plan: Plan, journal: Journal, configuration: Configuration) -> Relative:
-    """Round by round against the first row that was measured: both had the same inputs and about the same neighbours then.
+    """Round by round against the first row that was measured, where both took turns: they had the same inputs and about the same
+    neighbours then.
 
     A neighbour on the same processor stretches long calls and short ones by different shares, since the system changes programs
     every few milliseconds: so by processor time where that is what a suggestion takes, and by whole turns.
     """
     first = next((each for each in plan.configurations if journal.of("turn", each.label)), configuration)
     clock = "processor" if _on_one_processor(first) and _on_one_processor(configuration) else "total"
-    others = {turn["number"]: sum(turn[clock]) for turn in journal.of("turn", first.label)}
-    turns = [turn for turn in journal.of("turn", configuration.label) if turn["number"] in others]
+    others = {(turn["group"], turn["number"]): sum(turn[clock]) for turn in journal.of("turn", first.label)}
+    measured = journal.of("turn", configuration.label)
+    turns = [turn for turn in measured if (turn["group"], turn["number"]) in others]
     if not turns:
-        return Relative(None, "not measured")
-    found = median_interval([[sum(turn[clock]) / others[turn["number"]]] for turn in turns])
+        return Relative(None, f"measured at another time than {first.label}, not in turns" if measured else "not measured")
+    found = paired((sum(turn[clock]) for turn in turns), (others[turn["group"], turn["number"]] for turn in turns))
     words = f"against {first.label}, by {'processor time' if clock == 'processor' else 'wall clock'}"
     if len(turns) == 1:
         return Relative(round(found.value, 4), f"{words}, of a single round")

@@ -21,7 +21,9 @@ def main() -> int:
     parser.add_argument("rows", metavar="ROWS", type=Path, help="rows with fields, one JSON object a line")
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="write what was found as JSON")
     parser.add_argument("--precision", default="int8", help="of the ONNX variant (default: %(default)s)")
-    parser.add_argument("--limit", metavar="N", type=int, default=40, help="rows that are read (default: %(default)s)")
+    parser.add_argument(
+        "--limit", metavar="N", type=int, default=40, help="rows that are read, the first to warm up (default: %(default)s)"
+    )
     parser.add_argument("--rounds", metavar="N", type=int, default=ROUNDS, help="answers to each (default: %(default)s)")
     args = parser.parse_args()
     try:

@@ -19,7 +19,7 @@ from pocketseq_bench.device import bundle_card, device_card
 from pocketseq_bench.replay.clouds import KnowingCloud
 from pocketseq_bench.replay.document import ReplayDocument, SessionCard, ThresholdRow
 from pocketseq_bench.replay.editor import Editor, Request
-from pocketseq_bench.replay.session import Keystroke, Session
+from pocketseq_bench.replay.session import Keystroke, Session, check_session
 
 ALWAYS: Final = 1.01
 """A threshold that no confidence reaches: the cloud is asked about everything."""
@@ -64,7 +64,11 @@ def replay(
         endpoint: What answers for the cloud; None simulates one that is right as often as the settings say.
         cloud: What it is, for people.
         report: Takes one line of progress.
+
+    Raises:
+        DataError: the session has not the fields of the model's template.
     """
+    check_session(session, model.template)
     settings = settings or ReplaySettings()
     primary = model.template.primary
     calibrated = model.calibration is not None and model.calibration.feasible

@@ -11,6 +11,7 @@ from typing import Any, Final
 from pocketseq.errors import DataError
 from pocketseq.files import writing
 from pocketseq.records import plain, read_record
+from pocketseq.template import Template
 
 FORMAT: Final = 1
 
@@ -53,6 +54,21 @@ class Session:
     def minutes(self) -> float:
         """From the first to the last key."""
         return (self.keystrokes[-1].at_ms - self.keystrokes[0].at_ms) / 60_000
+
+
+def check_session(session: Session, template: Template) -> None:
+    """Refuse a session of another bundle, before anything is asked.
+
+    Raises:
+        DataError: a keystroke without the template's primary field, or with a field that the template has not.
+    """
+    names = [field.name for field in template.fields]
+    for number, key in enumerate(session.keystrokes, start=1):
+        if template.primary not in key.fields or not set(key.fields) <= set(names):
+            raise DataError(
+                f"session {session.name!r}: expected the bundle's fields {names}, {template.primary!r} in every keystroke, found "
+                f"{sorted(key.fields)} in keystroke {number}; replay the bundle that it was recorded for"
+            )
 
 
 def read_session(path: Path) -> Session:

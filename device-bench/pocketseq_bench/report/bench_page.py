@@ -9,7 +9,7 @@ from pocketseq.report.figures import fine_milliseconds, megabytes, milliseconds,
 from pocketseq.report.frame import html_card, html_frame
 from pocketseq_bench.document import BenchDocument
 from pocketseq_bench.report.bench_plots import PARTS, STARTS, device_plot, distribution_plot, key, stage_plot, start_plot
-from pocketseq_bench.report.bench_table import HEADINGS, cells, device_lines, device_names, problem_lines, start_ms
+from pocketseq_bench.report.bench_table import HEADINGS, cells, device_lines, device_names, on_fewer_inputs, problem_lines, start_ms
 from pocketseq_bench.report.pareto import ParetoPoint, pareto_front, pareto_plot
 from pocketseq_bench.report.rivals import rivals_section
 from pocketseq_bench.row import Row
@@ -66,9 +66,9 @@ def _device(document: BenchDocument) -> list[str]:
     conduct = document.conduct
     noise = "" if conduct.quiet else f'<p class="note noisy">{escape(conduct.verdict)}.</p>'
     if not rows:
-        return [noise, _footer(document)]
+        return [noise, _problems(document), _footer(document)]
     rivals = [rivals_section(document.rivals)] if document.rivals else []
-    return [noise, _tiles(rows), _table(document, rows), _plots(rows), *rivals, _footer(document)]
+    return [noise, _tiles(rows), _table(document, rows), _plots(document, rows), *rivals, _footer(document)]
 
 
 def _tiles(rows: Sequence[Row]) -> str:
@@ -95,8 +95,6 @@ def _table(document: BenchDocument, rows: Sequence[Row]) -> str:
         + "</tr>"
         for row in rows
     )
-    problems = "".join(f"<li>{escape(line)}</li>" for line in problem_lines(document))
-    listed = f'<ul class="problems">{problems}</ul>' if problems else ""
     note = (
         f"{document.inputs.n} real inputs, one at a time, in turns; ± is the 95% interval, of the median and of the ratio: how "
         "many times as long as the first row it takes, round by round, which holds on a busy machine too. Start is import, load "
@@ -104,11 +102,17 @@ def _table(document: BenchDocument, rows: Sequence[Row]) -> str:
     )
     return (
         f'<section>\n<h2>Every configuration</h2>\n<p class="note">{note}</p>\n<div class="card wide">\n<table>\n'
-        f"<thead><tr>{headings}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>\n</div>\n{listed}\n</section>"
+        f"<thead><tr>{headings}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>\n</div>\n{_problems(document)}\n</section>"
     )
 
 
-def _plots(rows: Sequence[Row]) -> str:
+def _problems(document: BenchDocument) -> str:
+    """What could not be measured, and why; where that is everything, it is all that there is to read."""
+    lines = "".join(f"<li>{escape(line)}</li>" for line in problem_lines(document))
+    return f'<ul class="problems">{lines}</ul>' if lines else ""
+
+
+def _plots(document: BenchDocument, rows: Sequence[Row]) -> str:
     cards = [
         html_card(
             "How long a suggestion takes",
@@ -121,13 +125,17 @@ def _plots(rows: Sequence[Row]) -> str:
             stage_plot(rows) + key([(f"part{number}", name) for number, (_, name) in enumerate(PARTS)]),
         ),
     ]
-    judged = [row for row in rows if row.quality.get("exact_match") is not None and row.threads == rows[0].threads]
+    few = on_fewer_inputs(document)
+    judged = [
+        row for row in rows if row.quality.get("exact_match") is not None and row.threads == rows[0].threads and row not in few
+    ]
     if judged:
         points = [ParetoPoint(row.label, row.size_bytes, row.quality["exact_match"] or 0.0, kind=row.runtime) for row in judged]
         best = pareto_front(points)
         words = (
             f"Of {judged[0].quality_n} inputs. On the line nothing smaller is as good: {', '.join(point.label for point in best)}."
         )
+        words += f" Left out, with fewer inputs: {', '.join(row.label for row in few)}." if few else ""
         cards.insert(0, html_card("Which to ship", words, pareto_plot(points)))
     if any(row.startup for row in rows):
         picture = start_plot(rows) + key([(f"part{number}", name) for number, (_, name) in enumerate(STARTS)])
@@ -146,10 +154,13 @@ def _cold(rows: Sequence[Row]) -> str:
 
 
 def _devices(documents: Sequence[BenchDocument]) -> str:
+    if not any(map(_measured, documents)):
+        return ""
     labels = device_names(documents)
     names = [(f"device{number % 6}", label) for number, label in enumerate(labels)]
     words = "The same bundle and inputs." if _alike(documents) else "Bundles or inputs differ: compare with care."
-    noisy = [label for label, document in zip(labels, documents, strict=True) if not document.conduct.quiet]
+    pairs = zip(labels, documents, strict=True)
+    noisy = [label for label, document in pairs if not document.conduct.quiet and _measured(document)]
     words += f" Noisy: {', '.join(noisy)}." if noisy else ""
     return f'<section class="plots">\n{html_card("Devices side by side", words, device_plot(documents) + key(names))}\n</section>'
 

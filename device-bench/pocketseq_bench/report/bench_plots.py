@@ -57,7 +57,7 @@ def start_plot(rows: Sequence[Row]) -> str:
 
 
 def device_plot(documents: Sequence[BenchDocument]) -> str:
-    """Median and 95th percentile of each configuration, device by device."""
+    """Median and 95th percentile of each configuration, device by device; at least one was measured."""
     labels = list(dict.fromkeys(row.label for document in documents for row in document.rows if row.stages_ms))
     points = [
         (labels.index(row.label), number, row.stages_ms["total"])

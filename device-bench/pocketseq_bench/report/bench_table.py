@@ -31,7 +31,7 @@ STAGES: Final = ("tokenize", "encode", "decode", "detokenize")
 def bench_table(document: BenchDocument) -> str:
     """The table, the machine's conduct, and what could not be measured."""
     lines = [text_table(HEADINGS, [cells(row) for row in document.rows if row.stages_ms])]
-    lines += [f"{row.label}: {row.status}: {row.problem}" for row in document.rows if row.problem]
+    lines += [f"{row.label}: {row.status}: {row.problem}" for row in document.rows if row.problem] + caution_lines(document)
     lines += ["", f"{document.device.label}: {document.conduct.verdict}"]
     late = [row.label for row in document.rows if row.stop == "time"]
     if late:
@@ -163,9 +163,25 @@ def told(reading: Reading, form: str, *, words: tuple[str, str] | None = None) -
     return f"{said} ({reading.reason})" if words and reading.reason else said
 
 
+def on_fewer_inputs(document: BenchDocument) -> list[Row]:
+    """Rows whose quality rests on fewer inputs than that of others."""
+    most = max((row.quality_n for row in document.rows), default=0)
+    return [row for row in document.rows if row.quality and row.quality_n < most]
+
+
+def caution_lines(document: BenchDocument) -> list[str]:
+    """What cannot be held against the other rows: quality on fewer inputs, and times of another time."""
+    lines = [
+        f"{row.label}: its quality is that of {row.quality_n} inputs, fewer than the others answered: not to be held against theirs"
+        for row in on_fewer_inputs(document)
+    ]
+    apart = [row for row in document.rows if row.stages_ms and row.relative.value is None]
+    return lines + [f"{row.label}: no ratio: {row.relative.reason}" for row in apart]
+
+
 def problem_lines(document: BenchDocument) -> list[str]:
     """What could not be measured, or not well enough."""
-    lines = [f"{row.label}: {row.status}: {row.problem}" for row in document.rows if row.problem]
+    lines = [f"{row.label}: {row.status}: {row.problem}" for row in document.rows if row.problem] + caution_lines(document)
     late = f"before the median was known within {share(document.settings.get('tolerance'))}"
     lines += [f"{row.label}: the time was up at {plus_minus(row.spread)}, {late}" for row in document.rows if row.stop == "time"]
     return lines

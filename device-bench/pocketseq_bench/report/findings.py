@@ -123,7 +123,7 @@ class Findings:
     """For each variant that was compared with PyTorch: ``runtime``, ``precision``, ``inputs``, ``identical_generations``,
     ``max_abs_logit_difference``."""
     startup_ms: Mapping[str, float]
-    """Fresh process with the variant that ships: ``import_ms``, ``load_ms``, ``first_suggestion_ms``."""
+    """Fresh process with the variant that ships: ``import_ms``, ``load_ms``, ``first_ms``."""
     environment: Mapping[str, Any]
     """Where it was measured."""
     judged: tuple[JudgedVariant, ...] = ()

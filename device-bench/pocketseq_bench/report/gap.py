@@ -43,7 +43,7 @@ def gap_section(gap: Mapping[str, Any] | None) -> str:
         f"{_points(gap['student'])}%: a gap of {_points(gap['gap'])} points. Each cause below is one controlled measurement, in "
         "points; causes overlap, and they need not add up to the gap. In brackets: where 95% of the bootstrap resamplings lie."
     )
-    note += f" Mind that {gap['note']}." if gap.get("note") else ""
+    note += f" Mind that {escape(gap['note'])}." if gap.get("note") else ""
     return (
         f'<section>\n<h2>Where quality was lost</h2>\n<p class="note">{note}</p>\n<div class="card wide gap">\n<table>\n<thead><tr>'
         "<th>Cause</th><th>Points lost</th><th>Rows</th><th>What was compared</th></tr></thead>\n"

@@ -2,14 +2,41 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from html import escape
+from pathlib import Path
 from typing import Any
 
-from pocketseq.report.figures import MISSING, count, share
+from pocketseq.errors import DataError
+from pocketseq.report.figures import MISSING, count, plus_minus, share
+from pocketseq_bench.intervals import Interval
+from pocketseq_bench.pairing import ours_over_theirs
 from pocketseq_bench.report.bench_table import markdown_table
 
 Rivals = Mapping[str, Any]
+
+
+def read_rivals(path: Path) -> dict[str, Any]:
+    """Read a comparison, and make sure that a table can be made of it.
+
+    Raises:
+        DataError: not there, another document, or one that lacks something.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: expected the JSON of a comparison with other libraries, found none: {error}") from None
+    if not isinstance(value, dict) or "tasks" not in value:
+        raise DataError(f"{path}: expected the JSON of a comparison with other libraries, found another document")
+    try:
+        rivals_markdown(value)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{path}: expected a comparison with other libraries, found one that no table can be made of ({error!r}); "
+            "make it again with `python -m pocketseq_bench.rivals`"
+        ) from None
+    return value
 
 
 def rivals_markdown(rivals: Rivals) -> str:
@@ -18,7 +45,7 @@ def rivals_markdown(rivals: Rivals) -> str:
     lines = [markdown_table(headings, rows)] if rows else []
     excluded = [f"- left out: {line}" for line in _excluded(rivals)]
     lines += ["", *excluded] if excluded else []
-    for other in rivals.get("others", ()):
+    for other in _others(rivals):
         lines += ["", f"{_about(other)}:", "", markdown_table(*_table(other))]
     return "\n".join(["### Beside other libraries", "", *lines])
 
@@ -27,12 +54,10 @@ def rivals_section(rivals: Rivals) -> str:
     """The same as HTML."""
     excluded = "".join(f"<li>left out: {escape(line)}</li>" for line in _excluded(rivals))
     listed = f'<ul class="problems">{excluded}</ul>' if excluded else ""
-    others = "".join(
-        f'\n<p class="note">{escape(_about(other))}</p>\n{_html(*_table(other))}' for other in rivals.get("others", ())
-    )
+    others = "".join(f'\n<p class="note">{escape(_about(other))}</p>\n{_html(*_table(other))}' for other in _others(rivals))
     note = (
         "The same checkpoint and inputs, in turns, in tokens a second; in brackets the share of answers that are the same as the "
-        "reference's. No time is quoted where they are not."
+        "reference's. No time is quoted where they are not. Ratios are medians over rounds, ± the farther end of the 95% interval."
     )
     return (
         f'<section>\n<h2>Beside other libraries</h2>\n<p class="note">{escape(note)}</p>\n{_html(*_table(rivals))}\n{listed}'
@@ -44,6 +69,16 @@ def _html(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     head = "".join(f"<th>{escape(heading)}</th>" for heading in headings)
     body = "\n".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f'<div class="card wide">\n<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>\n</div>'
+
+
+def times_as_fast(ratio: Interval) -> str:
+    """How many times as fast one is, and how well that is known; a single round does not tell."""
+    return f"{ratio.value:.2f}" + (f" {plus_minus(ratio.spread)}" if ratio.spread else "")
+
+
+def _others(rivals: Rivals) -> list[Rivals]:
+    """The same tasks on other checkpoints, as their document has them."""
+    return [{"format": rivals.get("format"), **other} for other in rivals.get("others", ())]
 
 
 def _about(other: Rivals) -> str:
@@ -58,7 +93,7 @@ def compiling(rivals: Rivals) -> list[str]:
 
 
 def _table(rivals: Rivals) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    tasks = rivals.get("tasks", [])
+    tasks = [task for task in rivals.get("tasks", []) if not _unlike(rivals, task)]
     names = dict.fromkeys(name for task in tasks for name in task.get("same_answers", {}))
     rows = [(name, *(_cell(task, name) for task in tasks)) for name in names]
     return ("tokens a second", *(str(task.get("name", "")) for task in tasks)), rows
@@ -68,9 +103,21 @@ def _cell(task: Mapping[str, Any], name: str) -> str:
     speed, same = task.get("tokens_per_s", {}).get(name), task.get("same_answers", {}).get(name)
     if same is None:
         return MISSING
-    ratio = task.get("ours_over_theirs", {}).get(name)
-    return f"{count(speed)} ({share(same)})" + (f", ours ×{ratio['wall_s']:.2f}" if ratio else "")
+    ours = next(iter(task["same_answers"]))
+    ratio = ours_over_theirs(ours, task.get("runs", {}), task.get("tokens", {})).get(name)
+    return f"{count(speed)} ({share(same)})" + (f", ours ×{times_as_fast(ratio['wall_s'])}" if ratio else "")
+
+
+def _unlike(rivals: Rivals, task: Mapping[str, Any]) -> bool:
+    """Whether a task was other work for us than for the others: a forced length was, in the first format."""
+    return rivals.get("format") == 1 and bool(task.get("forced_tokens"))
 
 
 def _excluded(rivals: Rivals) -> list[str]:
-    return [*compiling(rivals), *(f"{name}: {reason}" for name, reason in rivals.get("excluded", {}).items())]
+    unlike = [task["name"] for task in rivals.get("tasks", []) if _unlike(rivals, task)]
+    why = "an earlier version timed it without text and confidence where it was ours, and with text where it was the others'"
+    return [
+        *(f"{name}: {why}" for name in unlike),
+        *compiling(rivals),
+        *(f"{name}: {reason}" for name, reason in rivals.get("excluded", {}).items()),
+    ]

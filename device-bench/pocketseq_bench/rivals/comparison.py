@@ -10,15 +10,18 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
+from pocketseq.errors import InputError
 from pocketseq.examples import Example
 from pocketseq_bench.environment import environment
+from pocketseq_bench.pairing import interval_json, paired
 from pocketseq_bench.rivals.contenders import OURS, Contender, Worker
 from pocketseq_bench.rivals.field import Field, enter, program
-from pocketseq_bench.rivals.tasks import Task, measure, measure_drafts
+from pocketseq_bench.rivals.tasks import Task, measure, measure_drafts, turned
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+"""In the first one a forced length was timed below ``generate`` where it was ours, and ratios had no intervals."""
 ROUNDS: Final = 5
-"""Runs of each contender, one after the other and around again."""
+"""Runs of each contender, in turns."""
 TASKS: Final = (
     Task("greedy", rows=40),
     Task("greedy, 32 tokens", rows=20, tokens=32),
@@ -53,12 +56,15 @@ def compare(
         progress: Told what is going on.
 
     Returns:
-        JSON values: raw times, medians and their ratios to ours, agreement, and who was left out for what reason.
+        JSON values: raw times, medians, ratios to ours with their intervals, agreement, and who was left out for what reason.
 
     Raises:
         DataError: no input that all contenders read alike.
+        InputError: not one round, or not one thread.
         PocketSeqError: a contender failed.
     """
+    if rounds < 1 or threads < 1:
+        raise InputError(f"expected at least one round and one thread, found {rounds} and {threads}")
     count = max(task.rows for task in tasks)
     field = enter(checkpoint, bundle, examples, count, directory=directory, threads=threads, progress=progress)
     manifest, rows, settings, present = field.manifest, field.rows, field.settings, field.present
@@ -130,14 +136,17 @@ def _starts(
     """Seconds from nothing to the first answer, in fresh processes, in turns; a start before these compiles each one's modules."""
     taken: dict[str, list[float]] = {contender.name: [] for contender in contenders}
     for number in range(rounds + 1):
-        for contender in contenders:
+        for contender in turned(contenders, number):
             with Worker(contender, settings) as worker:
                 worker.ask([row])
                 if number:
                     taken[contender.name].append(round(time.perf_counter() - worker.started_s, 4))
-    ours = median(taken[OURS.name])
     return {
-        name: {"median": median(times), "samples": times, "ours_over_theirs": round(ours / median(times), 3)}
+        name: {
+            "median": median(times),
+            "samples": times,
+            "ours_over_theirs": interval_json(paired(taken[OURS.name], times)),
+        }
         for name, times in taken.items()
     }
 

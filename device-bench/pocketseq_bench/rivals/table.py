@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pocketseq_bench.report.rivals import compiling
+from pocketseq_bench.intervals import Interval
+from pocketseq_bench.report.rivals import compiling, times_as_fast
 
 
 def write_table(found: Mapping[str, Any]) -> str:
@@ -18,11 +19,11 @@ def write_table(found: Mapping[str, Any]) -> str:
     lines += [*_tasks(found["tasks"]), ""]
     if drafts := found["drafts"]:
         speed = drafts["tokens_per_s"]
-        times, same = f"{drafts['drafted_over_plain']:.2f} times as fast", f"{drafts['same_answers']:.0%} the same answers"
+        times, same = f"{_told(drafts['drafted_over_plain'])} times as fast", f"{drafts['same_answers']:.0%} the same answers"
         lines += [f"drafts from the input: {speed['drafted']:.0f} tokens/s, {speed['plain']:.0f} without: {times}, {same}", ""]
     heads = ("contender", "first answer, s", "ours over theirs", "serving, MB")
     processes = [
-        (name, f"{start['median']:.2f}", f"{start['ours_over_theirs']:.2f}", f"{found['serving_bytes'][name] / 1e6:.0f}")
+        (name, f"{start['median']:.2f}", _told(start["ours_over_theirs"]), f"{found['serving_bytes'][name] / 1e6:.0f}")
         for name, start in found["start_s"].items()
     ]
     lines += [*_columns(heads, processes), ""]
@@ -47,11 +48,15 @@ def _tasks(tasks: Sequence[Mapping[str, Any]]) -> list[str]:
                     name,
                     f"{same:.0%}",
                     f"{speed:.0f}" if speed else "not quoted: other answers",
-                    f"{ratio['wall_s']:.2f}" if ratio else "",
-                    f"{ratio['cpu_s']:.2f}" if ratio else "",
+                    _told(ratio["wall_s"]) if ratio else "",
+                    _told(ratio["cpu_s"]) if ratio else "",
                 )
             )
     return _columns(head, rows)
+
+
+def _told(ratio: Mapping[str, float]) -> str:
+    return times_as_fast(Interval(**ratio))
 
 
 def _columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+from pocketseq_bench.pairing import CLOCKS, interval_json, ours_over_theirs, paired
 from pocketseq_bench.rivals.contenders import OURS, Worker
 
 SAME: Final = 0.9
@@ -14,6 +15,7 @@ SAME: Final = 0.9
 others, a model that was converted wrongly nearly all."""
 REFERENCE: Final = "transformers"
 """Whose answers are the right ones, where it is there."""
+Each = TypeVar("Each")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ def measure(
     end_id: int,
     progress: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Let workers answer a task in turns.
+    """Let workers answer a task in turns, another one first in each round.
 
     Args:
         task: What is timed.
@@ -49,7 +51,7 @@ def measure(
         progress: Told what is going on.
 
     Returns:
-        JSON values: agreement, tokens, raw times, tokens a second and ratios.
+        JSON values: agreement, tokens, raw times, tokens a second, and ratios with their intervals.
     """
     given = rows[: task.rows]
     options: dict[str, Any] = {"beam": task.beam, "batch": task.batch, "tokens": task.tokens}
@@ -63,9 +65,9 @@ def measure(
     runs: dict[str, list[dict[str, float]]] = {worker.contender.name: [] for worker in quoted}
     for number in range(rounds):
         progress(f"{task.name}: round {number + 1} of {rounds}")
-        for worker in quoted:
+        for worker in turned(quoted, number):
             reply = worker.ask(given, **options)
-            runs[worker.contender.name].append({key: round(reply[key], 6) for key in ("wall_s", "cpu_s")})
+            runs[worker.contender.name].append({clock: round(reply[clock], 6) for clock in CLOCKS})
     counts = {name: sum(map(len, reply["tokens"])) for name, reply in warm.items()}
     return {
         "name": task.name,
@@ -77,7 +79,10 @@ def measure(
         "tokens": counts,
         "runs": runs,
         "tokens_per_s": {name: round(counts[name] / median(run["wall_s"] for run in taken), 1) for name, taken in runs.items()},
-        "ours_over_theirs": ratios(runs, counts),
+        "ours_over_theirs": {
+            name: {clock: interval_json(ratio) for clock, ratio in clocks.items()}
+            for name, clocks in ours_over_theirs(OURS.name, runs, counts).items()
+        },
     }
 
 
@@ -89,8 +94,8 @@ def measure_drafts(
     runs: dict[str, list[float]] = {"plain": [], "drafted": []}
     for number in range(rounds):
         progress(f"drafts: round {number + 1} of {rounds}")
-        for name, taken in runs.items():
-            taken.append(round(worker.ask(rows, draft=name == "drafted")["wall_s"], 6))
+        for name in turned([*runs], number):
+            runs[name].append(round(worker.ask(rows, draft=name == "drafted")["wall_s"], 6))
     tokens = sum(map(len, plain["tokens"]))
     return {
         "rows": len(rows),
@@ -98,8 +103,14 @@ def measure_drafts(
         "same_answers": agreement(drafted["tokens"], plain["tokens"], [len(ids) + 1 for ids in plain["tokens"]]),
         "runs": runs,
         "tokens_per_s": {name: round(tokens / median(taken), 1) for name, taken in runs.items()},
-        "drafted_over_plain": round(median(runs["plain"]) / median(runs["drafted"]), 2),
+        "drafted_over_plain": interval_json(paired(runs["plain"], runs["drafted"])),
     }
+
+
+def turned(each: Sequence[Each], number: int) -> list[Each]:
+    """The same from another one on in each round: who goes first finds the machine as the last of the round before left it."""
+    first = number % max(1, len(each))
+    return [*each[first:], *each[:first]]
 
 
 def _length(ids: Sequence[int], end_id: int) -> int:
@@ -111,18 +122,3 @@ def agreement(found: Sequence[Sequence[int]], expected: Sequence[Sequence[int]],
     """Share of answers that are the same in their first tokens, as many as the lengths say."""
     rows = zip(found, expected, lengths, strict=True)
     return round(sum(one[:length] == other[:length] for one, other, length in rows) / len(expected), 4)
-
-
-def ratios(runs: Mapping[str, Sequence[Mapping[str, float]]], counts: Mapping[str, int]) -> dict[str, dict[str, float]]:
-    """Our tokens per second over those of each rival, by wall clock and by processor time (which a busy machine moves less)."""
-    if OURS.name not in runs:
-        return {}
-    ratios: dict[str, dict[str, float]] = {}
-    for name, taken in runs.items():
-        if name != OURS.name:
-            share = counts[OURS.name] / counts[name]
-            ratios[name] = {
-                clock: round(share * median(run[clock] for run in taken) / median(run[clock] for run in runs[OURS.name]), 2)
-                for clock in ("wall_s", "cpu_s")
-            }
-    return ratios

@@ -1,8 +1,9 @@
 """The process that is measured: opens one variant and answers in turns, as the parent asks over its pipes.
 
-    python -m pocketseq_bench.measuring.worker   # one JSON request a line on standard input, one reply a line on standard output
+    python -m pocketseq_bench.worker   # one JSON request a line on standard input, one reply a line on standard output
 
-Nothing heavy is imported before the parent asks, so that the time of the imports can be taken.
+Nothing heavy is imported before the parent asks, so that the time of the imports can be taken: hence it lies in the package that
+imports nothing itself.
 """
 
 from __future__ import annotations
@@ -62,17 +63,20 @@ class Subject:
             "loaded_bytes": [after.value, after.reason],
         }
 
+    def loop(self) -> dict[str, Any]:
+        """Time a fixed piece of work, and clear away what the last turn has left; both before a turn, and no part of it."""
+        loop_ms = _loop()
+        gc.collect()
+        return {"loop_ms": loop_ms}
+
     def turn(self, rows: Sequence[int], warmup: int) -> dict[str, Any]:
         """Answer inputs one at a time; natural lengths."""
         from pocketseq_bench.latency import time_calls
 
         model = self._opened()
-        loop_ms = _loop()
-        gc.collect()
         timed = time_calls(lambda row: model.generate(self._rows[row]), rows, warmup=warmup)
         results: Sequence[Result] = timed.answers
         return {
-            "loop_ms": loop_ms,
             "total": timed.latency.samples_ms,
             "processor": timed.latency.processor_ms,
             "tokenize": [result.timing.tokenize_ms for result in results],
@@ -124,24 +128,11 @@ class Subject:
         return {"steady_bytes": [now.value, now.reason], "peak_bytes": [highest, peak.reason]}
 
     def endless(self, rows: Sequence[int]) -> dict[str, Any]:
-        """Open the model again so that no answer ends by itself: an end token that is none. Lengths can then be forced."""
-        from dataclasses import replace
-
-        from pocketseq import PocketModel, open_bundle
-        from pocketseq.runtimes import open_runtime
-        from pocketseq.tokenizer import TextTokenizer
+        """Open the model again so that no answer ends by itself; lengths can then be forced."""
+        from pocketseq_bench.endless import open_endless
 
         self._opened().close()
-        bundle = open_bundle(self._source)
-        manifest = bundle.manifest
-        wanted = manifest.variant(runtime=self._variant["runtime"], precision=self._variant["precision"])
-        self._model = PocketModel(
-            replace(manifest, geometry=replace(manifest.geometry, end_id=-1)),
-            wanted,
-            open_tokenizer=lambda: TextTokenizer.from_file(bundle.path(manifest.tokenizer)),
-            open_runtime=lambda: open_runtime(bundle, wanted, threads=self._variant["threads"]),
-            close=bundle.close,
-        )
+        self._model = open_endless(self._source, **self._variant)
         for row in rows:
             self._model.generate(self._rows[row])
         return {}
