@@ -18,7 +18,7 @@ from pocketseq.pipeline import Recipe
 from pocketseq.records import plain
 from pocketseq_distill.checkpoints import checkpoint_fingerprint
 from pocketseq_distill.console import quiet_transformers
-from pocketseq_distill.distil import Data
+from pocketseq_distill.distil import Data, beginning
 from pocketseq_distill.generation import TeacherModel
 from pocketseq_distill.labelling.distributions import teacher_distributions
 from pocketseq_distill.rows import TokenRows, tokenize
@@ -27,7 +27,7 @@ from pocketseq_distill.students.student import StudentSettings, layer_map, stude
 from pocketseq_distill.training.course import train
 from pocketseq_distill.training.plan import TrainingPlan
 from pocketseq_distill.training.rounding import Int8Verdict, rounded, tune_for_int8
-from pocketseq_distill.training.validation import HeldOutAnswers
+from pocketseq_distill.training.validation import HeldOutAnswers, held_out
 
 _DEFERRED: Final = 0.3
 """Share of the answers that ``Outcome.with_cloud`` hands over."""
@@ -111,6 +111,7 @@ def vary(
 
     Raises:
         RecipeError: no such setting, or a value that it does not take.
+        DataError: every validation row is trained on.
     """
     table, _, name = setting.partition(".")
     if table not in ("student", "train") or not name:
@@ -155,7 +156,7 @@ class _Bench:
         self._folder = folder
         self._teacher_id = checkpoint_fingerprint(teacher_path)
         self._teacher = teacher = TeacherModel.load(teacher_path)
-        self._held_out = list(data.validation)
+        self._held_out = held_out(data.validation, data.train)
         self._validation = HeldOutAnswers(self._held_out, teacher.tokenizer, teacher.card)
         self._rows = tokenize(
             data.train,
@@ -176,7 +177,16 @@ class _Bench:
         rows, asked_along = self._taught(plan)
         layers = layer_map(teacher, settings) if plan.hidden or plan.attention else None
         with quiet_transformers():
-            trained = train(model, rows, plan, state_dir=folder, teacher=asked_along, layers=layers, validation=self._validation)
+            trained = train(
+                model,
+                rows,
+                plan,
+                state_dir=folder,
+                teacher=asked_along,
+                layers=layers,
+                validation=self._validation,
+                origin=beginning(self._teacher_id, settings),
+            )
             verdict = None
             if plan.int8_steps:
                 verdict = tune_for_int8(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from pocketseq.checkpoint import CheckpointCard
 from pocketseq.errors import CheckpointError
 from pocketseq.files import digest, sha256
+from pocketseq_distill.special_ids import said_beside_configuration
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -100,14 +101,21 @@ def save_checkpoint(model: PreTrainedModel, path: Path, *, card: CheckpointCard,
 
 
 def checkpoint_fingerprint(path: Path) -> str:
-    """Digest of what decides a checkpoint's answers: weights, configuration, tokenizer and template."""
+    """Digest of what decides a checkpoint's answers: weights, configuration, special ids, tokenizer and template.
+
+    Raises:
+        CheckpointError: no checkpoint, or a damaged ``generation_config.json``.
+    """
     card = CheckpointCard.read(path)
     weights = sorted(
         file.relative_to(path).as_posix() for file in path.rglob("*.safetensors")
     )  # an ensemble's members have some too
     names = ["config.json", *TOKENIZER_FILES, "ensemble.json", *weights]
     hashes = {name: sha256(path / name) for name in names if (path / name).is_file()}
-    return digest({"files": hashes, "template": card.template.to_json(), "max_new_tokens": card.max_new_tokens})
+    decides = {"files": hashes, "template": card.template.to_json(), "max_new_tokens": card.max_new_tokens}
+    if beside := said_beside_configuration(path):
+        decides["special_ids"] = beside
+    return digest(decides)
 
 
 def weights_size_bytes(path: Path) -> int:

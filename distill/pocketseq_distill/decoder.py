@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from pocketseq.errors import CheckpointError
+from pocketseq_distill.special_ids import SpecialIds, without_defaults
 
 if TYPE_CHECKING:
     import torch
@@ -64,21 +64,12 @@ class Decoder:
             CheckpointError: no start or no end token is configured.
         """
         self.model = model.eval()
-        settings, config = model.generation_config, model.config
-        start, ends, pad = (
-            getattr(settings, name) if getattr(settings, name) is not None else getattr(config, name, None)
-            for name in ("decoder_start_token_id", "eos_token_id", "pad_token_id")
-        )
-        if start is None or ends is None:
-            raise CheckpointError(
-                "expected decoder_start_token_id and eos_token_id in config.json or generation_config.json, "
-                f"found {start} and {ends}"
-            )
-        self.end_ids = frozenset(ends if isinstance(ends, list) else [ends])
-        self._start_id = int(start)
-        self._pad_id = int(pad or 0)
-        self._first_id: int | None = settings.forced_bos_token_id
-        self._banned_ids = [words[0] for words in settings.bad_words_ids or [] if len(words) == 1]
+        self._special = SpecialIds.of(model)
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """Tokens that end an answer."""
+        return self._special.ends
 
     def decode(self, prompts: Sequence[Prompt], on_token: OnToken | None = None) -> list[Emission]:
         """Decode one batch greedily or by sampling; a row leaves the batch when it ends.
@@ -98,7 +89,7 @@ class Decoder:
         with torch.inference_mode():
             ids, mask = self._pad([prompts[row].ids for row in rows])
             memory = self._encode(ids, mask)
-            last = torch.full((len(rows), 1), self._start_id, device=ids.device)
+            last = torch.full((len(rows), 1), self._special.start, device=ids.device)
             past, step = None, 0
             while rows:
                 output = self.model(
@@ -142,20 +133,12 @@ class Decoder:
             The best answers of each prompt, best first.
         """
         import torch
-        from transformers import GenerationConfig
         from transformers.modeling_outputs import BaseModelOutput
 
-        settings = GenerationConfig(
-            num_beams=beams,
-            num_return_sequences=best,
-            max_new_tokens=max(prompt.max_new_tokens for prompt in prompts),
-            decoder_start_token_id=self._start_id,
-            eos_token_id=sorted(self.end_ids),
-            pad_token_id=self._pad_id,
-            forced_bos_token_id=self._first_id,
-            bad_words_ids=[[token] for token in self._banned_ids] or None,
+        settings = self._special.asking(
+            num_beams=beams, num_return_sequences=best, max_new_tokens=max(prompt.max_new_tokens for prompt in prompts)
         )
-        with torch.inference_mode():
+        with torch.inference_mode(), without_defaults(self.model):
             ids, mask = self._pad([prompt.ids for prompt in prompts])
             memory = self._encode(ids, mask)
             # generate() repeats the memory in place for its beams, hence an output object of its own
@@ -197,10 +180,10 @@ class Decoder:
         """Choose a token for each row of ``logprobs`` [rows, vocabulary]."""
         import torch
 
-        if first and self._first_id is not None:
-            return torch.full((len(prompts),), self._first_id, device=logprobs.device)
-        if self._banned_ids:
-            logprobs = logprobs.index_fill(1, torch.tensor(self._banned_ids, device=logprobs.device), float("-inf"))
+        if first and self._special.first is not None:
+            return torch.full((len(prompts),), self._special.first, device=logprobs.device)
+        if self._special.banned:
+            logprobs = logprobs.index_fill(1, torch.tensor(self._special.banned, device=logprobs.device), float("-inf"))
         chosen = logprobs.argmax(-1)
         drawn = [place for place, prompt in enumerate(prompts) if prompt.temperature > 0]
         if drawn:
@@ -217,6 +200,6 @@ class Decoder:
         import torch
 
         longest = max(map(len, rows))
-        ids = torch.tensor([[*row, *[self._pad_id] * (longest - len(row))] for row in rows])
+        ids = torch.tensor([[*row, *[self._special.pad] * (longest - len(row))] for row in rows])
         mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
         return ids.to(self.model.device), mask.to(self.model.device)

@@ -15,6 +15,7 @@ import torch
 from pocketseq.checkpoint import CheckpointCard
 from pocketseq.errors import TrainingError
 from pocketseq.examples import Example, read_examples
+from pocketseq.files import digest
 from pocketseq.machine import processor
 from pocketseq_distill.checkpoints import checkpoint_fingerprint, save_checkpoint
 from pocketseq_distill.generation import TeacherModel
@@ -102,14 +103,22 @@ def distil(
     beforehand = bool(plan.divergence and plan.top_k)
     if beforehand:
         assert plan.top_k is not None
-        with first_before_others():
-            found = teacher_distributions(rows, lambda: teacher.model, shards, teacher_id=origin, top_k=plan.top_k, bf16=plan.bf16)
+        found = teacher_distributions(rows, lambda: teacher.model, shards, teacher_id=origin, top_k=plan.top_k, bf16=plan.bf16)
         rows = replace(rows, distributions=found)
     matches = bool(plan.hidden or plan.attention)
     measure = HeldOutAnswers(validation, reading.tokenizer, reading.card) if validation and plan.validate_every else None
     asked = teacher.model if matches or (plan.divergence and not beforehand) else None
     layers = layer_map(teacher.model, student) if matches else None
-    trained = train(model, rows, plan, state_dir=state_dir, teacher=asked, layers=layers, validation=measure, origin=origin)
+    trained = train(
+        model,
+        rows,
+        plan,
+        state_dir=state_dir,
+        teacher=asked,
+        layers=layers,
+        validation=measure,
+        origin=beginning(origin, student),
+    )
     training: dict[str, Any] = {**trained.to_json(), **hardware(bf16=plan.bf16)}
     if plan.int8_steps:
         if measure is None:
@@ -132,6 +141,16 @@ def distil(
                 shutil.rmtree(folder, ignore_errors=True)
     wait_for_all()
     return card
+
+
+def beginning(teacher_id: str, student: StudentSettings) -> str:
+    """Fingerprint of what a student's first weights come from, as the ``origin`` of its training.
+
+    Args:
+        teacher_id: Fingerprint of the teacher.
+        student: What is made of it.
+    """
+    return digest({"teacher": teacher_id, "student": asdict(student)})
 
 
 def hardware(*, bf16: bool) -> dict[str, str | int]:

@@ -24,6 +24,7 @@ from pocketseq.checkpoint import CheckpointCard
 from pocketseq.errors import CheckpointError, RecipeError
 from pocketseq.files import write_json
 from pocketseq_distill.decoder import cache_name
+from pocketseq_distill.losses.heads import Head, unspoken
 from pocketseq_distill.tokenizer import read_tokenizer
 
 Average: TypeAlias = Literal["probabilities", "log_probabilities"]
@@ -69,22 +70,32 @@ class _Encoders(nn.Module):
         return BaseModelOutput(last_hidden_state=torch.cat(states, dim=-1))
 
 
-class _Spoken(nn.Module):
-    """Where an output layer would stand: what has been averaged is over the vocabulary already, and passes through."""
+class _Average(nn.Module):
+    """The members' output layers as one, whose input is their last states side by side.
 
-    def __init__(self, vocab_size: int) -> None:
+    Spelt out, each of them is as large as the average, so that whoever takes a few positions at a time (see ``heads``) has to find
+    them here, behind the states.
+    """
+
+    def __init__(self, members: Sequence[PreTrainedModel], average: Average) -> None:
         super().__init__()
-        self._vocab_size = vocab_size
+        self._members = list(members)  # in a list, lest their weights are counted twice
+        self._average = average
+        self._widths = [int(member.get_output_embeddings().weight.size(1)) for member in members]
         self.register_buffer("zero", torch.zeros(1, 1), persistent=False)
 
     @property
     def weight(self) -> Tensor:
-        """float32 [vocab, vocab] of zeros that take no memory: whoever looks for a layer's size finds it."""
-        return self.get_buffer("zero").expand(self._vocab_size, self._vocab_size)
+        """float32 [vocab, sum of the widths] of zeros that take no memory: whoever looks for a layer's size finds it."""
+        return self.get_buffer("zero").expand(int(self._members[0].config.vocab_size), sum(self._widths))
 
-    def forward(self, logits: Tensor) -> Tensor:
-        """Logits as they are."""
-        return logits
+    def forward(self, states: Tensor) -> Tensor:
+        """Average what the members say: states float [..., sum of the widths] → logits float32 [..., vocab], normalised."""
+        parts = zip(self._members, torch.split(states, self._widths, dim=-1), strict=True)
+        logprobs = torch.stack([Head.of(member)(part).float().log_softmax(-1) for member, part in parts])
+        if self._average == "probabilities":
+            return logprobs.logsumexp(0) - math.log(len(logprobs))
+        return logprobs.mean(0).log_softmax(-1)
 
 
 class Ensemble(PreTrainedModel, GenerationMixin):
@@ -103,9 +114,8 @@ class Ensemble(PreTrainedModel, GenerationMixin):
         super().__init__(copy.deepcopy(members[0].config))
         self.members = nn.ModuleList(members)
         self.generation_config = copy.deepcopy(members[0].generation_config)
-        self._average = average
         self._encoders = [_Encoders(members)]  # in a list, lest their weights are counted twice
-        self._spoken = _Spoken(int(members[0].config.vocab_size))
+        self._head = _Average(members, average)
         self._widths = [int(member.get_input_embeddings().embedding_dim) for member in members]
 
     def get_encoder(self, modality: str | None = None) -> nn.Module:
@@ -119,8 +129,8 @@ class Ensemble(PreTrainedModel, GenerationMixin):
         return embeddings
 
     def get_output_embeddings(self) -> nn.Module:
-        """What the averaged logits pass through last, so that they can be taken a few positions at a time (see ``heads``)."""
-        return self._spoken
+        """What averages: the members' last states go in, logits come out."""
+        return self._head
 
     def prepare_decoder_input_ids_from_labels(self, labels: Tensor) -> Tensor:
         """The family's own shift to the right, labels int64 [batch, step]."""
@@ -156,25 +166,20 @@ class Ensemble(PreTrainedModel, GenerationMixin):
         states = encoder_outputs.last_hidden_state.split(self._widths, dim=-1)
         past = options.get(cache_name())
         caches = past.members if isinstance(past, Caches) else [None] * len(self.members)
-        outputs = [
-            member(
-                encoder_outputs=BaseModelOutput(last_hidden_state=state),
-                attention_mask=attention_mask,
-                decoder_input_ids=decoder_input_ids,
-                use_cache=use_cache,
-                **{cache_name(): cache},
-            )
-            for member, state, cache in zip(self.members, states, caches, strict=True)
-        ]
-        logprobs = torch.stack([output.logits.float().log_softmax(-1) for output in outputs])
-        if self._average == "probabilities":
-            logits = logprobs.logsumexp(0) - math.log(len(outputs))
-        else:
-            logits = logprobs.mean(0).log_softmax(-1)
-        return Seq2SeqLMOutput(
-            logits=self._spoken(logits),
-            **{cache_name(): Caches([output[cache_name()] for output in outputs]) if use_cache else None},
-        )
+        said, kept = [], []
+        for member, state, cache in zip(self.members, states, caches, strict=True):
+            with unspoken(member) as caught:
+                output = member(
+                    encoder_outputs=BaseModelOutput(last_hidden_state=state),
+                    attention_mask=attention_mask,
+                    decoder_input_ids=decoder_input_ids,
+                    use_cache=use_cache,
+                    **{cache_name(): cache},
+                )
+            said.append(caught[0].states)
+            if use_cache:
+                kept.append(output[cache_name()])
+        return Seq2SeqLMOutput(logits=self._head(torch.cat(said, dim=-1)), **{cache_name(): Caches(kept) if use_cache else None})
 
 
 def foundation(model: PreTrainedModel) -> PreTrainedModel:
@@ -194,17 +199,24 @@ def write_ensemble(members: Sequence[str | Path], output: Path, *, average: Aver
         The first member's card.
 
     Raises:
-        CheckpointError: fewer than two, or a member whose vocabulary, special tokens or template is not the first one's.
+        CheckpointError: fewer than two, a member that is an ensemble itself, or one whose vocabulary, special tokens or template is
+            not the first one's.
     """
     paths = [Path(member) for member in members]
     if len(paths) < 2:
         raise CheckpointError(f"expected two or more checkpoints for an ensemble, found {len(paths)}")
     card = CheckpointCard.read(paths[0])
+    for path in paths:
+        if (inner := read_ensemble(path)) is not None:
+            raise CheckpointError(
+                f"{path}: expected one model as a member, found an ensemble of {1 + len(inner.others)}; an average of averages "
+                "weighs its models unevenly: name all of them as members"
+            )
     for path in paths[1:]:
         check_kinship(paths[0], path)
     aside = output.with_name(f".{output.name}.part")
     shutil.rmtree(aside, ignore_errors=True)
-    ignored = shutil.ignore_patterns("*.bin", "*.py", "*.msgpack", "*.h5", ".*", ENSEMBLE, "members")
+    ignored = shutil.ignore_patterns("*.bin", "*.py", "*.msgpack", "*.h5", ".*", "members")
     try:
         shutil.copytree(paths[0], aside, ignore=ignored)
         names = [f"members/{number}" for number in range(1, len(paths))]

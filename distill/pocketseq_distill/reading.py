@@ -13,7 +13,7 @@ from pocketseq.checkpoint import CheckpointCard
 from pocketseq.errors import RecipeError
 from pocketseq.examples import Example
 from pocketseq.tokenizer import TextTokenizer
-from pocketseq_distill.corpus.vocabulary import END_ID, TOKENIZER_ROWS, save_tokenizer, train_tokenizer
+from pocketseq_distill.corpus.vocabulary import END_ID, learn_tokenizer
 from pocketseq_distill.generation import TeacherModel
 from pocketseq_distill.losses.spans import common_ends, teacher_spans
 from pocketseq_distill.rows import Tokenized, TokenRows, tokenize
@@ -53,7 +53,7 @@ def read_rows(
         teacher: The teacher.
         teacher_path: Its directory.
         examples: What to learn.
-        folder: Where a tokenizer of the student's own goes; one that is there is kept, so that a killed training goes on with it.
+        folder: Where a tokenizer of the student's own goes; one that was learnt from the same is kept for a killed training.
         student: Says whether it has a vocabulary of its own.
         plan: Says whether it learns from spans.
 
@@ -78,9 +78,7 @@ def read_rows(
             "training plan: a student with a vocabulary of its own cannot be compared with its teacher token by token; "
             "leave divergence, hidden and attention out, and give spans a weight"
         )
-    if not (folder / "tokenizer.json").is_file():
-        texts = (text for row in examples[:TOKENIZER_ROWS] for text in (*row.fields.values(), row.target))
-        save_tokenizer(train_tokenizer(texts, vocab_size=student.vocab_size, template=teacher.card.template), folder)
+    learn_tokenizer(examples, folder, vocab_size=student.vocab_size, template=teacher.card.template)
     tokenizer = read_tokenizer(folder, teacher.card.template)
     longest = _LONGER * teacher.card.max_new_tokens
     own = tokenize(examples, teacher.card.template, tokenizer, end_id=END_ID, max_target_tokens=longest)

@@ -6,18 +6,15 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from platform import python_version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pocketseq.checkpoint import CheckpointCard
 from pocketseq.errors import RecipeError
 from pocketseq.examples import read_examples, write_examples
 from pocketseq.files import sha256, write_json
 from pocketseq.pipeline import Recipe, Stage
-from pocketseq.template import Field, Template
-from pocketseq_distill.imagining.stage import IMAGINED, IMAGINED_LABELS, asks_for_it, filter_imagined
-
-if TYPE_CHECKING:
-    from pocketseq_distill.labelling.labels import LabelSettings
+from pocketseq_distill.imagining.stage import asks_for_it, filter_imagined
+from pocketseq_distill.labelling.stage import LABELS, label, label_inputs, left, missed
 
 _TEST_LABELS = "labels/test.jsonl"
 _NEEDS = ("torch", "transformers", "accelerate")
@@ -85,53 +82,6 @@ def _teacher(recipe: Recipe, run: Path) -> None:
     train_teachers(Data.of_run(run, "data"), run / "teacher", card=card, settings=settings, plan=plan, recipe_name=recipe.name)
 
 
-def _label(recipe: Recipe, run: Path) -> None:
-    from pocketseq_distill.labelling.labels import LabelSettings
-
-    settings = recipe.settings("label", LabelSettings)
-    _ask(recipe, run, run / "data/train.jsonl", run / "labels/train.jsonl", settings)
-    if asks_for_it(recipe):  # nobody but the teacher knows an answer to what was imagined
-        _ask(recipe, run, run / IMAGINED, run / IMAGINED_LABELS, replace(settings, rows=None))
-
-
-def _ask(recipe: Recipe, run: Path, source: Path, path: Path, settings: LabelSettings) -> None:
-    """Have the run's teacher label rows; what an endpoint may cost holds for all of a run's labels."""
-    from pocketseq_distill.labelling.endpoint import EndpointTeacher, announce
-    from pocketseq_distill.labelling.labels import fitting_file, label_rows, unlabelled
-    from pocketseq_distill.labelling.opening import open_teacher
-    from pocketseq_distill.teaching import TeacherSettings
-
-    rows, template = list(read_examples(source)), CheckpointCard.read(run / "teacher").template
-    teacher = open_teacher(
-        recipe.settings("teacher", TeacherSettings), template, checkpoint=run / "teacher", spent=run / "labels/train.spent.json"
-    ).teacher
-    fitting_file(path, teacher, settings)
-    if isinstance(teacher, EndpointTeacher):
-        announce(teacher.estimate(unlabelled(rows, path, teacher, settings), settings.asking), teacher.settings.budget)
-    report = label_rows(rows, teacher, path, settings, source_field=template.primary)
-    write_json(path.with_suffix(".counts.json"), report.to_json())
-    print(f"labels of {source.relative_to(run)}: {report}", file=sys.stderr)
-
-
-def _label_inputs(recipe: Recipe, run: Path) -> Any:
-    """What the tables only name may change under its name: a reverse model, a causal model, the source of a function."""
-    del run
-    reverse, teacher = recipe.table("label").get("reverse"), recipe.table("teacher")
-    if not (reverse or "causal" in teacher or "function" in teacher):
-        return None
-    from pocketseq_distill.checkpoints import checkpoint_fingerprint, find_teacher
-    from pocketseq_distill.labelling.opening import open_teacher
-    from pocketseq_distill.teaching import TeacherSettings
-
-    settings = recipe.settings("teacher", TeacherSettings)
-    return [
-        checkpoint_fingerprint(find_teacher(reverse)) if reverse else None,
-        open_teacher(settings, Template(fields=(Field("text", max_tokens=1),), primary="text")).teacher.id
-        if settings.causal or settings.function
-        else None,
-    ]
-
-
 def _filter(recipe: Recipe, run: Path) -> None:
     from pocketseq_distill.labelling.filters import FilterSettings, filter_rows
     from pocketseq_distill.labelling.labels import read_labels
@@ -141,7 +91,7 @@ def _filter(recipe: Recipe, run: Path) -> None:
     template = CheckpointCard.read(run / "teacher").template
     tokenizer = read_tokenizer(run / "teacher", template)
     settings = recipe.settings("filter", FilterSettings)
-    filtered = filter_rows(examples, read_labels(run / "labels/train.jsonl", examples), template, tokenizer, settings)
+    filtered = filter_rows(examples, read_labels(run / LABELS, examples), template, tokenizer, settings)
     rows, counts = filtered.rows, filtered.to_json()
     print(f"filter: {filtered}", file=sys.stderr)
     if asks_for_it(recipe):
@@ -238,9 +188,10 @@ TEACHER = Stage(
 LABEL = Stage(
     name="label",
     after=("corpus", "teacher", "imagine"),
-    run=_label,
+    run=label,
     sections=("label",),
-    inputs=_label_inputs,
+    inputs=label_inputs,
+    left=left,
     outputs=("labels",),
     kept=("labels",),  # each file of labels tells whose they are, and some were paid for
     needs=_NEEDS,
@@ -251,6 +202,7 @@ FILTER = Stage(
     after=("corpus", "teacher", "imagine", "label"),
     run=_filter,
     sections=("filter",),
+    inputs=missed,
     outputs=("filtered",),
     needs=_NEEDS,
     extra="distill",

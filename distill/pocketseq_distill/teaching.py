@@ -17,7 +17,7 @@ from pocketseq.template import Template
 from pocketseq.tokenizer import TextTokenizer
 from pocketseq_distill.checkpoints import checkpoint_fingerprint, find_teacher, save_checkpoint
 from pocketseq_distill.corpus import TASKS
-from pocketseq_distill.corpus.vocabulary import END_ID, PAD_ID, TOKENIZER_ROWS, Units, save_tokenizer, train_tokenizer
+from pocketseq_distill.corpus.vocabulary import END_ID, PAD_ID, Units, learn_tokenizer
 from pocketseq_distill.distil import Data, hardware
 from pocketseq_distill.ensemble import Average, write_ensemble
 from pocketseq_distill.generation import TeacherModel
@@ -200,7 +200,7 @@ def train_teacher(
         settings: What to build.
         plan: How to train it.
         recipe_name: Named on its card.
-        tokenizer: Directory of its tokenizer, which is learnt where there is none; ``<output>.tokenizer`` if not given.
+        tokenizer: Directory in which its tokenizer is learnt, where that has not happened yet; ``<output>.tokenizer`` if not given.
 
     Returns:
         The teacher's card.
@@ -210,9 +210,8 @@ def train_teacher(
     """
     start = find_teacher(settings.start) if settings.start else None
     folder = start or tokenizer or output.with_name(f"{output.name}.tokenizer")
-    if not (folder / "tokenizer.json").is_file():
-        texts = (text for row in data.train[:TOKENIZER_ROWS] for text in (*row.fields.values(), row.target))
-        save_tokenizer(train_tokenizer(texts, vocab_size=settings.vocab_size, template=card.template, units=settings.units), folder)
+    if start is None:
+        learn_tokenizer(data.train, folder, vocab_size=settings.vocab_size, template=card.template, units=settings.units)
     reader = read_tokenizer(folder, card.template)
     tokenized = tokenize(data.train, card.template, reader, end_id=END_ID, max_target_tokens=card.max_new_tokens)
     tokenized.tell_left_out()

@@ -33,6 +33,19 @@ from pocketseq_distill.rows import TokenRows
 from .weights import loud
 
 VOCAB = 48
+OPINIONS = {
+    "do_sample": True,
+    "num_beams": 4,
+    "temperature": 0.5,
+    "top_p": 0.8,
+    "repetition_penalty": 1.3,
+    "no_repeat_ngram_size": 2,
+    "length_penalty": 2.0,
+    "min_length": 7,
+    "forced_eos_token_id": 1,
+    "suppress_tokens": [3, 4, 5, 6, 7, 8],
+}
+"""How published checkpoints would have themselves asked, by their ``generation_config.json``."""
 MakeModel: TypeAlias = Callable[..., PreTrainedModel]
 
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from pocketseq.cli import main
-from pocketseq.errors import RecipeError
+from pocketseq.errors import DataError, RecipeError
 from pocketseq.examples import write_examples
-from pocketseq_distill.ablation import _Asked, _with_cloud
+from pocketseq.pipeline import Recipe
+from pocketseq_distill.ablation import _Asked, _with_cloud, vary
 from pocketseq_distill.commands.ablate import read_setting
+from pocketseq_distill.distil import Data
 
 from .models import repair_examples
 
@@ -78,6 +81,30 @@ def test_the_same_value_twice_gives_the_same_twice(files: Path, teacher_path: Pa
     one, other = ablate(files, teacher_path, "train.doubt=0.5,0.5")["outcomes"]
     assert (one["trainings"], one["mean"]) == (other["trainings"], other["mean"])
     assert set(other["over_first"]["exact_match"].values()) == {0.0}
+
+
+def test_a_killed_student_of_another_value_is_not_measured(
+    files: Path, teacher_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Folders are numbered, and what an ablation of other values left in one is not taken for its own."""
+    with monkeypatch.context() as killed:
+        killed.setattr("pocketseq_distill.ablation.shutil", SimpleNamespace(rmtree=lambda *_, **__: None))
+        ablate(files, teacher_path, "student.start=copied")
+        assert (files / "result.training/0-0").is_dir()
+    ablate(files, teacher_path, "student.start=random")
+    assert "0-0: what was trained there began from something else" in capsys.readouterr().err
+
+
+def test_rows_that_are_trained_on_measure_nothing(files: Path, teacher_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They are left out and counted before rows are limited; where all are trained on, there is nothing to measure on."""
+    held_out, learnt = repair_examples(12, seed=1), repair_examples(4)
+    write_examples(files / "held-out.jsonl", [*learnt, *held_out])
+    document = ablate(files, teacher_path, "train.doubt=0.0", "--rows", "8")
+    assert document["validation_rows"] == 8
+    assert "left out of validation: 4 of 16 rows, whose inputs are trained on" in capsys.readouterr().err
+    recipe = Recipe.read(files / "tiny.toml")
+    with pytest.raises(DataError, match="expected validation rows that are not trained on, found the inputs of all 4"):
+        vary(recipe, "train.doubt", [0.0], teacher_path=teacher_path, data=Data(learnt, learnt, "f"), folder=files / "state")
 
 
 def test_distributions_beforehand_and_rounded_updates_can_be_varied(files: Path, teacher_path: Path) -> None:

@@ -15,9 +15,10 @@ from pocketseq.checkpoint import CheckpointCard
 from pocketseq.cli import main
 from pocketseq.errors import CheckpointError, DataError
 from pocketseq.examples import read_examples, write_examples
-from pocketseq_distill.attribution import Cause, Course, Finding, Gap, GapSettings, attribute_gap
+from pocketseq_distill.attribution import Cause, Course, Finding, Gap, GapSettings, attribute_gap, causes
 from pocketseq_distill.attribution.courses import course_of
 from pocketseq_distill.attribution.findings import share, table
+from pocketseq_distill.attribution.run import read_run
 from pocketseq_distill.distil import Data, distil
 from pocketseq_distill.students.student import StudentSettings
 from pocketseq_distill.teaching import TeacherSettings, train_teacher
@@ -197,6 +198,30 @@ def test_a_run_without_rows_or_plan_is_refused(trained: Path, tmp_path: Path) ->
     replace(CheckpointCard.read(run / "student"), recipe={}).write(run / "student")
     with pytest.raises(CheckpointError, match="expected the plan of its training on its card, found none"):
         attribute_gap(run)
+
+
+def test_rows_that_are_learnt_are_not_held_out(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By the teacher or the student: they are left out and counted, and where all are learnt nothing can be measured."""
+    run = shutil.copytree(trained, tmp_path / "run")
+    rows = list(read_examples(run / "data/train.jsonl"))
+    write_examples(run / "filtered/train.jsonl", rows[2:])
+    write_examples(run / "data/validation.jsonl", [*rows[:4], *repair_examples(8, seed=3)])
+    assert [row.id for row in read_run(run, SETTINGS).held_out] == [row.id for row in repair_examples(8, seed=3)]
+    assert "left out of validation: 4 of 12 rows, whose inputs are trained on" in capsys.readouterr().err
+    write_examples(run / "data/validation.jsonl", rows[:4])
+    with pytest.raises(DataError, match="found the inputs of all 4 among the training rows"):
+        attribute_gap(run)
+
+
+def test_further_answers_are_held_to_the_reference_of_their_row(trained: Path, tmp_path: Path) -> None:
+    """They are learnt as rows of their own, and counted and corrected like the first; what was imagined has no reference."""
+    run = shutil.copytree(trained, tmp_path / "run")
+    rows = repair_examples(200)[:2]
+    others = [replace(row, id=f"{row.id}#2", target="other") for row in rows]
+    imagined = replace(rows[0], id="imagined", fields={"line": "nobody wrote this", "after": ""}, target="other")
+    write_examples(run / "filtered/train.jsonl", [*rows, *others, imagined])
+    measured = causes.labels(read_run(run, SETTINGS), replace(PLAN, steps=1), np.zeros(24))
+    assert next(iter(measured)).name == "50.0% of labels differ"
 
 
 def finding(cause: Cause, low: float, value: float) -> Finding:

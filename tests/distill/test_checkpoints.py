@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,6 +51,35 @@ def test_the_fingerprint_is_of_what_decides_the_answers(teacher_path: Path, tmp_
     assert checkpoint_fingerprint(twin) != checkpoint_fingerprint(teacher_path)
     other = make_checkpoint(tmp_path / "other", decoder_layers=1)
     assert checkpoint_fingerprint(other) != checkpoint_fingerprint(teacher_path)
+
+
+@pytest.mark.parametrize(
+    ("changed", "decides"),
+    [
+        ({"forced_bos_token_id": 9}, True),
+        ({"bad_words_ids": [[5]]}, True),
+        ({"eos_token_id": [1, 7]}, True),
+        ({"decoder_start_token_id": 3}, True),
+        ({"num_beams": 4, "temperature": 0.5}, False),
+        ({"transformers_version": "6.0"}, False),
+    ],
+)
+def test_special_ids_beside_the_configuration_are_part_of_the_fingerprint(
+    tmp_path: Path, changed: dict[str, object], decides: bool
+) -> None:
+    """A first token, end tokens and banned ones decide answers; how the checkpoint would like to be asked does not."""
+    path = make_checkpoint(tmp_path / "model")
+    before, file = checkpoint_fingerprint(path), path / "generation_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changed))
+    assert (checkpoint_fingerprint(path) != before) == decides
+
+
+def test_a_damaged_generation_config_is_refused(tmp_path: Path) -> None:
+    """What cannot be read might have decided answers."""
+    path = make_checkpoint(tmp_path / "model")
+    (path / "generation_config.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"generation_config\.json: expected a JSON object that can be read, found"):
+        checkpoint_fingerprint(path)
 
 
 def test_a_checkpoint_replaces_an_older_one_whole(teacher_path: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from pocketseq.checkpoint import CheckpointCard
 from pocketseq.errors import RecipeError, TrainingError
@@ -52,6 +53,25 @@ def test_nothing_but_the_student_is_left(teacher_path: Path, tmp_path: Path) -> 
     assert CheckpointCard.read(tmp_path / "student").training["steps"] == 9
 
 
+def test_a_student_of_other_settings_starts_over(teacher_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What an earlier student of the same shape left is not taken for it, and that is said; its own goes on in silence."""
+    standing = replace(PLAN, learning_rate=0.0, weight_decay=0.0)
+    teacher = TeacherModel.load(teacher_path).model.state_dict()
+    settings = [StudentSettings(encoder_indices=(layer,)) for layer in (0, 1)]
+    settings.append(replace(settings[0], start="random"))
+    gates: list[torch.Tensor] = []
+    for student, told in zip((*settings, settings[2]), (False, True, True, False), strict=True):
+        card = distil(teacher_path, DATA, tmp_path / "student", student=student, plan=standing, keep_state=True)
+        assert card.training["steps"] == standing.steps
+        assert ("what was trained there began from something else" in capsys.readouterr().err) == told
+        weights = TeacherModel.load(tmp_path / "student").model.state_dict()
+        gates.append(weights["encoder.block.0.layer.1.DenseReluDense.wi.weight"])
+    for layer in (0, 1):
+        assert torch.equal(gates[layer], teacher[f"encoder.block.{layer}.layer.1.DenseReluDense.wi.weight"])
+    assert not any(torch.equal(gates[2], gates[layer]) for layer in (0, 1))
+    assert torch.equal(gates[3], gates[2])
+
+
 def test_a_student_cannot_have_more_layers_than_its_teacher(teacher_path: Path, tmp_path: Path) -> None:
     """Refused before any work."""
     with pytest.raises(RecipeError, match="expected 1 to 2 layers"):
@@ -84,6 +104,17 @@ def test_a_student_with_a_vocabulary_of_its_own(teacher_path: Path, tmp_path: Pa
     assert loaded.card.max_new_tokens >= TeacherModel.load(teacher_path).card.max_new_tokens
     assert card.data["rows"] == len(DATA.train)
     assert isinstance(loaded.answer(["for valu"])[0].text, str)
+
+
+def test_a_vocabulary_of_another_size_is_learnt_anew(teacher_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a training that did not come to its end left one."""
+    monkeypatch.setitem(PRESETS, "nano", Shape(encoder_layers=1, decoder_layers=1, d_model=8, d_ff=16, heads=2))
+    plan = replace(PLAN, divergence=0.0)
+    for size in (340, 330):
+        student = StudentSettings(preset="nano", vocab_size=size)
+        distil(teacher_path, DATA, tmp_path / "student", student=student, plan=plan, keep_state=True)
+        loaded = TeacherModel.load(tmp_path / "student")
+        assert loaded.tokenizer.size == loaded.model.config.vocab_size == size
 
 
 @pytest.mark.parametrize(

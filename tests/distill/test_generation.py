@@ -15,7 +15,7 @@ from pocketseq.template import Template
 from pocketseq_distill.decoder import Decoder, Prompt
 from pocketseq_distill.generation import Request, TeacherModel
 
-from .models import MakeModel, make_checkpoint, make_t5, repair_examples
+from .models import OPINIONS, MakeModel, make_checkpoint, make_t5, repair_examples
 from .weights import loud
 
 LENGTHS = (3, 9, 5, 7, 14)
@@ -92,6 +92,14 @@ def test_beams_are_those_of_transformers(decoder: Decoder) -> None:
             logits = decoder.model(input_ids=torch.tensor([prompt.ids]), decoder_input_ids=decoder_ids).logits[0]
         raw = logits.log_softmax(-1)[torch.arange(len(emission.tokens)), emission.tokens]
         assert emission.logprobs == pytest.approx(raw.tolist(), abs=1e-4)
+
+
+def test_beams_are_those_that_were_asked_for_whatever_the_checkpoint_prefers(decoder: Decoder) -> None:
+    """Its own lengths, penalties and sampling stay out of labels, and in its configuration."""
+    found = decoder.search(prompts(), beams=3, best=2)
+    decoder.model.generation_config.update(**OPINIONS)
+    assert decoder.search(prompts(), beams=3, best=2) == found
+    assert decoder.model.generation_config.min_length == 7
 
 
 def test_tokens_are_drawn_as_often_as_they_are_likely() -> None:

@@ -40,16 +40,6 @@ RECIPE = Recipe(
 )
 
 
-@pytest.fixture
-def run(teacher_path: Path, tmp_path: Path) -> Path:
-    """A run directory after the stages ``corpus`` and ``teacher``."""
-    for seed, split in enumerate(("train", "validation", "test")):
-        write_examples(tmp_path / f"data/{split}.jsonl", repair_examples(24, seed=seed))
-    write_json(tmp_path / "data/corpus.json", {"fingerprint": "abc"})
-    shutil.copytree(teacher_path, tmp_path / "teacher")
-    return tmp_path
-
-
 def test_label_filter_train_and_evaluate(run: Path) -> None:
     """Each writes exactly what it declares as its outputs, and the next reads it."""
     for stage in (stages.LABEL, stages.FILTER, stages.TRAIN, stages.EVALUATE):

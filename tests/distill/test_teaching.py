@@ -53,6 +53,19 @@ def test_a_teacher_from_nothing_is_an_ordinary_checkpoint(teacher: Path, data: D
     assert card.template == TASK.template
 
 
+@pytest.mark.parametrize("change", [{"vocab_size": 400}, {"units": "characters"}])
+def test_a_vocabulary_of_other_settings_is_learnt_anew(teacher: Path, data: Data, tmp_path: Path, change: dict[str, Any]) -> None:
+    """What an earlier teacher left beside the run's is not taken for it; with its settings it is there again."""
+    shutil.copytree(teacher.with_name("teacher.tokenizer"), tmp_path / "teacher.tokenizer")
+    first = (teacher / "tokenizer.json").read_bytes()
+    settings = replace(TINY, **change)
+    train_teacher(data, tmp_path / "teacher", card=CARD, settings=settings, plan=PLAN)
+    assert (tmp_path / "teacher/tokenizer.json").read_bytes() != first
+    assert len(AutoTokenizer.from_pretrained(tmp_path / "teacher")) <= settings.vocab_size
+    train_teacher(data, tmp_path / "teacher", card=CARD, settings=TINY, plan=PLAN)
+    assert (tmp_path / "teacher/tokenizer.json").read_bytes() == first
+
+
 def test_training_goes_on_from_another_teacher(teacher: Path, data: Data, tmp_path: Path) -> None:
     """Vocabulary, shape and weights are the other's: without a learning rate they come out as they went in."""
     still = replace(PLAN, learning_rate=0.0, weight_decay=0.0)

@@ -16,6 +16,7 @@ from pocketseq.examples import Example
 from pocketseq_distill.attribution.findings import Finding, share
 from pocketseq_distill.attribution.run import GapRun, Scores, say
 from pocketseq_distill.generation import TeacherModel
+from pocketseq_distill.labelling.labels import source_digest
 from pocketseq_distill.training.plan import TrainingPlan
 
 _RATE: Final = 0.3
@@ -68,10 +69,10 @@ def _can_say(model: TeacherModel, example: Example) -> bool:
 
 def labels(run: GapRun, plan: TrainingPlan, longer: Scores) -> Iterator[Finding]:
     """Further updates on references against as many on the labels, and on labels alone against the teacher's word beside them."""
-    truth = {example.id: example.target for example in run.references}
-    corrected = [replace(example, target=truth.get(example.id, example.target)) for example in run.learnt]
+    truth = _truth(run)
+    corrected = [row if target is None else replace(row, target=target) for row, target in zip(run.learnt, truth, strict=True)]
     differing = sum(one.target != other.target for one, other in zip(run.learnt, corrected, strict=True))
-    referenced = sum(example.id in truth for example in run.learnt)  # an imagined input has no reference
+    referenced = sum(target is not None for target in truth)
     name = f"{differing / max(referenced, 1):.1%} of labels differ"
     # What the teacher says along the way would teach its mistakes again.
     alone = replace(plan, divergence=0.0, cross_entropy=plan.cross_entropy + plan.divergence)
@@ -91,6 +92,16 @@ def labels(run: GapRun, plan: TrainingPlan, longer: Scores) -> Iterator[Finding]
     on_references = run.judge(run.with_weights(run.student, corrected, alone), run.held_out)
     controls = f"{plan.steps} further updates on the same inputs in the same order: references against labels, no teacher beside"
     yield Finding("labels", name, share(on_references - on_labels), len(run.held_out), controls)
+
+
+def _truth(run: GapRun) -> list[str | None]:
+    """The reference of each learnt row; None for an imagined input, which has none.
+
+    A row's further answers are learnt under ids of their own, so that they are known by the input that they answer.
+    """
+    by_id = {row.id: row.target for row in run.references}
+    by_input = {source_digest(row): row.target for row in run.references}
+    return [by_id.get(row.id, by_input.get(source_digest(row))) for row in run.learnt]
 
 
 def training(run: GapRun, student: Scores, longer: Scores) -> Iterator[Finding]:

@@ -23,6 +23,7 @@ from pocketseq_distill.generation import TeacherModel
 from pocketseq_distill.rows import TokenRows, tokenize
 from pocketseq_distill.training.course import train
 from pocketseq_distill.training.plan import TrainingPlan
+from pocketseq_distill.training.validation import held_out
 
 Scores: TypeAlias = NDArray[np.float64]
 """float64 [rows], 0…1: whether each answer is right, or its chrF where the training was judged by that."""
@@ -88,8 +89,8 @@ def read_run(directory: Path, settings: GapSettings) -> GapRun:
     for path in files.values():
         if not path.is_file():
             raise DataError(f"{path}: expected the rows of a run after its training, found none; run the recipe first")
-    held_out, references, learnt = (list(read_examples(path)) for path in files.values())
-    if not held_out:
+    validation, references, learnt = (list(read_examples(path)) for path in files.values())
+    if not validation:
         raise DataError(f"{directory}/data/validation.jsonl: expected held-out rows, found none")
     student = TeacherModel.load(directory / "student")
     if "train" not in student.card.recipe:
@@ -102,7 +103,7 @@ def read_run(directory: Path, settings: GapSettings) -> GapRun:
         teacher=TeacherModel.load(directory / "teacher"),
         student=student,
         plan=read_record(TrainingPlan, plan, where=f"{directory}/student", error=CheckpointError),
-        held_out=held_out[: settings.rows],
+        held_out=held_out(validation, [*references, *learnt])[: settings.rows],  # the teacher learnt rows that filters removed
         learnt=learnt,
         references=references,
         settings=settings,

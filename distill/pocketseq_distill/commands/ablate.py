@@ -50,6 +50,7 @@ def run(args: Namespace) -> int:
     from pocketseq_distill.checkpoints import find_teacher
     from pocketseq_distill.distil import Data, hardware
     from pocketseq_distill.training.plan import TrainingPlan
+    from pocketseq_distill.training.validation import held_out
 
     setting, values = read_setting(args.vary)
     recipe = Recipe.read(args.recipe)
@@ -58,7 +59,8 @@ def run(args: Namespace) -> int:
     train.pop("report_to", None)  # there are many, and the result tells of each
     teacher = find_teacher(args.teacher)
     rows = read_data(args, CheckpointCard.read(teacher).template)
-    data = Data(rows, list(read_examples(args.validation))[: args.rows], digest([row.id for row in rows]))
+    validation = held_out(list(read_examples(args.validation)), rows)[: args.rows]
+    data = Data(rows, validation, digest([row.id for row in rows]))
     folder = args.output.with_name(f"{args.output.stem}.training")
     recipe = replace(recipe, tables={**recipe.tables, "train": train})
     outcomes = vary(recipe, setting, values, teacher_path=teacher, data=data, folder=folder, seeds=range(args.seeds))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
@@ -10,21 +11,53 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 
 from pocketseq.edits import LEXEME_PATTERN
 from pocketseq.errors import RecipeError
+from pocketseq.examples import Example
+from pocketseq.files import digest, write_json
 from pocketseq.marks import MARK_TOKENS, mark_token
 from pocketseq.template import Template
 
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
 PAD_ID: Final = 0
 END_ID: Final = 1
-TOKENIZER_ROWS: Final = 60_000
+_ROWS: Final = 60_000
 """Rows whose text is enough to learn a vocabulary of a few thousand subwords from."""
-
+_LEARNT_FROM: Final = "learnt_from.json"
+"""File beside a tokenizer that says what it was learnt from; the last one written."""
 
 Units: TypeAlias = Literal["lexemes", "characters"]
 """What a subword never spans two of: words and punctuation, or written characters, each with its marks and the space before it."""
 
 _CHARACTER_PATTERN: Final = r" ?\S(?:\p{M}|\p{Lm}|˞|(?<=\x{035C}|\x{0361})\S)*|\s"
 """A letter or an IPA symbol: what modifies it belongs to it, and so does what a tie bar ties to it."""
+
+
+def learn_tokenizer(
+    rows: Sequence[Example], folder: Path, *, vocab_size: int, template: Template, units: Units = "lexemes"
+) -> None:
+    """Have in a folder the tokenizer that is learnt from some rows; one that was learnt from the same is kept, any other replaced.
+
+    Args:
+        rows: What it is to read and write.
+        folder: Its directory, as Hugging Face writes one.
+        vocab_size: See ``train_tokenizer``.
+        template: See ``train_tokenizer``.
+        units: See ``train_tokenizer``.
+
+    Raises:
+        RecipeError: fewer tokens than every vocabulary needs.
+    """
+    texts = [text for row in rows[:_ROWS] for text in (*row.fields.values(), row.target)]
+    source = {"digest": digest([vocab_size, units, template.to_json(), texts])}
+    told = folder / _LEARNT_FROM
+    try:
+        same = json.loads(told.read_text(encoding="utf-8")) == source
+    except (OSError, ValueError):
+        same = False
+    if same and (folder / "tokenizer.json").is_file():
+        return
+    told.unlink(missing_ok=True)
+    save_tokenizer(train_tokenizer(texts, vocab_size=vocab_size, template=template, units=units), folder)
+    write_json(told, source)
 
 
 def train_tokenizer(texts: Iterable[str], *, vocab_size: int, template: Template, units: Units = "lexemes") -> Tokenizer:

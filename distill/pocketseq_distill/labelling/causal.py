@@ -15,6 +15,8 @@ from pocketseq.errors import CheckpointError, TeacherError
 from pocketseq.files import digest, sha256
 from pocketseq_distill.labelling.prompts import write_prompt
 from pocketseq_distill.labelling.teacher import Asking, Candidate, Question, Reply
+from pocketseq_distill.memory import memory_for_answers
+from pocketseq_distill.special_ids import without_defaults
 
 _NEW_TOKENS: Final = 128
 
@@ -66,7 +68,7 @@ class CausalTeacher:
         """Answer by beam search or by sampling; see ``Teacher.ask``.
 
         Raises:
-            TeacherError: more answers than beams without a temperature, or beams together with one.
+            TeacherError: more answers than beams without a temperature, beams together with one, or memory that ran out.
         """
         if (how.temperature > 0 and how.beams > 1) or (how.temperature == 0 and how.candidates > how.beams):
             raise TeacherError(
@@ -80,7 +82,8 @@ class CausalTeacher:
         found: dict[int, Reply] = {}
         for begin in range(0, len(order), size):
             places = order[begin : begin + size]
-            replies = self._batch([prompts[place] for place in places], how, seed=questions[places[0]].seed)
+            with memory_for_answers(size):
+                replies = self._batch([prompts[place] for place in places], how, seed=questions[places[0]].seed)
             found.update(zip(places, replies, strict=True))
         return [found[place] for place in range(len(prompts))]
 
@@ -130,9 +133,11 @@ class CausalTeacher:
             stop_strings=list(self.settings.stop) or None,
             eos_token_id=model.generation_config.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
+            bad_words_ids=model.generation_config.bad_words_ids,
         )
         with (
             torch.inference_mode(),
+            without_defaults(model),
             torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []),
             products(model.device, bf16=how.bf16),
         ):

@@ -10,6 +10,7 @@ from statistics import fmean
 from pocketseq.checkpoint import CheckpointCard
 from pocketseq_distill.generation import Answer, TeacherModel
 from pocketseq_distill.labelling.teacher import Asking, Candidate, Question, Reply
+from pocketseq_distill.memory import memory_for_answers
 from pocketseq_distill.tokenizer import read_tokenizer
 
 
@@ -58,10 +59,11 @@ class CheckpointTeacher(LazyCheckpoint):
 
         Raises:
             InputError: more answers than beams without a temperature, or beams together with one.
+            TeacherError: memory ran out.
         """
         from pocketseq_distill.precision import products
 
-        with products(self.model.model.device, bf16=how.bf16):
+        with memory_for_answers(how.batch_size), products(self.model.model.device, bf16=how.bf16):
             found = self.model.candidates(
                 [question.fields for question in questions],
                 how.candidates,

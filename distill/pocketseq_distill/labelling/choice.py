@@ -13,8 +13,9 @@ from pocketseq.metrics import chrf
 from pocketseq_distill.labelling.teacher import Candidate
 
 Choice: TypeAlias = Literal["likeliest", "nearest", "nearest_bleu", "reverse"]
-"""``likeliest`` prefers the highest mean log-probability of the tokens, which needs no reference; ``nearest`` the highest chrF to
-the reference, ``nearest_bleu`` the highest sentence BLEU (Kim and Rush 2016, "Sequence-Level Knowledge Distillation", section 3.3);
+"""``likeliest`` prefers the highest mean log-probability of the tokens, which needs no reference; ``nearest`` the reference itself,
+then the highest chrF to it, ``nearest_bleu`` the highest sentence BLEU (Kim and Rush 2016, "Sequence-Level Knowledge Distillation",
+section 3.3), and both, of answers that are equally near, such as those that share nothing with it, what ``reverse`` prefers;
 ``reverse`` the highest sum of the mean log-probability and that of the source given the answer, by a reverse model (the noisy
 channel; Yee, Dauphin and Auli 2019, "Simple and Effective Noisy Channel Modeling", equation 2)."""
 
@@ -25,7 +26,7 @@ _WORD: Final = re.compile(r"\w+|[^\w\s]")
 def rank(
     candidates: Sequence[Candidate], reference: str, choice: Choice, *, reverse: Sequence[float] = (), weight: float = 1.0
 ) -> list[int]:
-    """Order several answers to one question, the best first; equals keep their order.
+    """Order several answers to one question, the best first; what is equal in every respect keeps its order.
 
     Args:
         candidates: At least one.
@@ -42,7 +43,7 @@ def rank(
     """
     if len(candidates) == 1:
         return [0]
-    if choice in ("likeliest", "reverse") and all(candidate.mean_logprob is None for candidate in candidates):
+    if all(candidate.mean_logprob is None for candidate in candidates):
         if choice == "likeliest":
             raise TeacherError(
                 f"expected log-probabilities to choose the likeliest of {len(candidates)} answers by, found none; "
@@ -51,16 +52,22 @@ def rank(
         own = [0.0] * len(candidates)  # the reverse model alone decides
     else:
         own = [-math.inf if candidate.mean_logprob is None else candidate.mean_logprob for candidate in candidates]
+    both = [score - weight * apart for score, apart in zip(own, reverse, strict=True)] if reverse else own
     match choice:
         case "likeliest":
-            scores = own
-        case "nearest":
-            scores = [chrf([candidate.text], [reference]) for candidate in candidates]
-        case "nearest_bleu":
-            scores = [sentence_bleu(candidate.text, reference) for candidate in candidates]
+            scores = [(score, 0.0) for score in own]
         case "reverse":
-            scores = [score - weight * apart for score, apart in zip(own, reverse, strict=True)]
-    return sorted(range(len(candidates)), key=lambda place: -scores[place])
+            scores = [(score, 0.0) for score in both]
+        case "nearest" | "nearest_bleu":
+            scores = [(_nearness(one.text, reference, choice), score) for one, score in zip(candidates, both, strict=True)]
+    return sorted(range(len(candidates)), key=lambda place: scores[place], reverse=True)
+
+
+def _nearness(answer: str, reference: str, choice: Choice) -> float:
+    """How near an answer comes to the reference. Nothing is nearer than itself, though chrF and BLEU are blind to white space."""
+    if answer == reference:
+        return math.inf
+    return chrf([answer], [reference]) if choice == "nearest" else sentence_bleu(answer, reference)
 
 
 def sentence_bleu(answer: str, reference: str) -> float:

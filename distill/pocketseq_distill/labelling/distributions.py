@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -24,16 +25,20 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from transformers import PreTrainedModel
 
 from pocketseq.errors import LabellingError, RecipeError
+from pocketseq_distill.losses.heads import likeliest, unspoken
 from pocketseq_distill.losses.terms import IGNORED
+from pocketseq_distill.memory import memory_for
 from pocketseq_distill.precision import products
 from pocketseq_distill.rows import Distributions, TokenRows
 from pocketseq_distill.training.batches import Collate, rounded
 from pocketseq_distill.training.kernels import fewer_passes
+from pocketseq_distill.training.processes import share_of, wait_for_all
 
 _SHARD_ROWS: Final = 4096
-_BATCH_ROWS: Final = 64
-_BATCH_LOGITS: Final = 1 << 27
-"""Logits that exist together on an accelerator, which idles over sixty short rows: 0.5 GB in float32, a few times over."""
+_BATCH_TOKENS: Final = 1 << 11
+"""Padded tokens that go through the teacher together, on the longer side; on a processor more of them save no time."""
+_ACCELERATOR_BATCH_TOKENS: Final = 1 << 15
+"""The same on an accelerator, which idles over few: at a width of 768, hidden units of a layer are 400 MB."""
 _FORMAT: Final = "1"
 
 
@@ -41,6 +46,8 @@ def teacher_distributions(
     rows: TokenRows, teacher: Callable[[], PreTrainedModel], folder: Path, *, teacher_id: str, top_k: int, bf16: bool = True
 ) -> Distributions:
     """Ask a teacher for its distributions over the rows' labels, or read what an earlier call wrote.
+
+    Of several processes that train together each makes its share of the shards, and reads those of the others.
 
     Args:
         rows: Sources and labels.
@@ -52,30 +59,44 @@ def teacher_distributions(
 
     Raises:
         RecipeError: no token would be kept, or more than there are.
+        LabellingError: no room on the disk, or a folder that not all processes share.
+        TeacherError: memory ran out.
     """
     if top_k < 1:
         raise RecipeError(f"training plan: expected top_k of 1 or more, found {top_k}")
     folder.mkdir(parents=True, exist_ok=True)
     shards = [range(begin, min(begin + _SHARD_ROWS, len(rows))) for begin in range(0, len(rows), _SHARD_ROWS)]
-    read: list[Distributions] = []
+    paths = [folder / f"{number:05d}.safetensors" for number in range(len(shards))]
+    claims = [
+        {"format": _FORMAT, "teacher": teacher_id, "top_k": str(top_k), "rows": _rows_digest(rows, shard)} for shard in shards
+    ]
+    held: dict[int, Distributions] = {}
     model: PreTrainedModel | None = None
     unfit = 0
-    for number, shard in enumerate(tqdm(shards, desc="distributions", unit="shard", dynamic_ncols=True, mininterval=1.0)):
-        path = folder / f"{number:05d}.safetensors"
-        claim = {"format": _FORMAT, "teacher": teacher_id, "top_k": str(top_k), "rows": _rows_digest(rows, shard)}
-        found = _read(path, claim)
+    for number in tqdm(share_of(len(shards)), desc="distributions", unit="shard", dynamic_ncols=True, mininterval=1.0):
+        found = _read(paths[number], claims[number])
         if found is None:
-            unfit += path.is_file()
+            unfit += paths[number].is_file()
             model = model or teacher().eval()
-            found = _ask(model, rows, shard, top_k, bf16=bf16)
-            _write(path, found, claim)
-        read.append(found)
+            found = _ask(model, rows, shards[number], top_k, bf16=bf16)
+            _write(paths[number], found, claims[number])
+        held[number] = found
     if unfit:
         print(
             f"{folder}: {unfit} of {len(shards)} shards were damaged, of other rows or of another teacher, and were made anew",
             file=sys.stderr,
         )
-    return Distributions(np.concatenate([one.ids for one in read]), np.concatenate([one.logprobs for one in read]))
+    wait_for_all()
+    for number in (number for number in range(len(shards)) if number not in held):
+        theirs = _read(paths[number], claims[number])
+        if theirs is None:
+            raise LabellingError(
+                f"{paths[number]}: expected the distributions that another process of this training made, found none; "
+                "the output folder must be one that all processes share"
+            )
+        held[number] = theirs
+    every = [held[number] for number in range(len(shards))]
+    return Distributions(np.concatenate([one.ids for one in every]), np.concatenate([one.logprobs for one in every]))
 
 
 def _ask(model: PreTrainedModel, rows: TokenRows, shard: range, top_k: int, *, bf16: bool) -> Distributions:
@@ -107,28 +128,35 @@ class _Ranked:
 
 
 def _ranked(model: PreTrainedModel, rows: TokenRows, order: list[int], top_k: int, *, bf16: bool) -> Iterator[_Ranked]:
-    """Run the teacher batch by batch."""
+    """Run the teacher batch by batch; its logits exist for a few positions at a time (see ``heads``)."""
     collate = Collate.of(model)
-    tokens = None if model.device.type == "cpu" else _BATCH_LOGITS // model.config.vocab_size
+    tokens = _BATCH_TOKENS if model.device.type == "cpu" else _ACCELERATOR_BATCH_TOKENS
     for chosen in _batches(rows, order, tokens=tokens, multiple=collate.multiple):
         batch: dict[str, Tensor] = {
             name: tensor.to(model.device) for name, tensor in collate([rows[row] for row in chosen]).items()
         }
         labels = batch.pop("labels")
-        with torch.inference_mode(), products(model.device, bf16=bf16), fewer_passes(model):
-            logits = model(**batch, use_cache=False).logits
-        logprobs, ids = logits[labels != IGNORED].float().log_softmax(-1).topk(top_k)
-        yield _Ranked(chosen, ids.cpu(), logprobs.cpu())
+        with _memory_for(batch), torch.inference_mode(), products(model.device, bf16=bf16):
+            with fewer_passes(model), unspoken(model) as caught:
+                model(**batch, use_cache=False)
+            found = likeliest(caught[0][labels != IGNORED], top_k)
+        yield _Ranked(chosen, found.ids.cpu(), found.logprobs.cpu())
 
 
-def _batches(rows: TokenRows, order: list[int], *, tokens: int | None, multiple: int) -> Iterator[list[int]]:
-    """Cut rows, longest first, into what goes through the teacher together: so many padded tokens, or where no number is given so
-    many rows.
-    """
+def _memory_for(batch: Mapping[str, Tensor]) -> AbstractContextManager[None]:
+    (count, inputs), labels = batch["input_ids"].shape, batch["decoder_input_ids"].size(1)
+    return memory_for(
+        f"{count} rows of up to {inputs} tokens with labels of up to {labels}",
+        remedy="leave out the longest rows, or free some memory; the shards before them are whole, and the same call goes on",
+    )
+
+
+def _batches(rows: TokenRows, order: list[int], *, tokens: int, multiple: int) -> Iterator[list[int]]:
+    """Cut rows, longest first, into what goes through the teacher together: so many padded tokens, or one row of more."""
     longest = np.maximum(np.diff(rows.source_offsets), np.diff(rows.label_offsets))
     begin = 0
     while begin < len(order):
-        size = _BATCH_ROWS if tokens is None else max(1, tokens // rounded(int(longest[order[begin]]), multiple))
+        size = max(1, tokens // rounded(int(longest[order[begin]]), multiple))
         yield order[begin : begin + size]
         begin += size
 

@@ -195,7 +195,7 @@ class EndpointTeacher:
         # A few answers are as good as many, but where money ran out they would stand for good.
         if failed is not None and (not candidates or failed.failure == "budget"):
             return failed
-        return Reply(tuple(candidates))
+        return Reply(tuple(candidates), why="" if failed is None else f"{failed.failure}: {failed.why}")
 
     def _candidate(self, question: Question, how: Asking) -> Candidate | Reply:
         """One answer: requests until there is one, or no more use in asking."""

@@ -56,7 +56,8 @@ class Filtered:
     references: int
     """Rows in which the reference stands in for the teacher's answer."""
     agreement: float | None
-    """Share of labelled rows in which the teacher's answer is the reference; None where nothing was labelled."""
+    """Share of labelled rows in which the teacher's answer is the reference, the first answer where several are kept; None where
+    nothing was labelled."""
 
     def __str__(self) -> str:
         removed = ", ".join(f"{count} {reason}" for reason, count in self.removed.items()) or "none"
@@ -98,12 +99,12 @@ def filter_rows(
     removed: Counter[Removal] = Counter()
     samples: defaultdict[Removal, list[dict[str, Any]]] = defaultdict(list)
     seen: set[tuple[str, str]] = set()
-    references = labelled = agreed = 0
+    references = 0
     examples = list(examples)
-    bound = _reverse_bound([label for example in examples if (label := labels.get(example.id))], settings)
+    labelled = [(example, label) for example in examples if (label := labels.get(example.id))]
+    agreed = sum(label.text == example.target for example, label in labelled)
+    bound = _reverse_bound([label for _, label in labelled], settings)
     for example, label in _answers(examples, labels):
-        labelled += label is not None
-        agreed += label is not None and label.text == example.target
         target, reason = _target(example, label, settings)
         if target is not None and label is not None and target == label.text != example.target:
             reason = _fault(label, example.fields[template.primary], settings, bound)
@@ -123,7 +124,7 @@ def filter_rows(
             continue
         references += label is None or label.text != target
         kept.append(replace(example, target=target))
-    return Filtered(kept, removed, samples, references, agreed / labelled if labelled else None)
+    return Filtered(kept, removed, samples, references, agreed / len(labelled) if labelled else None)
 
 
 def _answers(examples: Iterable[Example], labels: Mapping[str, Label]) -> Iterator[tuple[Example, Label | None]]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TypeAlias
 
 from pocketseq.errors import PocketSeqError, TeacherError
 from pocketseq.files import digest
+from pocketseq_distill.labelling.accounts import account_of, name_of, source_of
 from pocketseq_distill.labelling.teacher import Asking, Candidate, Question, Reply
 
 Given: TypeAlias = str | Candidate | Sequence[str | Candidate] | None
@@ -23,36 +23,50 @@ class FunctionTeacher:
 
     concurrency = 0
 
-    def __init__(self, function: Function | str) -> None:
+    def __init__(self, function: Function | str, *, fingerprint: str | None = None) -> None:
         """Name a function.
 
         Args:
             function: The function, or ``"package.module:function"``, which is imported.
+            fingerprint: What tells its answers from those of any other function, for one that cannot be told by its source.
 
         Raises:
             TeacherError: nothing of that name, or something that cannot be called.
         """
         self.function = function if callable(function) else _import(function)
-        self._name = function if isinstance(function, str) else _name_of(function)
+        self._given = function
+        self._name = function if isinstance(function, str) else name_of(function)
+        self._fingerprint = fingerprint
 
-    def __reduce__(self) -> tuple[type[FunctionTeacher], tuple[Function | str]]:
-        return type(self), (self._name if self._name.count(":") == 1 and "<" not in self._name else self.function,)
+    def __reduce__(self) -> tuple[Callable[[Function | str], FunctionTeacher], tuple[Function | str]]:
+        return partial(type(self), fingerprint=self._fingerprint), (self._given,)
 
     @cached_property
     def id(self) -> str:
-        """Fingerprint of its name and, where it can be read, of its source; what it calls may change unseen."""
-        try:
-            source = inspect.getsource(self.function)
-        except (OSError, TypeError):
-            source = ""
-        return digest({"function": self._name, "source": source})
+        """Fingerprint of its name, of its source where that can be read, and unless its name was given of the values that it holds.
+
+        What it calls may change unseen.
+
+        Raises:
+            TeacherError: nothing tells it from others: an object with a state of its own, or one among the values.
+        """
+        if self._fingerprint is not None:
+            return digest({"fingerprint": self._fingerprint})
+        if isinstance(self._given, str):
+            return digest({"function": self._name, "source": source_of(self.function)})
+        return digest(account_of(self.function))
 
     def ask(self, questions: Sequence[Question], how: Asking) -> list[Reply]:
         """Call the function, ``batch_size`` rows at a time; see ``Teacher.ask``.
 
         Raises:
-            TeacherError: it raised, or gave another number or kind of things.
+            TeacherError: beams, or it raised, or gave another number or kind of things.
         """
+        if how.beams > 1:
+            raise TeacherError(
+                f"{self._name}: expected one beam of a function, which searches as it likes, found {how.beams}; leave beams out; "
+                "where there are to be candidates, have the function give several answers to a row"
+            )
         found: list[Reply] = []
         for begin in range(0, len(questions), how.batch_size):
             rows = [dict(question.fields) for question in questions[begin : begin + how.batch_size]]
@@ -117,7 +131,3 @@ def _import(name: str) -> Function:
         raise TeacherError(f"expected a function at {name!r}, found {type(found).__name__}")
     function: Function = found
     return function
-
-
-def _name_of(function: Function) -> str:
-    return f"{getattr(function, '__module__', '?')}:{getattr(function, '__qualname__', type(function).__qualname__)}"

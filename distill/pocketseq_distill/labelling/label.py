@@ -24,7 +24,8 @@ class LabelSettings:
     beams: int = 1
     """1 labels greedily, more by beam search."""
     candidates: int = 1
-    """Answers that are asked for each row: the best of the beams, or samples where there is a temperature."""
+    """Answers that are asked for each row: the best of the beams, or samples where there is a temperature. Labels of rows that got
+    fewer are counted."""
     temperature: float = 0.0
     """Above 0 the candidates are drawn at this temperature."""
     choose: Choice = "likeliest"
@@ -117,6 +118,8 @@ class Label:
     """Cross-entropy of the input given the answer by a reverse model, nats a token; None where none was asked."""
     others: tuple[OtherAnswer, ...] = ()
     """Further answers to learn from, best first."""
+    fewer: str | None = None
+    """How many of the answers that were asked for came, and why no more, in words; None where all did."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; what says nothing is left out."""

@@ -91,7 +91,14 @@ class Labeller:
             finish_reason=best.finish_reason,
             reverse=_rounded(apart[kept[0]]) if apart else None,
             others=tuple(_other(reply.candidates[place], apart[place] if apart else None) for place in kept[1:]),
+            fewer=_fewer(reply, settings.candidates),
         )
+
+
+def _fewer(reply: Reply, asked: int) -> str | None:
+    """What is to be said of a reply with fewer answers than were asked for."""
+    came = len(reply.candidates)
+    return None if came >= asked else f"{came} of {asked} answers came{f' ({reply.why})' if reply.why else ''}"
 
 
 def _other(candidate: Candidate, apart: float | None) -> OtherAnswer:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from pocketseq.errors import BudgetSpentError, DataError, TeacherError
+from pocketseq.errors import BudgetSpentError, DataError, RecipeError, TeacherError
 from pocketseq.examples import Example
 from pocketseq_distill.labelling.label import Label, LabelSettings, OtherAnswer, source_digest
 from pocketseq_distill.labelling.labeller import Labeller, Missed, Outcome
@@ -43,11 +43,14 @@ class Labelled:
     """Rows that were labelled by this call."""
     total: int = 0
     """Rows that have labels now, of those that were wanted."""
+    missed: int = 0
+    """Rows that this call asked about in vain; the next call asks them again."""
     damaged: int = 0
     """Lines of an earlier call that were found damaged, and whose rows were asked again."""
     odd: Counter[str] = field(default_factory=Counter)
-    """Rows of this call without a whole answer, by what is wrong: ``empty``, ``cut`` and ``refused`` are labels all the same, which
-    the filters leave out; the others (``labelling.teacher.Failure``) are asked again by the next call."""
+    """Rows without a whole answer, by what is wrong. ``refused``, ``empty`` and ``cut``, which the filters leave out, and ``fewer``
+    where not all answers came that were asked for, are labels all the same, and counted over all labels of the wanted rows,
+    whichever call they come from; the others (``labelling.teacher.Failure``) are the rows that this call missed."""
     samples: defaultdict[str, list[dict[str, str]]] = field(default_factory=lambda: defaultdict(list))
     """A few of these rows: id, and what the teacher said."""
 
@@ -56,6 +59,7 @@ class Labelled:
         return {
             "now": self.now,
             "total": self.total,
+            "missed": self.missed,
             "damaged": self.damaged,
             "odd": dict(self.odd),
             "samples": dict(self.samples),
@@ -67,23 +71,30 @@ class Labelled:
         return f"{self.now} rows labelled now, {self.total} in all{f' ({odd})' if odd else ''}{damaged}"
 
     def count(self, outcome: Outcome) -> None:
-        """Count what came of a row."""
+        """Count what came of a row that was asked."""
         if isinstance(outcome, Missed):
-            name, why = str(outcome.failure), outcome.why
+            self.missed += 1
+            self._note(outcome.failure, outcome.id, outcome.why)
         else:
             self.now += 1
-            self.total += 1
-            if outcome.finish_reason == "refused":
-                name, why = "refused", ""
-            elif not outcome.text.strip():
-                name, why = "empty", outcome.text
-            elif outcome.finish_reason == "length":
-                name, why = "cut", outcome.text
-            else:
-                return
+            self.hold(outcome)
+
+    def hold(self, label: Label) -> None:
+        """Count a label that the file holds."""
+        self.total += 1
+        if label.finish_reason == "refused":
+            self._note("refused", label.id, "")
+        elif not label.text.strip():
+            self._note("empty", label.id, label.text)
+        elif label.finish_reason == "length":
+            self._note("cut", label.id, label.text)
+        if label.fewer is not None:
+            self._note("fewer", label.id, label.fewer)
+
+    def _note(self, name: str, row: str, why: str) -> None:
         self.odd[name] += 1
         if len(self.samples[name]) < _SAMPLES:
-            self.samples[name].append({"id": outcome.id, "why": why})
+            self.samples[name].append({"id": row, "why": why})
 
 
 def label_rows(
@@ -103,11 +114,13 @@ def label_rows(
 
     Raises:
         DataError: two inputs under one id, or a file that holds another teacher's labels or an answer to another input.
+        RecipeError: the nearest to the references is to be chosen, and there are none.
         TeacherError: the teacher gave what is no answer.
         LabellingError: the file cannot be written or is in use, or a worker died.
         BudgetSpentError: an endpoint's budget is spent; what was labelled is kept.
         EndpointError: an endpoint failed so often that it was left alone; what was labelled is kept.
     """
+    _require_references(examples, settings)
     wanted = examples[: settings.rows]
     unlike = {example.id: example for example in wanted}
     for example in wanted:
@@ -117,7 +130,8 @@ def label_rows(
     with LabelFile(path).claimed(_claim(teacher, settings, labeller.reverse)) as file:
         report = Labelled(damaged=file.mend())
         done = file.read(wanted)
-        report.total = len(done)
+        for label in done.values():
+            report.hold(label)
         missing = [example for example in unlike.values() if example.id not in done]
         full = ""
         with closing(teacher), closing(_outcomes(missing, labeller)) as found, _bar(len(unlike), report.total) as bar:
@@ -162,7 +176,9 @@ def unlabelled(examples: Sequence[Example], path: Path, teacher: Teacher, settin
 
     Raises:
         DataError: what ``label_rows`` would refuse: another teacher's labels, or an answer to another input.
+        RecipeError: see ``label_rows``.
     """
+    _require_references(examples, settings)
     wanted = {example.id: example for example in examples[: settings.rows]}
     file = LabelFile(path)
     file.check(_claim(teacher, settings, _reverse(settings)))
@@ -173,6 +189,16 @@ def unlabelled(examples: Sequence[Example], path: Path, teacher: Teacher, settin
 def fitting_file(path: Path, teacher: Teacher, settings: LabelSettings) -> None:
     """Put labels of another teacher, or made in another way, aside under a name of their own, and those that fit back in place."""
     LabelFile(path).fit(_claim(teacher, settings, _reverse(settings)))
+
+
+def _require_references(examples: Sequence[Example], settings: LabelSettings) -> None:
+    """Refuse to choose by references that no row has; where some rows have one, an empty one is a true answer like any other."""
+    chooses = settings.candidates > 1 and settings.choose in ("nearest", "nearest_bleu")
+    if chooses and examples and not any(example.target for example in examples):
+        raise RecipeError(
+            f"[label]: expected references to choose the nearest of {settings.candidates} answers by, found {len(examples)} rows "
+            'without; choose = "likeliest" needs none, nor does "reverse" with a reverse model'
+        )
 
 
 def _claim(teacher: Teacher, settings: LabelSettings, reverse: ReverseModel | None) -> dict[str, Any]:

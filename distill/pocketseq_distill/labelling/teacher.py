@@ -62,7 +62,7 @@ class Reply:
     failure: Failure | None = None
     """Why there is none."""
     why: str = ""
-    """The failure in words."""
+    """The failure in words; beside answers, why there are fewer than were asked for."""
 
 
 class Teacher(Protocol):

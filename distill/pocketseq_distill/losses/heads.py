@@ -162,6 +162,23 @@ def label_logprobs(student: Unspoken, labels: Tensor, *, positions: int | None =
     return torch.zeros(labels.shape, device=found.device).masked_scatter(counted, found)
 
 
+def likeliest(said: Unspoken, count: int, *, positions: int | None = None) -> TopTokens:
+    """The likeliest tokens at every position, with their log-probabilities among the whole vocabulary.
+
+    Args:
+        said: States float [position, width].
+        count: Tokens for each position.
+        positions: As in ``chunked_loss``.
+
+    Returns:
+        ids int64 and logprobs float32, both [position, count], likeliest first.
+    """
+    parts = [
+        said.head(said.states[places]).float().log_softmax(-1).topk(count) for places in _chunks(said, len(said.states), positions)
+    ]
+    return TopTokens(ids=torch.cat([part.indices for part in parts]), logprobs=torch.cat([part.values for part in parts]))
+
+
 def _chunks(student: Unspoken, count: int, positions: int | None) -> list[slice]:
     """Places of the chunks; one without any where there is nothing."""
     elements = _CHUNK_ELEMENTS if student.states.device.type == "cpu" else _ACCELERATOR_CHUNK_ELEMENTS

@@ -12,9 +12,10 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from pocketseq_distill.losses.terms import IGNORED
+from pocketseq_distill.special_ids import SpecialIds, without_defaults
 
 
 def is_on_policy(share: float, *, seed: int, step: int) -> bool:
@@ -39,21 +40,19 @@ def own_answers(student: PreTrainedModel, inputs: Mapping[str, Tensor]) -> dict[
     Returns:
         The batch with ``labels`` and ``decoder_input_ids`` int64 [batch, step] of the student's own answers.
     """
-    end, pad = int(student.config.eos_token_id), int(student.config.pad_token_id)
-    settings = GenerationConfig(
+    special = SpecialIds.of(student)
+    settings = special.asking(
         do_sample=True,
         top_k=0,
         max_new_tokens=int((inputs["labels"] != IGNORED).sum(dim=1).max()),  # which may be padded to more
-        decoder_start_token_id=student.config.decoder_start_token_id,
-        eos_token_id=end,
-        pad_token_id=pad,
     )
     training = student.training
     student.eval()
-    drawn = student.generate(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], generation_config=settings)
+    with without_defaults(student):
+        drawn = student.generate(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], generation_config=settings)
     student.train(training)
     prefixes, labels = drawn[:, :-1], drawn[:, 1:].clone()
     # Behind an answer's end generate() pads; the padding token itself may be part of an answer before it.
-    ended = (labels == end).cumsum(dim=1) - (labels == end).long()
-    labels[ended > 0] = IGNORED
+    ends = torch.isin(labels, torch.tensor(sorted(special.ends), device=labels.device)).long()
+    labels[ends.cumsum(dim=1) - ends > 0] = IGNORED
     return {**inputs, "labels": labels, "decoder_input_ids": prefixes}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Final, Literal, TypeAlias
 
 import torch
@@ -29,7 +29,7 @@ Start: TypeAlias = Literal["copied", "pooled", "random"]
 """What the weights begin as: ``copied`` takes the teacher's own, ``pooled`` averages them to the student's shape (see ``pooling``),
 ``random`` takes nothing over."""
 
-_OF_A_COPY: Final = ("encoder_layers", "encoder_indices", "decoder_indices", "d_ff", "d_model")
+_OF_A_COPY: Final = ("encoder_layers", "decoder_layers", "selection", "encoder_indices", "decoder_indices", "d_ff", "d_model")
 """Settings that say what is taken of a teacher."""
 
 
@@ -38,8 +38,8 @@ class StudentSettings:
     """Which of the teacher's layers a student has, or which shape of its own."""
 
     preset: Preset | None = None
-    """A T5 of a shape that has a name (see ``shapes.PRESETS``); of the other fields only ``vocab_size`` and ``start``
-    then count, and sizes are refused."""
+    """A T5 of a shape that has a name (see ``shapes.PRESETS``); of the other fields only ``start``, ``vocab_size`` and ``dropout``
+    then count, and the rest are refused."""
     start: Start | None = None
     """What its weights begin as; None for random ones with a preset and copied ones otherwise."""
     vocab_size: int | None = None
@@ -47,8 +47,8 @@ class StudentSettings:
     the teacher's answers and from ``spans``, since distributions over other tokens cannot be compared."""
     encoder_layers: int | None = None
     """Layers of its encoder; None for all of the teacher's."""
-    decoder_layers: int = 1
-    """Layers of its decoder; a shallow one makes every token cheap."""
+    decoder_layers: int | None = None
+    """Layers of its decoder; None for one: a shallow decoder makes every token cheap."""
     selection: Selection = "spaced"
     """How the layers are chosen."""
     encoder_indices: tuple[int, ...] | None = None
@@ -65,8 +65,8 @@ class StudentSettings:
     def __post_init__(self) -> None:
         if self.dropout is not None and not 0 <= self.dropout < 1:
             raise RecipeError(f"[student]: expected dropout from 0 to below 1, found {self.dropout}")
-        unheard = [name for name in _OF_A_COPY if self.preset is not None and getattr(self, name) is not None]
-        if unheard:
+        given = [field.name for field in fields(self) if getattr(self, field.name) != field.default]
+        if self.preset is not None and (unheard := [name for name in _OF_A_COPY if name in given]):
             raise RecipeError(
                 f"[student]: expected preset = {self.preset!r}, whose shape is its own, or {' and '.join(unheard)}, found both; "
                 "leave one out"
@@ -224,7 +224,8 @@ def _indices(teacher: PreTrainedModel, settings: StudentSettings) -> tuple[tuple
         keep = encoder_total if settings.encoder_layers is None else settings.encoder_layers
         encoder = select_layers(encoder_total, keep, settings.selection)
     if decoder is None:
-        decoder = select_layers(decoder_total, settings.decoder_layers, settings.selection)
+        keep = 1 if settings.decoder_layers is None else settings.decoder_layers
+        decoder = select_layers(decoder_total, keep, settings.selection)
     return encoder, decoder
 
 

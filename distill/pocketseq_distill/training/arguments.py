@@ -12,7 +12,7 @@ from transformers import Seq2SeqTrainingArguments
 from pocketseq.errors import MissingExtraError
 from pocketseq_distill.precision import has_bf16
 from pocketseq_distill.training.plan import TrainingPlan
-from pocketseq_distill.training.processes import backend
+from pocketseq_distill.training.processes import backend, joined
 
 _TRACKER_MODULES: Final = {"tensorboard": ("tensorboard", "tensorboardX"), "wandb": ("wandb",), "mlflow": ("mlflow",)}
 
@@ -29,6 +29,7 @@ def trainer_arguments(plan: TrainingPlan, state_dir: Path, *, validates: bool) -
         MissingExtraError: a tracker that is not installed.
     """
     _check_trackers(plan)
+    joined()  # before the arguments do that, who wait for half an hour at most
     on_cpu = not torch.cuda.is_available()
     return Seq2SeqTrainingArguments(
         output_dir=str(state_dir),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from pocketseq_distill.rows import TokenRows
 from pocketseq_distill.training.callbacks import elapsed_before, is_over
 from pocketseq_distill.training.mishaps import advice
 from pocketseq_distill.training.plan import TrainingPlan
-from pocketseq_distill.training.processes import first_before_others
+from pocketseq_distill.training.processes import check_agreed, first_before_others
 from pocketseq_distill.training.resumption import last_complete_checkpoint, load_result
 from pocketseq_distill.training.trainer import DistillationTrainer, Validation
 
@@ -64,7 +65,7 @@ def train(
 ) -> Trained:
     """Train a model in place, resuming what an earlier call with the same arguments left in ``state_dir``.
 
-    A longer plan goes on from a shorter one; another model, other rows or another course start over.
+    A longer plan goes on from a shorter one; another configuration, origin, rows or course start over, and say so.
 
     Args:
         model: The student as it starts; with validation it ends as its best checkpoint, otherwise as its last.
@@ -75,12 +76,14 @@ def train(
         teacher: Model of the same vocabulary for the KL term; None for plain training.
         layers: Which of the teacher's layers each of the student's is compared with, where states or attention are matched.
         validation: Measures the student as it trains.
-        origin: Fingerprint of what the student was cut out of; from another one a training starts over.
+        origin: Fingerprint of what the student's first weights come from, beside its configuration, its rows and the plan's seed,
+            such as what it was cut out of, and how. Not of the weights themselves, whose last bits differ from one number of
+            threads to another.
 
     Raises:
         CheckpointError: teacher and student differ in vocabulary.
         MissingExtraError: a tracker that is not installed.
-        TrainingError: no rows, a loss that is not finite, memory that ran out, or a full disk.
+        TrainingError: no rows, a loss that is not finite, memory that ran out, a full disk, or processes that share none.
     """
     trainer = DistillationTrainer(model, rows, plan, state_dir=state_dir, teacher=teacher, layers=layers, validation=validation)
     course = digest(
@@ -94,6 +97,7 @@ def train(
     trainer.keep_events(state_dir.with_name(f"{state_dir.name.removesuffix('.training')}.tensorboard") / course[:8])
     with first_before_others():
         checkpoint = _resumable(state_dir, course)
+    check_agreed(checkpoint.name if checkpoint else None, "checkpoint to go on from")
     with quiet_transformers(), advice(plan, state_dir):
         if checkpoint is not None:
             state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
@@ -124,13 +128,19 @@ def _summary(state: TrainerState, elapsed_s: float, plan: TrainingPlan) -> Train
 
 
 def _resumable(state_dir: Path, course: str) -> Path | None:
-    """The checkpoint to go on from, if what lies there follows the same course; anything else is removed."""
+    """The checkpoint to go on from, if what lies there follows the same course; anything else is removed, and that is told."""
     file = state_dir / _COURSE_FILE
     try:
         same = json.loads(file.read_text(encoding="utf-8")) == {"course": course}
     except (OSError, ValueError):
         same = False
     if not same:
+        if last_complete_checkpoint(state_dir) is not None:
+            print(
+                f"{state_dir}: what was trained there began from something else (a teacher, settings, rows, a plan or a version), "
+                "and is removed; this training starts anew",
+                file=sys.stderr,
+            )
         shutil.rmtree(state_dir, ignore_errors=True)
         write_json(file, {"course": course})
     return last_complete_checkpoint(state_dir)

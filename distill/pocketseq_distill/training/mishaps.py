@@ -12,13 +12,13 @@ import torch
 from safetensors import SafetensorError
 
 from pocketseq.errors import TrainingError
+from pocketseq_distill.memory import first_line, ran_out
 from pocketseq_distill.precision import has_bf16
 from pocketseq_distill.training.plan import TrainingPlan
 from pocketseq_distill.training.resumption import last_complete_checkpoint
 
 _DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _DISK_SIGNS: Final = ("No space left", "Disk quota", "File too large", "PytorchStreamWriter failed", "unexpected pos")
-_MEMORY_SIGNS: Final = ("can't allocate memory", "not enough memory", "out of memory")
 
 
 @contextmanager
@@ -34,13 +34,11 @@ def advice(plan: TrainingPlan, state_dir: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise TrainingError(_memory(plan, state_dir, error)) from error
-    except (OSError, SafetensorError, RuntimeError) as error:
+    except (MemoryError, OSError, SafetensorError, RuntimeError) as error:
+        if ran_out(error):
+            raise TrainingError(_memory(plan, state_dir, error)) from error
         if (isinstance(error, OSError) and error.errno in _DISK) or any(sign in str(error) for sign in _DISK_SIGNS):
             raise TrainingError(_disk(state_dir, error)) from error
-        if isinstance(error, RuntimeError) and any(sign in str(error) for sign in _MEMORY_SIGNS):
-            raise TrainingError(_memory(plan, state_dir, error)) from error
         raise
 
 
@@ -49,7 +47,7 @@ def _memory(plan: TrainingPlan, state_dir: Path, error: BaseException) -> str:
     batches = -(-plan.batch_size * plan.accumulation // smaller)
     halved = not plan.bf16 and has_bf16("cuda" if torch.cuda.is_available() else "cpu")
     return (
-        f"expected an update of {plan.batch_size} rows at a time to fit into memory, found: {_first_line(error)}; "
+        f"expected an update of {plan.batch_size} rows at a time to fit into memory, found: {first_line(error)}; "
         f"try batch_size = {smaller} with accumulation = {batches}, which gives the same updates in less memory, or "
         "tokens_at_once, which divides the longest batches alone"
         f"{', or bf16 = true' if halved else ''}; {_kept(state_dir)}"
@@ -58,13 +56,9 @@ def _memory(plan: TrainingPlan, state_dir: Path, error: BaseException) -> str:
 
 def _disk(state_dir: Path, error: BaseException) -> str:
     kept = _kept(state_dir)
-    return f"{state_dir}: expected room for a checkpoint, found: {_first_line(error)}; free some and call again; {kept}"
+    return f"{state_dir}: expected room for a checkpoint, found: {first_line(error)}; free some and call again; {kept}"
 
 
 def _kept(state_dir: Path) -> str:
     last = last_complete_checkpoint(state_dir)
     return "no checkpoint had been written yet" if last is None else f"the training goes on from {last.name}, which is whole"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -5,11 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from datetime import timedelta
+from typing import Final, TypeVar
 
 import torch
 from accelerate import PartialState
 from torch import distributed
+
+from pocketseq.errors import TrainingError
+
+_WAIT_S: Final = 24 * 60 * 60
+"""Seconds that processes wait for one another. One of them may validate, or learn a vocabulary, for longer than the half hour, or
+with accelerators ten minutes, that torch allows; that one has died is the launcher's to find, which ends the others at once."""
 
 T = TypeVar("T")
 
@@ -25,7 +32,9 @@ def joined() -> PartialState:
     if PartialState._shared_state:
         return PartialState()
     chosen = backend()
-    return PartialState(cpu=not torch.cuda.is_available(), **({"backend": chosen} if chosen else {}))
+    return PartialState(
+        cpu=not torch.cuda.is_available(), timeout=timedelta(seconds=_WAIT_S), **({"backend": chosen} if chosen else {})
+    )
 
 
 def is_first() -> bool:
@@ -47,6 +56,33 @@ def of_first(value: T) -> T:
     held = [value]
     distributed.broadcast_object_list(held, src=0)
     return held[0]
+
+
+def check_agreed(value: object, what: str) -> None:
+    """Refuse to go on where processes found unlike things on the disk.
+
+    Args:
+        value: What this one found.
+        what: What that is, in words.
+
+    Raises:
+        TrainingError: in all of them, where they differ.
+    """
+    processes = joined().num_processes
+    if processes == 1:
+        return
+    found: list[object] = [None] * processes
+    distributed.all_gather_object(found, value)
+    if any(one != value for one in found):
+        raise TrainingError(
+            f"expected all {processes} processes to find the same {what}, found {', '.join(map(str, found))}; "
+            "the output folder must be one that all processes share"
+        )
+
+
+def share_of(count: int) -> range:
+    """Places of this process's share of so many pieces of work: every n-th of n processes."""
+    return range(joined().process_index, count, joined().num_processes)
 
 
 def wait_for_all() -> None:

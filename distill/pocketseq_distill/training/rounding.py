@@ -11,6 +11,7 @@ Others measured more harm than good from such updates, so they are kept only whe
 from __future__ import annotations
 
 import copy
+import hashlib
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from pocketseq_distill.losses.matching import LayerMap
 from pocketseq_distill.rows import TokenRows
 from pocketseq_distill.training.course import train
 from pocketseq_distill.training.plan import TrainingPlan
+from pocketseq_distill.training.processes import of_first
 from pocketseq_distill.training.trainer import Validation
 
 _BLOCKS: Final = (128, 64, 32, 16)
@@ -70,7 +72,7 @@ def tune_for_int8(
         model: A trained student; changed in place.
         rows: What it was trained on.
         plan: How.
-        state_dir: Where the two trainings keep what they need to be resumed.
+        state_dir: Where the two trainings keep what they need to be resumed, by the weights that they go on from.
         validation: Measures a model; here a rounded one.
         teacher: As in ``train``.
         layers: As in ``train``.
@@ -90,16 +92,17 @@ def tune_for_int8(
     with rounded(model):
         scores: dict[Kept, float] = {"as trained": float(validation(model)[plan.judged_by])}
     candidates: dict[Kept, Mapping[str, Tensor]] = {"as trained": copy.deepcopy(model.state_dict())}
+    origin = of_first(_fingerprint(model))
     for name in ("more updates", "more updates, rounded"):
         one = copy.deepcopy(model)
         folder = state_dir / name.replace(", ", "-").replace(" ", "-")
         if name == "more updates":
-            train(one, rows, more, state_dir=folder, teacher=teacher, layers=layers, origin="int8")
+            train(one, rows, more, state_dir=folder, teacher=teacher, layers=layers, origin=origin)
             with rounded(one):
                 scores[name] = float(validation(one)[plan.judged_by])
         else:
             with rounded(one):
-                train(one, rows, more, state_dir=folder, teacher=teacher, layers=layers, origin="int8, rounded")
+                train(one, rows, more, state_dir=folder, teacher=teacher, layers=layers, origin=origin)
                 scores[name] = float(validation(one)[plan.judged_by])
         candidates[name] = one.state_dict()
     kept = max(scores, key=lambda name: scores[name])
@@ -123,6 +126,14 @@ def rounded(model: nn.Module) -> Iterator[None]:
     finally:
         for layer in layers:
             layer.__dict__.pop("forward", None)
+
+
+def _fingerprint(model: nn.Module) -> str:
+    """Digest of trained weights: read from a checkpoint they are the same to the bit, on whatever device."""
+    found = hashlib.sha256()
+    for weight in model.parameters():
+        found.update(weight.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()[:16]
 
 
 def _projection(layer: nn.Linear) -> Any:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import pickle
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from tests.distill.models import make_causal, repair_examples
+from tests.distill.models import OPINIONS, make_causal, repair_examples
 from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from pocketseq.errors import CheckpointError, RecipeError, TeacherError
@@ -89,6 +91,16 @@ def test_samples_of_a_row_are_its_own(gpt: Path) -> None:
     every = teacher(gpt).ask(QUESTIONS, how)
     assert teacher(gpt).ask(QUESTIONS[3:], how) == every[3:]
     assert len({candidate.text for candidate in every[0].candidates}) > 1
+
+
+@pytest.mark.parametrize("how", [{}, {"beams": 3}, {"temperature": 1.0}], ids=["greedy", "beams", "drawn"])
+def test_what_a_checkpoint_prefers_decides_nothing(gpt: Path, tmp_path: Path, how: dict[str, float]) -> None:
+    """Its own penalties and nuclei stay out, however it is asked; its end token is heeded."""
+    opinionated = shutil.copytree(gpt, tmp_path / "gpt")
+    file = opinionated / "generation_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | OPINIONS))
+    asking = Asking(bf16=False, **how)  # type: ignore[arg-type]
+    assert teacher(opinionated).ask(QUESTIONS, asking) == teacher(gpt).ask(QUESTIONS, asking)
 
 
 def test_beams_give_several_answers(gpt: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 import sacrebleu
 
 from pocketseq.errors import TeacherError
-from pocketseq_distill.labelling.choice import rank, sentence_bleu
+from pocketseq_distill.labelling.choice import Choice, rank, sentence_bleu
 from pocketseq_distill.labelling.teacher import Candidate
 
 
@@ -49,6 +49,21 @@ def test_the_reverse_model_weighs_in() -> None:
 def test_equals_keep_their_order() -> None:
     """The first of a search is its best."""
     assert rank([candidate("same", -1.0), candidate("same", -1.0)], "same", "nearest") == [0, 1]
+    assert rank([candidate("one"), candidate("two")], "", "nearest") == [0, 1]
+
+
+@pytest.mark.parametrize("choice", ["nearest", "nearest_bleu"])
+def test_of_equally_near_answers_the_likelier_comes_first(choice: Choice) -> None:
+    """As where the reference is empty and shares nothing with any of them; a reverse model weighs in there too."""
+    candidates = [candidate("wild guess", -9.0), candidate("return value", -0.1)]
+    assert rank(candidates, "", choice) == [1, 0]
+    assert rank(candidates, "", choice, reverse=[1.0, 20.0]) == [0, 1]
+
+
+def test_an_empty_reference_is_an_answer_like_any_other() -> None:
+    """Where it is what should be said, nothing is nearer to it than nothing, however likely; nor to a text than that text."""
+    assert rank([candidate("something", -0.1), candidate("", -5.0)], "", "nearest") == [1, 0]
+    assert rank([candidate("return value", -0.1), candidate("return  value", -5.0)], "return  value", "nearest") == [1, 0]
 
 
 def test_choosing_by_what_is_not_known_is_refused() -> None:

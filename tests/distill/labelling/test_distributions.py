@@ -10,13 +10,18 @@ import numpy as np
 import pytest
 import torch
 from tests.distill.disk import room_for
-from tests.distill.models import VOCAB, MakeModel, copy_rows, make_t5
+from tests.distill.losses.test_heads import Largest
+from tests.distill.models import VOCAB, MakeModel, copy_rows, make_causal, make_t5, repair_examples
 from tests.distill.training.test_trainer import PLAN, gradients
 from transformers import PreTrainedModel
 
 import pocketseq_distill.labelling.distributions as module
-from pocketseq.errors import LabellingError, RecipeError
+from pocketseq.errors import LabellingError, RecipeError, TeacherError
+from pocketseq_distill.labelling.causal import CausalSettings, CausalTeacher
+from pocketseq_distill.labelling.checkpoint import CheckpointTeacher
 from pocketseq_distill.labelling.distributions import teacher_distributions
+from pocketseq_distill.labelling.teacher import Asking, Question
+from pocketseq_distill.losses import heads
 from pocketseq_distill.losses.terms import IGNORED
 from pocketseq_distill.rows import Distributions, TokenRows
 from pocketseq_distill.students.student import make_student
@@ -44,7 +49,7 @@ class Counted:
 @pytest.fixture
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_SHARD_ROWS", 8)
-    monkeypatch.setattr(module, "_BATCH_ROWS", 3)
+    monkeypatch.setattr(module, "_BATCH_TOKENS", 30)
 
 
 def ask(folder: Path, teacher: Callable[[], PreTrainedModel], *, rows: TokenRows = ROWS, name: str = "one") -> Distributions:
@@ -176,10 +181,60 @@ def test_no_token_or_more_than_there_are_is_refused(tmp_path: Path, top_k: int) 
         teacher_distributions(ROWS, make_t5, tmp_path, teacher_id="one", top_k=top_k)
 
 
-def test_an_accelerator_is_asked_about_as_many_tokens_at_a_time() -> None:
+def test_a_teacher_is_asked_about_as_many_tokens_at_a_time() -> None:
     """Rows come longest first, each once; the longest of a batch, padded, decides how many others fit beside it."""
     rows = TokenRows.of([[3] * length for length in (100, 20, 20, 20, 5, 5)], [[3, 1]] * 6)
     order = list(range(6))
     assert list(module._batches(rows, order, tokens=60, multiple=1)) == [[0], [1, 2, 3], [4, 5]]
     assert list(module._batches(rows, order, tokens=60, multiple=8)) == [[0], [1, 2], [3, 4], [5]]
-    assert list(module._batches(rows, order, tokens=None, multiple=8)) == [order]
+
+
+def test_memory_grows_neither_with_the_labels_nor_with_the_vocabulary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """64 rows of 40 labels over 2,000 tokens would be five million logits: a chunk of them exists at a time."""
+    monkeypatch.setattr(heads, "_CHUNK_ELEMENTS", 1)
+    rows = TokenRows.of([[3, 4, 5]] * 64, [[*range(3, 42), 1]] * 64)
+    model = make_t5(vocab=2000)
+    with Largest() as largest:
+        found = ask(tmp_path, lambda: model, rows=rows)
+    assert len(found.ids) == 64 * 40
+    assert largest.elements <= heads._FEWEST_POSITIONS * 2000
+
+
+def test_memory_that_runs_out_ends_in_advice_and_the_shards_before_it_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names what was asked, and the same call goes on where it stopped."""
+    monkeypatch.setattr(module, "_SHARD_ROWS", 8)
+    model = make_t5()
+    calls = iter(range(3))
+
+    def exhaust(*_: object) -> None:
+        if next(calls) == 1:
+            torch.empty(1 << 60, dtype=torch.uint8)
+
+    model.get_decoder().register_forward_pre_hook(exhaust)
+    expected = (
+        r"expected 8 rows of up to \d tokens with labels of up to 3 to fit into memory, found: .*; leave out the longest rows, or "
+        "free some memory; the shards before them are whole, and the same call goes on"
+    )
+    with pytest.raises(TeacherError, match=expected):
+        ask(tmp_path, lambda: model)
+    assert [path.name for path in tmp_path.iterdir()] == ["00000.safetensors"]
+    teacher = Counted(make_t5())
+    ask(tmp_path, teacher)
+    assert teacher.rows == 12
+
+
+def test_labels_that_need_more_memory_than_there_is_name_a_smaller_batch(teacher_path: Path, tmp_path: Path) -> None:
+    """Of an encoder-decoder as of a causal model."""
+    examples = repair_examples(4)
+    whole = CheckpointTeacher(teacher_path)
+    causal = CausalTeacher(CausalSettings(str(make_causal(tmp_path / "gpt", ["for value"])), "{line}"))
+
+    def exhaust(*_: object) -> None:
+        torch.empty(1 << 60, dtype=torch.uint8)
+
+    for part in (whole.model.model.get_encoder(), causal._loaded[0].base_model):
+        part.register_forward_pre_hook(exhaust)
+    questions = [Question(example.fields) for example in examples]
+    for teacher in (whole, causal):
+        with pytest.raises(TeacherError, match=r"answers to 6 rows at a time to fit into memory, found: .*; try batch_size = 3"):
+            teacher.ask(questions, Asking(batch_size=6))

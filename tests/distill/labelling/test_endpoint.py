@@ -89,12 +89,14 @@ def test_empties_refusals_and_timeouts_are_counted_and_visible(script: Callable[
     teacher = server.teacher(prompt="{line}", timeout_s=4.0, retries=0)
     report = label_rows(EXAMPLES, teacher, path, SETTINGS)
     assert report.odd == {"empty": 1, "refused": 2, "timeout": 1, "cut": 1, "malformed": 1}
-    assert report.total == 10
+    assert (report.total, report.missed) == (10, 2)
     labels = read_labels(path, EXAMPLES)
     assert {labels[EXAMPLES[place].id].finish_reason for place in (1, 2)} == {"refused"}
     odd[EXAMPLES[3].fields["line"]] = odd[EXAMPLES[5].fields["line"]] = said("at last")
     asked = len(server.bodies)
-    assert label_rows(EXAMPLES, server.teacher(prompt="{line}", timeout_s=4.0, retries=0), path, SETTINGS).now == 2
+    again = label_rows(EXAMPLES, server.teacher(prompt="{line}", timeout_s=4.0, retries=0), path, SETTINGS)
+    assert (again.now, again.missed) == (2, 0)
+    assert again.odd == {"empty": 1, "refused": 2, "cut": 1}
     assert len(server.bodies) == asked + 2
 
 
@@ -129,3 +131,16 @@ def test_several_samples_are_several_requests(script: Callable[..., Scripted], t
         label_rows(EXAMPLES, server.teacher(), tmp_path / "x.jsonl", replace(many, temperature=0.0))
     with pytest.raises(TeacherError, match="asked by threads; raise its concurrency instead"):
         label_rows(EXAMPLES, server.teacher(), tmp_path / "x.jsonl", replace(SETTINGS, processes=2))
+
+
+def test_samples_that_did_not_come_are_counted(script: Callable[..., Scripted], tmp_path: Path) -> None:
+    """One answer of four makes a label; how many are missing and why is counted, and stands in the file."""
+    wrong = (400, {"error": {"message": "too odd"}})
+    server = script(lambda body, number: said("fine") if number > 3 else wrong)
+    path, many = tmp_path / "labels.jsonl", replace(SETTINGS, candidates=4, keep=4, temperature=0.7, choose="nearest")
+    report = label_rows(EXAMPLES[:2], server.teacher(concurrency=1), path, many)
+    assert (report.now, report.missed, report.odd) == (2, 0, {"fewer": 1})
+    assert report.samples["fewer"][0]["id"] == EXAMPLES[0].id
+    assert report.samples["fewer"][0]["why"].startswith("1 of 4 answers came (unavailable: ")
+    assert "too odd" in report.samples["fewer"][0]["why"]
+    assert [read_labels(path, EXAMPLES)[row.id].fewer is None for row in EXAMPLES[:2]] == [False, True]

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.distill.losses.test_heads import Largest
 from tests.distill.models import copy_rows, make_marian, make_t5, repair_examples
 from tests.distill.weights import loud
 
@@ -23,6 +24,8 @@ from pocketseq_distill.generation import TeacherModel
 from pocketseq_distill.labelling.checkpoint import CheckpointTeacher
 from pocketseq_distill.labelling.distributions import teacher_distributions
 from pocketseq_distill.labelling.labels import LabelSettings, label_rows, read_labels
+from pocketseq_distill.losses.heads import chunked_loss, unspoken
+from pocketseq_distill.losses.terms import LossWeights, divergence
 from pocketseq_distill.students.student import StudentSettings
 from pocketseq_distill.students.trimming import trim_checkpoint
 from pocketseq_distill.training.plan import TrainingPlan
@@ -180,6 +183,38 @@ def test_one_model_is_no_ensemble(members: list[Path], joined: Path, tmp_path: P
     (tmp_path / "joined/ensemble.json").write_text("{")
     with pytest.raises(CheckpointError, match=r"ensemble\.json: expected the members of an ensemble, found"):
         TeacherModel.load(tmp_path / "joined")
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_an_ensemble_is_no_member(members: list[Path], joined: Path, tmp_path: Path, place: int) -> None:
+    """In the average of an average its models would weigh less than the others."""
+    paths = [members[1]]
+    paths.insert(place, joined)
+    with pytest.raises(
+        CheckpointError, match=r"joined: expected one model as a member, found an ensemble of 2; .* name all of them"
+    ):
+        write_ensemble(paths, tmp_path / "nested")
+    assert not (tmp_path / "nested").exists()
+
+
+@pytest.mark.parametrize("how", ["probabilities", "log_probabilities"])
+def test_members_are_averaged_a_few_positions_at_a_time(how: Average) -> None:
+    """Over 2,000 tokens 160 positions of two members would be 640,000 numbers; a loss on them never holds more than two chunks."""
+    ensemble = Ensemble([make_t5(vocab=2000), make_t5(vocab=2000, seed=1)], average=how).requires_grad_(False)
+    student, labels = make_t5(vocab=2000, seed=2), torch.randint(3, 2000, (8, 20))
+    inputs = {"input_ids": labels, "decoder_input_ids": labels}
+    with torch.no_grad():
+        whole = divergence(student(**inputs).logits, ensemble(**inputs).logits, labels).item()
+    with Largest() as largest:
+        with unspoken(student) as ours:
+            student(**inputs)
+        with unspoken(ensemble) as theirs:
+            ensemble(**inputs)
+        weights = LossWeights(cross_entropy=0.0, divergence=1.0)
+        loss = chunked_loss(ours[0], theirs[0], labels, weights, positions=20)
+        loss.backward()
+    assert loss.item() == pytest.approx(whole, rel=1e-4)
+    assert largest.elements <= 2 * 20 * 2000
 
 
 def test_what_an_ensemble_has_not_is_refused(joined: Path, tmp_path: Path) -> None:

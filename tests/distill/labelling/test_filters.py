@@ -80,6 +80,14 @@ def test_further_answers_are_rows_of_their_own(tokenizer: TextTokenizer) -> None
     assert filtered.removed == {"empty": 1, "duplicate": 1}
 
 
+def test_agreement_is_a_share_of_rows(tokenizer: TextTokenizer) -> None:
+    """By the first answer to each; further ones, which differ from it, make no row less right."""
+    others = tuple(OtherAnswer(text=text, logprob=-1.0, finish_reason="stop") for text in ("for value", "for index"))
+    labels = {row.id: replace(label(row, text), others=others) for row, text in ((RIGHT, RIGHT.target), (WRONG, "for name"))}
+    assert filter_rows([RIGHT], labels, TEMPLATE, tokenizer, FilterSettings()).agreement == 1
+    assert filter_rows([RIGHT, WRONG, MISSING], labels, TEMPLATE, tokenizer, FilterSettings()).agreement == 0.5
+
+
 def test_a_refusal_is_counted_as_one(tokenizer: TextTokenizer) -> None:
     """Apart from answers of nothing."""
     labels = {RIGHT.id: replace(label(RIGHT, ""), finish_reason="refused"), WRONG.id: label(WRONG, "")}

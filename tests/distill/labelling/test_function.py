@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import pickle
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import pytest
 
@@ -26,6 +29,12 @@ def test_a_function_is_asked_in_batches() -> None:
     assert [reply.failure for reply in replies] == [None, "refused", None]
 
 
+def test_a_function_is_not_asked_for_beams() -> None:
+    """It would hear nothing of them, and the labels would say that there were some."""
+    with pytest.raises(TeacherError, match=r"several: expected one beam of a function, .* found 8; leave beams out"):
+        FunctionTeacher(several).ask(QUESTIONS, Asking(beams=8, candidates=8))
+
+
 def test_a_function_can_be_named() -> None:
     """As package.module:function; its name and its source are its fingerprint."""
     teacher = FunctionTeacher(NAME)
@@ -33,6 +42,69 @@ def test_a_function_can_be_named() -> None:
     assert teacher.ask(rows, Asking())[0].candidates[0].text == "ABC"
     assert teacher.id == FunctionTeacher(NAME).id
     assert teacher.id != FunctionTeacher(NAME.replace("upper", "slow")).id
+
+
+def say(rows: Sequence[Mapping[str, str]], which: str) -> list[str]:
+    return [which] * len(rows)
+
+
+def saying(which: object) -> Callable[[Sequence[Mapping[str, str]]], list[str]]:
+    def answer(rows: Sequence[Mapping[str, str]]) -> list[str]:
+        return [str(which)] * len(rows)
+
+    return answer
+
+
+class Sayer:
+    def __init__(self, which: str) -> None:
+        self.which = which
+
+    def __call__(self, rows: Sequence[Mapping[str, str]]) -> list[str]:
+        return [self.which] * len(rows)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda which: partial(say, which=which),
+        lambda which: partial(partial(say), which=which),
+        saying,
+        lambda which: saying((which, {"twice": Candidate(text=which)})),
+        lambda which: saying(saying(which)),
+        lambda which: lambda rows, which=which: [which] * len(rows),
+    ],
+    ids=["partial", "partial of a partial", "closure", "closure over records", "closure over a function", "default"],
+)
+def test_what_a_function_holds_is_part_of_its_fingerprint(make: Callable[[str], Any]) -> None:
+    """Arguments bound to it, values from around it and defaults: the same are one teacher, others another."""
+    assert FunctionTeacher(make("p")).id == FunctionTeacher(make("p")).id
+    assert FunctionTeacher(make("p")).id != FunctionTeacher(make("q")).id
+
+
+@pytest.mark.parametrize(
+    ("function", "found"),
+    [
+        (Sayer("p"), "test_function:Sayer, which belongs to an object with a state of its own"),
+        (Sayer("p").__call__, r"test_function:Sayer\.__call__, which belongs to an object with a state of its own"),
+        (partial(say, which=Sayer("p")), "test_function:Sayer, which belongs to an object with a state of its own"),
+        (saying(object()), "a value of type object in .*answer"),
+    ],
+)
+def test_what_cannot_be_told_apart_needs_a_fingerprint_of_its_own(function: Any, found: str) -> None:
+    """Two objects of one class answer unlike; labels of both would share a file."""
+    words = rf"expected a function that its source and plain values tell from others, found .*{found}; name it as .*a fingerprint"
+    with pytest.raises(TeacherError, match=words):
+        _ = FunctionTeacher(function).id
+    assert FunctionTeacher(function, fingerprint="p").id != FunctionTeacher(function, fingerprint="q").id
+
+
+def test_a_function_travels_with_what_it_holds() -> None:
+    """To other processes: bound arguments, state and fingerprint; one that was named is imported there by its name."""
+    for teacher in (FunctionTeacher(partial(say, which="p")), FunctionTeacher(Sayer("p"), fingerprint="p"), FunctionTeacher(NAME)):
+        there = pickle.loads(pickle.dumps(teacher))
+        rows = [Question({"line": "abc", "after": ""})]
+        assert there.id == teacher.id
+        assert there.ask(rows, Asking()) == teacher.ask(rows, Asking())
 
 
 @pytest.mark.parametrize(

@@ -242,16 +242,17 @@ def test_more_candidates_than_beams_are_refused(teacher: Power, tmp_path: Path) 
         label_rows(EXAMPLES, teacher, tmp_path / "labels.jsonl", replace(SETTINGS, candidates=4, beams=2))
 
 
-def test_answers_that_are_none_are_counted_with_samples(tmp_path: Path) -> None:
-    """Empty, unfinished and refused ones are labels, so that they are not asked again, and visible."""
-    given = ["", "  ", None, Candidate(text="half", finish_reason="length"), *["right"] * 6]
-    path = tmp_path / "labels.jsonl"
-    teacher = FunctionTeacher(lambda rows: given)
-    report = label_rows(EXAMPLES, teacher, path, replace(SETTINGS, batch_size=10))
-    assert report.odd == {"empty": 2, "refused": 1, "cut": 1}
-    assert str(report) == "10 rows labelled now, 10 in all (2 empty, 1 refused, 1 cut)"
-    assert report.to_json()["samples"]["cut"] == [{"id": "0-3", "why": "half"}]
-    assert label_rows(EXAMPLES, teacher, path, SETTINGS).now == 0
+def test_the_nearest_answer_needs_references(tmp_path: Path) -> None:
+    """Where no row has one, that is said before the teacher is asked; one row that has one makes the others' empty ones true."""
+    path, rows = tmp_path / "labels.jsonl", [replace(example, target="") for example in EXAMPLES]
+    settings, teacher = replace(SETTINGS, candidates=3, choose="nearest"), FunctionTeacher(shout)
+    words = r"expected references to choose the nearest of 3 answers by, found 10 rows without; choose = \"likeliest\" needs none"
+    for refuses in (label_rows, unlabelled):
+        with pytest.raises(RecipeError, match=words):
+            refuses(rows, *((teacher, path) if refuses is label_rows else (path, teacher)), settings)
+    assert not path.exists()
+    assert label_rows([*rows[:9], EXAMPLES[9]], teacher, path, settings).now == 10
+    assert label_rows(rows, teacher, tmp_path / "one.jsonl", replace(settings, candidates=1)).now == 10
 
 
 def test_a_teacher_that_skips_a_question_is_found(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from pocketseq_distill.losses.heads import Head, Unspoken, chunked_loss, label_logprobs, unspoken
+from pocketseq_distill.losses.heads import Head, Unspoken, chunked_loss, label_logprobs, likeliest, unspoken
 from pocketseq_distill.losses.terms import IGNORED, LossWeights, TopTokens, distillation_loss
 
 WEIGHTS = LossWeights(cross_entropy=0.5, divergence=1.0, kind="jensen_shannon", temperature=2.0, smoothing=0.1, doubt=0.3)
@@ -96,6 +96,16 @@ def test_log_probabilities_of_labels_and_their_gradient() -> None:
         strict=True,
     ):
         torch.testing.assert_close(one, other)
+
+
+def test_the_likeliest_tokens_are_those_of_the_whole_vocabulary() -> None:
+    """In chunks as at once, with their log-probabilities."""
+    ours, _ = head(40, 6, seed=0)
+    states = torch.randn(7, 6)
+    whole = ours(states).log_softmax(-1).topk(4)
+    found = likeliest(Unspoken(states, ours), 4, positions=3)
+    assert torch.equal(found.ids, whole.indices)
+    torch.testing.assert_close(found.logprobs, whole.values)
 
 
 def test_nothing_labelled_costs_nothing() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.distill.models import MakeModel, copy_rows, make_t5
+from tests.distill.models import OPINIONS, MakeModel, copy_rows, make_t5
 from tests.distill.training.test_trainer import PLAN, gradients
 
 from pocketseq.errors import RecipeError
@@ -53,6 +53,24 @@ def test_answers_are_drawn_from_the_student(make_model: MakeModel) -> None:
         assert len(counted) == len(labels) or counted[-1] == 1
     torch.manual_seed(0)
     assert torch.equal(own_answers(student, batch)["labels"], own["labels"])
+
+
+def test_answers_are_drawn_at_temperature_1_whatever_the_checkpoint_prefers(make_model: MakeModel) -> None:
+    """No beams, penalties or temperature of its own; a first token that it forces and tokens that it bans are heeded as ever."""
+    plain, opinionated = make_model().train(), make_model().train()
+    opinionated.generation_config.update(**OPINIONS)
+    batch = Collate.of(plain)([ROWS[row] for row in range(16)])
+    drawn = []
+    for student in (plain, opinionated):
+        torch.manual_seed(0)
+        drawn.append(own_answers(student, batch)["labels"])
+    assert torch.equal(*drawn)
+    assert opinionated.generation_config.num_beams == 4
+    banned = int(drawn[0][0, 0])
+    opinionated.generation_config.update(forced_bos_token_id=9, bad_words_ids=[[banned]])
+    labels = own_answers(opinionated, batch)["labels"]
+    assert (labels[:, 0] == 9).all()
+    assert not (labels == banned).any()
 
 
 def test_the_gradient_is_that_of_the_divergence_on_the_students_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import transformers
@@ -197,12 +199,18 @@ def test_what_does_not_fit_is_refused(settings: StudentSettings, message: str, s
         student_of(make_t5(), settings, ROWS)
 
 
-def test_a_preset_takes_no_other_sizes() -> None:
-    """They would go unheard."""
-    with pytest.raises(
-        RecipeError, match="expected preset = 'nano', whose shape is its own, or encoder_layers and d_ff, found both"
-    ):
-        StudentSettings(preset="nano", encoder_layers=2, d_ff=64)
+@pytest.mark.parametrize(
+    ("beside", "told"),
+    [
+        ({"encoder_layers": 2, "d_ff": 64}, "encoder_layers and d_ff"),
+        ({"decoder_layers": 1}, "decoder_layers"),
+        ({"selection": "alternating"}, "selection"),
+    ],
+)
+def test_a_preset_takes_no_other_sizes(beside: dict[str, Any], told: str) -> None:
+    """They would go unheard, as would a way to choose layers that it does not take."""
+    with pytest.raises(RecipeError, match=f"expected preset = 'nano', whose shape is its own, or {told}, found both"):
+        StudentSettings(preset="nano", **beside)
 
 
 def test_weights_are_pooled_within_a_family(small_preset: Shape) -> None:

@@ -7,14 +7,20 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.distill.labelling.test_distributions import Counted
 from tests.distill.models import copy_rows, make_t5
+from torch import distributed
 from transformers import T5Config, T5ForConditionalGeneration
 
+from pocketseq.errors import PocketSeqError
+from pocketseq_distill.labelling import distributions
+from pocketseq_distill.labelling.distributions import teacher_distributions
 from pocketseq_distill.losses.matching import LayerMap
 from pocketseq_distill.training import processes
 from pocketseq_distill.training.batches import GroupedOrder
@@ -34,6 +40,7 @@ PLAN = TrainingPlan(
     hidden=0.1,
 )
 ROWS = copy_rows(64)
+SHORT_PLAN = TrainingPlan(steps=2, batch_size=8, warmup_steps=0, bf16=False)
 
 WORKER = """
 import sys
@@ -44,6 +51,17 @@ import torch
 torch.set_num_threads(1)
 from tests.distill.training.test_processes import PLAN, losses
 losses(Path(sys.argv[1]), replace(PLAN, batch_size=4, accumulation=2, max_minutes=60, save_every_minutes=0.0))
+"""
+
+SHARING_WORKER = """
+import sys
+from pathlib import Path
+sys.path[:0] = sys.argv[2:]
+import torch
+torch.set_num_threads(1)
+from tests.distill.training.test_processes import share, part_ways
+share(Path(sys.argv[1]))
+part_ways(Path(sys.argv[1]))
 """
 
 
@@ -58,18 +76,42 @@ def losses(folder: Path, plan: TrainingPlan) -> None:
         student.save_pretrained(folder / "student")
 
 
-@pytest.mark.slow
-def test_two_processes_give_the_losses_and_weights_of_one(tmp_path: Path) -> None:
-    """torchrun with two processes over gloo, two accumulated batches each: the updates of one process with the same rows."""
+def share(folder: Path) -> None:
+    """Have a teacher asked about four shards, and write down about how many rows this process asked it, and what came of all."""
+    distributions._SHARD_ROWS = 16  # type: ignore[misc]
+    teacher = Counted(make_t5(seed=1))
+    found = teacher_distributions(ROWS, teacher, folder / "shards", teacher_id="one", top_k=4, bf16=False)
+    rank = processes.joined().process_index
+    (folder / f"shared-{rank}.json").write_text(json.dumps([teacher.rows, found.ids.tolist()]))
+    waits = distributed.group.WORLD._get_backend(torch.device("cpu")).options._timeout  # type: ignore[union-attr]
+    (folder / f"waits-{rank}.json").write_text(json.dumps(waits.total_seconds()))
+
+
+def part_ways(folder: Path) -> None:
+    """Write down what is said where this process has a folder of its own, as on machines that share no disk."""
+    rank = processes.joined().process_index
+    said = []
+    for going_on in (
+        lambda own: teacher_distributions(ROWS, make_t5, own / "shards", teacher_id="one", top_k=4, bf16=False),
+        lambda own: train(make_t5(), ROWS, SHORT_PLAN, state_dir=own / "state"),
+    ):
+        with pytest.raises(PocketSeqError) as found:
+            going_on(folder / f"machine-{rank}")
+        said.append(f"{type(found.value).__name__}: {found.value}")
+    (folder / f"said-{rank}.json").write_text(json.dumps(said))
+
+
+def run_two(code: str, tmp_path: Path) -> Path:
+    """Run a worker in two processes over gloo; gives the folder that it was told to write into."""
     root = Path(__file__).parents[3]
     paths = [str(root), str(root / "sdk"), str(root / "distill")]
     worker = tmp_path / "worker.py"
-    worker.write_text(WORKER)
+    worker.write_text(code)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port), str(worker)]
-    (tmp_path / "two").mkdir()
+    (tmp_path / "two").mkdir(exist_ok=True)
     finished = subprocess.run(
         [*command, str(tmp_path / "two"), *paths],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -79,6 +121,13 @@ def test_two_processes_give_the_losses_and_weights_of_one(tmp_path: Path) -> Non
         check=False,
     )
     assert finished.returncode == 0, finished.stderr[-3000:]
+    return tmp_path / "two"
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_losses_and_weights_of_one(tmp_path: Path) -> None:
+    """torchrun with two processes over gloo, two accumulated batches each: the updates of one process with the same rows."""
+    run_two(WORKER, tmp_path)
     (tmp_path / "one").mkdir()
     losses(tmp_path / "one", PLAN)
     of_one, of_two = (json.loads((tmp_path / name / "losses.json").read_text()) for name in ("one", "two"))
@@ -88,6 +137,27 @@ def test_two_processes_give_the_losses_and_weights_of_one(tmp_path: Path) -> Non
     assert one.keys() == two.keys()
     for name, weights in one.items():
         assert (weights - two[name]).abs().max() < 1e-4 * max(weights.abs().max(), 1.0), name
+
+
+@pytest.mark.slow
+def test_processes_share_the_shards_and_refuse_to_go_on_apart(tmp_path: Path) -> None:
+    """Each asks the teacher about half of the rows, all wait long for one another, and folders of their own are found out."""
+    train(make_t5(), ROWS, replace(SHORT_PLAN, steps=1), state_dir=tmp_path / "two/machine-0/state")
+    folder = run_two(SHARING_WORKER, tmp_path)
+    (asked, found), (also_asked, also_found) = (json.loads((folder / f"shared-{rank}.json").read_text()) for rank in range(2))
+    assert (asked, also_asked) == (32, 32)
+    assert found == also_found
+    alone = teacher_distributions(ROWS, lambda: make_t5(seed=1), tmp_path / "alone", teacher_id="one", top_k=4, bf16=False)
+    assert found == alone.ids.tolist()
+    for rank in range(2):
+        assert json.loads((folder / f"waits-{rank}.json").read_text()) >= 60 * 60 * 12
+        unshared, parted = json.loads((folder / f"said-{rank}.json").read_text())
+        assert f"LabellingError: {folder}/machine-{rank}/shards/0000{1 - rank}.safetensors: expected the distributions" in unshared
+        assert unshared.endswith("the output folder must be one that all processes share")
+        assert parted == (
+            "TrainingError: expected all 2 processes to find the same checkpoint to go on from, found checkpoint-1, None; "
+            "the output folder must be one that all processes share"
+        )
 
 
 def test_rows_that_fill_no_update_are_left_out_of_an_epoch_where_several_share_it() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +107,34 @@ def test_the_best_of_three_is_kept(tmp_path: Path, scores: tuple[float, ...], ke
     assert all(torch.equal(value, seen[place][name]) for name, value in model.state_dict().items())
     assert not torch.equal(seen[1]["shared.weight"], seen[2]["shared.weight"])
     assert not list(tmp_path.iterdir())
+
+
+def test_further_updates_of_an_earlier_student_are_not_taken_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Killed while they are measured, a longer training, or one by another teacher, comes with other weights: it updates those."""
+
+    def further(folder: str, seed: int, score: Callable[[int], float]) -> PreTrainedModel:
+        model, calls = make_t5(seed=seed), count()
+
+        def validation(_: PreTrainedModel) -> dict[str, float]:
+            return {"exact_match": score(next(calls))}
+
+        tune_for_int8(model, copy_rows(64), PLAN, state_dir=tmp_path / folder, validation=validation)
+        return model
+
+    def killed(call: int) -> float:
+        return 1 / (1 - call)  # once the first candidate is trained
+
+    def longer_is_best(call: int) -> float:
+        return float(call == 1)
+
+    expected = further("unharmed", 1, longer_is_best)
+    for seed in (0, 1):
+        with pytest.raises(ZeroDivisionError):
+            further("killed", seed, killed)
+    assert capsys.readouterr().err.count("what was trained there began from something else") == 1
+    found = further("killed", 1, longer_is_best)
+    assert "began from something else" not in capsys.readouterr().err  # its own updates go on
+    assert all(torch.equal(value, expected.state_dict()[name]) for name, value in found.state_dict().items())
 
 
 def test_updates_with_rounding_need_a_validation() -> None:
