@@ -191,7 +191,7 @@ def blocks() -> dict[Path, list[str]]:
     room = [models_block(results), bench_block(bench), *rivals, profile_block(found), replay_block(replay)]
     room.append(deferral_block(read_runs(DEFERRAL)))
     forms = grammars_block(json.loads(GRAMMARS.read_text(encoding="utf-8")))
-    tables = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(TABLES.glob("*.json"))]
+    tables = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(TABLES.glob("*.json"), key=lambda path: path.stem)]
     return {README: [results_block(results, found)], SDK: [forms], ROOM: room, DISTILL: [tables_block(tables)]}
 
 
@@ -256,7 +256,7 @@ def _take_over_run(path: Path) -> None:
     if tabled:
         table = json.loads((path / "table.json").read_text(encoding="utf-8"))
         check_table(table, str(path / "table.json"))
-        write_json(TABLES / f"{table['task']}.json", table)
+        write_json(TABLES / f"{table['recipe']}.json", table)
     if not tabled or recipe.name == RESULTS.stem:
         write_results(RESULTS, read_findings(path, recipe=recipe.name, task=recipe.task, judged_by=judged_by(recipe)))
 

@@ -31,21 +31,21 @@ def check_table(value: Mapping[str, Any], where: str) -> None:
     Raises:
         DataError: naming ``where``.
     """
-    if value.get("format") != FORMAT or not {"task", "models", "published", "claims"} <= set(value):
+    if value.get("format") != FORMAT or not {"recipe", "task", "models", "published", "claims"} <= set(value):
         raise DataError(
             f"{where}: expected a table of results of format {FORMAT}, found another document; run the stage 'table' again"
         )
 
 
 def table_markdown(table: Mapping[str, Any]) -> str:
-    """One task's table.
+    """One recipe's table.
 
     Args:
         table: A result file, as the stage ``table`` writes it.
     """
     measures = [score["name"] for score in table["models"][0]["scores"]]
     lines = [
-        f"**{table['task']}**, {table['test_rows']:,} test rows",
+        f"**{table['recipe']}**, {table['test_rows']:,} test rows",
         "",
         f"| | parameters | MB | {' | '.join(_MEASURES[name] for name in measures)} | ms p50 |",
         f"|---|--:|--:|{'--:|' * len(measures)}--:|",

@@ -157,9 +157,10 @@ def _asks(model: Any) -> Ask:
     return lambda fields: model.answer([fields])
 
 
-def _training(path: Path) -> dict[str, Any]:
-    """How a model was trained, how many updates were planned, and how often it has seen each of its rows; of an ensemble how many
-    trainings there were, the minutes of all, and the rest of the first.
+def _training(path: Path) -> dict[str, Any] | None:
+    """How a model was trained, how many updates were planned, and how often it has seen each of its rows; of an ensemble that was
+    trained as one how many trainings there were, the minutes of all, and the rest of the first. None of one that was joined of
+    others, whose trainings are unlike.
     """
     from pocketseq_distill.ensemble import read_ensemble
 
@@ -171,6 +172,8 @@ def _training(path: Path) -> dict[str, Any]:
     if ensemble is None:
         return told
     minutes = [CheckpointCard.read(member).training.get("minutes", 0.0) for member in (path, *ensemble.others)]
+    if card.recipe.get("teacher", {}).get("members") != len(minutes):
+        return None
     return {**told, "members": len(minutes), "minutes": sum(minutes)}
 
 

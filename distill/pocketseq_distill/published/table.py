@@ -38,7 +38,7 @@ class ModelResult:
     it was not timed."""
     training: Mapping[str, Any] | None
     """Updates, made and planned, passes over its rows, minutes, seed, hardware and validations; None where it was made of another
-    row without training."""
+    row without training, or joined of models that were trained elsewhere."""
 
     @property
     def quality(self) -> float:

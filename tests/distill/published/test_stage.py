@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from pocketseq.pipeline import Recipe
 from pocketseq.pipeline.run import run_recipe
 from pocketseq_bench.readme import tables_block
 from pocketseq_distill import stages
+from pocketseq_distill.ensemble import write_ensemble
 from pocketseq_distill.labelling.causal import CausalSettings, CausalTeacher
 
 from .data import pronunciations
@@ -112,7 +114,7 @@ def test_the_goals_are_held_against_what_was_found(table: dict[str, Any]) -> Non
 def test_a_readme_shows_the_table(table: dict[str, Any]) -> None:
     """A row for each model and for each published result, and what was reached."""
     lines = tables_block([table]).splitlines()
-    assert lines[1] == "**g2p-en-us**, 8 test rows"
+    assert lines[1] == "**tiny-g2p**, 8 test rows"
     assert lines[3] == "| | parameters | MB | word errors | phone errors | ms p50 |"
     assert [line.split("|")[1].strip() for line in lines[5:10]] == [
         "teacher (pytorch, fp32)",
@@ -140,6 +142,18 @@ def test_a_table_of_part_of_the_test_split_is_refused(run: Path) -> None:
             next(stage for stage in _installed() if stage.name == "table").run(recipe, run)
     finally:
         write_json(path, whole)
+
+
+def test_a_teacher_of_unlike_members_is_not_said_to_be_one_training(run: Path, tmp_path: Path) -> None:
+    """A student among its own teachers had other updates than they, and no line of the table can tell all."""
+    again = tmp_path / "again"
+    shutil.copytree(run, again)
+    shutil.rmtree(again / "teacher")
+    write_ensemble([run / "student", run / "teacher.members/1"], again / "teacher")
+    recipe = Recipe(name="tiny-g2p", task="g2p-en-us", description="", tables=TABLES, text="")
+    next(stage for stage in _installed() if stage.name == "table").run(recipe, again)
+    teacher = json.loads((again / "table.json").read_text(encoding="utf-8"))["models"][0]
+    assert (teacher["name"], teacher["training"]) == ("teacher", None)
 
 
 def test_a_plain_student_has_no_teacher_to_learn_from(run: Path) -> None:
