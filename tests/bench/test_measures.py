@@ -38,6 +38,7 @@ def model(name: str, runtime: str, precision: str, found: list[dict[str, Any]], 
 def table(teacher: list[dict[str, Any]], student: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "format": 1,
+        "recipe": "published",
         "task": "published",
         "protocol": "as <others> do",
         "origin": "somewhere",
@@ -120,7 +121,9 @@ def test_shares_of_other_rows_are_not_compared(findings: Findings) -> None:
     assert "pytorch, fp32, 1,000 rows" in report_page(other)
 
 
-@pytest.mark.parametrize("value", ["{", '{"format": 1}', '{"format": 1, "task": "", "models": [], "published": [], "claims": []}'])
+@pytest.mark.parametrize(
+    "value", ["{", '{"format": 1}', '{"format": 1, "recipe": "", "task": "", "models": [], "published": [], "claims": []}']
+)
 def test_a_damaged_table_is_refused(run_directory: Path, value: str) -> None:
     """Better an error than a page that speaks of another measure."""
     (run_directory / "table.json").write_text(value, encoding="utf-8")
