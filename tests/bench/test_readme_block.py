@@ -170,7 +170,8 @@ def test_what_no_block_can_be_made_of_overwrites_nothing(
 
 def test_what_is_no_table_of_results_is_refused() -> None:
     """Neither another document nor a later format is taken over."""
-    for value in ({"format": 1, "models": []}, {"format": 2, "recipe": "", "task": "", "models": [], "published": [], "claims": []}):
+    later = {"format": 2, "recipe": "", "task": "", "models": [], "published": [], "claims": []}
+    for value in ({"format": 1, "models": []}, later):
         with pytest.raises(
             DataError, match=r"run/table.json: expected a table of results of format 1.*run the stage 'table' again"
         ):
