@@ -80,7 +80,7 @@ def default_inputs(task: str) -> BenchInputs:
 
 def _parse(text: str, *, origin: str, where: str) -> BenchInputs:
     rows, labelled = [], True
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         place = f"{where}:{number}"

@@ -78,7 +78,7 @@ def read_session(path: Path) -> Session:
         DataError: no such file, another format, or a bad line, with its number.
     """
     try:
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: expected a session with one JSON object a line, found: {error}") from None
     head = lines[0] if lines and isinstance(lines[0], dict) else {}

@@ -36,8 +36,8 @@ class ReverseModel(LazyCheckpoint):
 
     def _ask(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         import torch
-        from torch.nn import functional
 
+        from pocketseq_distill.losses.heads import label_logprobs, unspoken
         from pocketseq_distill.losses.terms import IGNORED
         from pocketseq_distill.rows import TokenRows
         from pocketseq_distill.training.batches import Collate
@@ -52,8 +52,8 @@ class ReverseModel(LazyCheckpoint):
         collate = Collate.of(model)
         batch = {name: tensor.to(model.device) for name, tensor in collate([rows[row] for row in range(len(rows))]).items()}
         labels = batch.pop("labels")
-        with torch.inference_mode():
-            logits = model(**batch, use_cache=False).logits.float()
-        losses = functional.cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="none").sum(1)
-        means = (losses / (labels != IGNORED).sum(1)).tolist()
+        with torch.inference_mode(), unspoken(model) as said:
+            model(**batch, use_cache=False)
+            logprobs = label_logprobs(said[0], labels)
+        means = (-logprobs.sum(1) / (labels != IGNORED).sum(1)).tolist()
         return [inf if target is None else float(mean) for target, mean in zip(targets, means, strict=True)]

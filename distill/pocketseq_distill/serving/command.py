@@ -58,8 +58,9 @@ def _api_key(variable: str | None) -> str | None:
         return None
     key = os.environ.get(variable, "").strip()
     if not key:
+        # What was given is not repeated: it may be the key itself.
         raise PocketSeqError(
-            f"expected a key in the environment variable {variable}, found none; set it or leave out --api-key-env"
+            "expected a key in the environment variable that --api-key-env names, found none; set it or leave the option out"
         )
     return key
 
