@@ -117,6 +117,14 @@ def test_a_noisy_machine_is_said_first(bench: BenchDocument) -> None:
     assert text.index("noisy: other programs used 40%") < text.index('class="tile"')
 
 
+def test_a_start_that_was_not_measured_is_not_shown(bench: BenchDocument) -> None:
+    """Neither as a number that is none, nor as an empty picture."""
+    without = replace(bench, rows=tuple(replace(row, startup=None) for row in bench.rows))
+    assert "import, load and first suggestion in a fresh process</span>" in bench_page([bench])
+    assert "import, load and first suggestion in a fresh process</span>" not in bench_page([without])
+    assert "– ms" not in bench_page([without])
+
+
 def test_pictures_are_well_formed_and_say_what_they_show(bench: BenchDocument) -> None:
     """Distributions, stages and starts of every configuration that was measured; devices side by side."""
     rows = bench.rows[:2]

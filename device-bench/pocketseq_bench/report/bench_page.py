@@ -77,9 +77,11 @@ def _tiles(rows: Sequence[Row]) -> str:
     tiles = [
         (f"{fine_milliseconds(best.stages_ms['total'].p50)} ms", f"a suggestion, median, {best.label}"),
         (f"{fine_milliseconds(best.stages_ms['total'].p99)} ms", f"99 of 100 are faster than this, {best.label}"),
-        (f"{milliseconds(start_ms(best))} ms", "import, load and first suggestion in a fresh process"),
-        (f"{megabytes(smallest.size_bytes)} MB", f"on disk, {smallest.label}"),
     ]
+    start = start_ms(best)
+    if start is not None:
+        tiles.append((f"{milliseconds(start)} ms", "import, load and first suggestion in a fresh process"))
+    tiles.append((f"{megabytes(smallest.size_bytes)} MB", f"on disk, {smallest.label}"))
     steady = best.memory.steady_bytes.value if best.memory else None
     if steady is not None:
         tiles.append((f"{steady / 1e6:.0f} MB", f"resident memory while it answers, {best.label}"))
