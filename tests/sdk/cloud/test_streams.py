@@ -180,16 +180,7 @@ def test_cancelling_an_asynchronous_call_takes_the_question_back() -> None:
     """A task that is cancelled ends at once, and so does its thread."""
     endpoint = FakeStreamingEndpoint(Reply("late", delay_s=60))
     hybrid = Hybrid(FakeModel("local", gate=0.0, **UNSURE), endpoint, Policy(deadline_ms=None))
-
-    async def main() -> None:
-        task = asyncio.create_task(hybrid.asuggest("text"))
-        while not endpoint.calls:
-            await asyncio.sleep(0.001)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    asyncio.run(main())
+    asyncio.run(cancelled(hybrid, endpoint))
     assert left_alone("pocketseq-call")
 
 
@@ -197,18 +188,19 @@ def test_a_call_that_nobody_waited_for_leaves_no_answer_behind() -> None:
     """The local answer that it ended with stood only because the cloud was not heard: the next call hears it."""
     endpoint = FakeStreamingEndpoint(Reply("late", delay_s=60), "cloud")
     hybrid = Hybrid(FakeModel("local", **UNSURE), endpoint, Policy(deadline_ms=None))
-
-    async def main() -> None:
-        task = asyncio.create_task(hybrid.asuggest("text"))
-        while not endpoint.calls:
-            await asyncio.sleep(0.001)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    asyncio.run(main())
+    asyncio.run(cancelled(hybrid, endpoint))
     assert left_alone("pocketseq-call")
     assert hybrid.suggest("text").text == "cloud"
+
+
+async def cancelled(hybrid: Hybrid, endpoint: FakeStreamingEndpoint) -> None:
+    """Ask, and leave as soon as the endpoint was asked."""
+    task = asyncio.create_task(hybrid.asuggest("text"))
+    while not endpoint.calls:
+        await asyncio.sleep(0.001)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 def left_alone(name: str) -> bool:
