@@ -110,5 +110,4 @@ def _with_spans(own: Tokenized, tokenizer: TextTokenizer, theirs: Tokenized, tea
 def _chosen(tokenized: Tokenized, places: Sequence[int]) -> TokenRows:
     """The rows of some examples."""
     number = {place: row for row, place in enumerate(tokenized.places)}
-    rows = [tokenized.rows[number[place]] for place in places]
-    return TokenRows.of([row["input_ids"].tolist() for row in rows], [row["labels"].tolist() for row in rows])
+    return tokenized.rows.take([number[place] for place in places])

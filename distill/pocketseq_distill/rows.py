@@ -6,7 +6,7 @@ import hashlib
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NotRequired, TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -21,18 +21,12 @@ Offsets = npt.NDArray[np.int64]
 
 
 class Row(TypedDict):
-    """One row of a batch to be."""
+    """One row, to look at."""
 
     input_ids: Ids
     """int32 [source]: what the encoder reads."""
     labels: Ids
     """int32 [target]: what the decoder should emit, end token included."""
-    top_ids: NotRequired[npt.NDArray[Any]]
-    """uint16 or int32 [target, k]: the teacher's likeliest tokens at every label, where they were computed beforehand."""
-    top_logprobs: NotRequired[npt.NDArray[np.float16]]
-    """float16 [target, k]: their log-probabilities."""
-    spans: NotRequired[npt.NDArray[np.float32]]
-    """float32 [target]: a teacher's log-probability of a span at its last token, NaN elsewhere (see ``spans``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +42,10 @@ class Distributions:
     def bytes_a_token(self) -> int:
         """What one labelled position takes, on disk and in memory."""
         return int(self.ids.shape[1] * (self.ids.itemsize + self.logprobs.itemsize))
+
+    def take(self, places: Offsets) -> Distributions:
+        """What is said at some of the labels."""
+        return Distributions(self.ids[places], self.logprobs[places])
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +82,24 @@ class TokenRows:
     def __getitem__(self, index: int) -> Row:
         begin, end = self.source_offsets[index : index + 2]
         label_begin, label_end = self.label_offsets[index : index + 2]
-        row: Row = {"input_ids": self.source_ids[begin:end], "labels": self.label_ids[label_begin:label_end]}
-        if self.distributions is not None:
-            row["top_ids"] = self.distributions.ids[label_begin:label_end]
-            row["top_logprobs"] = self.distributions.logprobs[label_begin:label_end]
-        if self.spans is not None:
-            row["spans"] = self.spans[label_begin:label_end]
-        return row
+        return {"input_ids": self.source_ids[begin:end], "labels": self.label_ids[label_begin:label_end]}
+
+    def take(self, rows: Sequence[int]) -> TokenRows:
+        """Some of the rows, in the order given."""
+        chosen = np.asarray(rows, dtype=np.int64)
+        sources, source_offsets = _places(self.source_offsets, chosen)
+        labels, label_offsets = _places(self.label_offsets, chosen)
+        return TokenRows(
+            self.source_ids[sources],
+            source_offsets,
+            self.label_ids[labels],
+            label_offsets,
+            None if self.distributions is None else self.distributions.take(labels),
+            None if self.spans is None else self.spans[labels],
+        )
+
+    __getitems__ = take
+    """Name under which PyTorch's loader asks for all rows of a batch at once."""
 
     @property
     def extents(self) -> Offsets:
@@ -175,3 +184,11 @@ def _packed(sequences: Sequence[Sequence[int]]) -> tuple[Ids, Offsets]:
     for index, sequence in enumerate(sequences):
         ids[offsets[index] : offsets[index + 1]] = sequence
     return ids, offsets
+
+
+def _places(offsets: Offsets, rows: Offsets) -> tuple[Offsets, Offsets]:
+    """Where the tokens of some rows lie, int64 [their tokens], and where each of these rows begins among them."""
+    begins = np.zeros(len(rows) + 1, dtype=np.int64)
+    lengths = offsets[rows + 1] - offsets[rows]
+    np.cumsum(lengths, out=begins[1:])
+    return np.repeat(offsets[rows] - begins[:-1], lengths) + np.arange(begins[-1]), begins

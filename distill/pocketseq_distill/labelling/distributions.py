@@ -132,9 +132,7 @@ def _ranked(model: PreTrainedModel, rows: TokenRows, order: list[int], top_k: in
     collate = Collate.of(model)
     tokens = _BATCH_TOKENS if model.device.type == "cpu" else _ACCELERATOR_BATCH_TOKENS
     for chosen in _batches(rows, order, tokens=tokens, multiple=collate.multiple):
-        batch: dict[str, Tensor] = {
-            name: tensor.to(model.device) for name, tensor in collate([rows[row] for row in chosen]).items()
-        }
+        batch: dict[str, Tensor] = {name: tensor.to(model.device) for name, tensor in collate(rows.take(chosen)).items()}
         labels = batch.pop("labels")
         with _memory_for(batch), torch.inference_mode(), products(model.device, bf16=bf16):
             with fewer_passes(model), unspoken(model) as caught:

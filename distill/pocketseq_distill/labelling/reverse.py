@@ -50,7 +50,7 @@ class ReverseModel(LazyCheckpoint):
         ]
         rows = TokenRows.of([one.ids for one in encoded], [[*(target or []), end_id] for target in targets])
         collate = Collate.of(model)
-        batch = {name: tensor.to(model.device) for name, tensor in collate([rows[row] for row in range(len(rows))]).items()}
+        batch = {name: tensor.to(model.device) for name, tensor in collate(rows).items()}
         labels = batch.pop("labels")
         with torch.inference_mode(), unspoken(model) as said:
             model(**batch, use_cache=False)

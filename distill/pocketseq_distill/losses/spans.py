@@ -95,7 +95,7 @@ def teacher_spans(
     teacher.eval()
     for begin in range(0, len(order), _BATCH_ROWS):
         chosen = order[begin : begin + _BATCH_ROWS].tolist()
-        batch = {name: tensor.to(teacher.device) for name, tensor in collate([teacher_rows[row] for row in chosen]).items()}
+        batch = {name: tensor.to(teacher.device) for name, tensor in collate(teacher_rows.take(chosen)).items()}
         labels = batch.pop("labels")
         with torch.no_grad(), products(teacher.device, bf16=bf16), unspoken(teacher) as caught:
             teacher(**batch, use_cache=False)

@@ -152,7 +152,7 @@ def _run(model: PreTrainedModel, rows: TokenRows) -> None:
     model.eval()
     with torch.no_grad():
         for begin in range(0, min(len(rows), _ROWS), _BATCH_ROWS):
-            batch = collate([rows[row] for row in range(begin, min(begin + _BATCH_ROWS, len(rows), _ROWS))])
+            batch = collate(rows.take(range(begin, min(begin + _BATCH_ROWS, len(rows), _ROWS))))
             del batch["labels"]
             model(**{name: tensor.to(model.device) for name, tensor in batch.items()}, use_cache=False)
     model.train(training)

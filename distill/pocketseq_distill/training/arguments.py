@@ -63,6 +63,7 @@ def trainer_arguments(plan: TrainingPlan, state_dir: Path, *, validates: bool) -
         disable_tqdm=True,
         use_cache=True,
         dataloader_pin_memory=not on_cpu,
+        accelerator_config={"non_blocking": not on_cpu},  # so that a batch is made while the one before it is learnt
         remove_unused_columns=False,
     )
 

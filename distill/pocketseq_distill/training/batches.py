@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ from torch.utils.data import Sampler
 from transformers import PreTrainedModel
 
 from pocketseq_distill.losses.terms import IGNORED
-from pocketseq_distill.rows import Ids, Row
+from pocketseq_distill.rows import Offsets, TokenRows
 
 _POOL_UPDATES: Final = 50
 """Updates whose rows are sorted by extent together: more pads less, fewer mixes better."""
@@ -95,36 +95,48 @@ class Collate:
             multiple=1 if on_cpu else _ACCELERATOR_MULTIPLE,
         )
 
-    def __call__(self, rows: Sequence[Row]) -> dict[str, Tensor]:
-        """Make a batch.
+    def __call__(self, rows: TokenRows) -> dict[str, Tensor]:
+        """Make a batch of all the rows.
 
         Returns:
             ``input_ids``, ``attention_mask`` int64 [batch, source]; ``labels``, ``decoder_input_ids`` int64 [batch, step]; where
             the rows carry a teacher's distributions also ``top_ids`` int64 and ``top_logprobs`` float32 [batch, step, k];
             where they carry its spans, ``spans`` float32 [batch, step], NaN but at a span's last token.
         """
-        input_ids, attention_mask = pad_sources([row["input_ids"] for row in rows], pad_id=self.pad_id, multiple=self.multiple)
-        targets = [row["labels"] for row in rows]
-        width = rounded(max(map(len, targets)), self.multiple)
-        padded = np.full((len(targets), width), IGNORED, dtype=np.int64)
-        for index, target in enumerate(targets):
-            padded[index, : len(target)] = target
-        labels = torch.from_numpy(padded)
+        sources, targets = (_Padding.of(offsets, self.multiple) for offsets in (rows.source_offsets, rows.label_offsets))
+        labels = targets.fill(rows.label_ids, IGNORED, np.int64)
         batch = {
-            "input_ids": input_ids,
-            "attention_mask": attention_mask,
+            "input_ids": sources.fill(rows.source_ids, self.pad_id, np.int64),
+            "attention_mask": torch.from_numpy(sources.held.astype(np.int64)),
             "labels": labels,
             "decoder_input_ids": self.shift(labels),
         }
-        if "top_ids" in rows[0]:
-            batch["top_ids"] = _stacked([row["top_ids"] for row in rows], width, np.int64)
-            batch["top_logprobs"] = _stacked([row["top_logprobs"] for row in rows], width, np.float32)
-        if "spans" in rows[0]:
-            spans = np.full(padded.shape, np.nan, dtype=np.float32)
-            for index, row in enumerate(rows):
-                spans[index, : len(row["spans"])] = row["spans"]
-            batch["spans"] = torch.from_numpy(spans)
+        if rows.distributions is not None:
+            batch["top_ids"] = targets.fill(rows.distributions.ids, 0, np.int64)
+            batch["top_logprobs"] = targets.fill(rows.distributions.logprobs, 0, np.float32)
+        if rows.spans is not None:
+            batch["spans"] = targets.fill(rows.spans, np.nan, np.float32)
         return batch
+
+
+@dataclass(frozen=True, slots=True)
+class _Padding:
+    """Where the tokens of one side of some rows stand in a batch."""
+
+    held: npt.NDArray[np.bool_]
+    """[rows, width]: whether a token of the row stands there."""
+
+    @classmethod
+    def of(cls, offsets: Offsets, multiple: int) -> _Padding:
+        """Pad rows that begin at some offsets to the width that holds the longest of them (see ``rounded``)."""
+        lengths = np.diff(offsets)
+        return cls(np.arange(rounded(int(lengths.max()), multiple)) < lengths[:, None])
+
+    def fill(self, values: npt.NDArray[Any], padding: float, dtype: type[np.generic]) -> Tensor:
+        """Values [all tokens of the rows, ...] → [rows, width, ...]."""
+        filled = np.full((*self.held.shape, *values.shape[1:]), padding, dtype=dtype)
+        filled[self.held] = values
+        return torch.from_numpy(filled)
 
 
 def parts_of(batch: dict[str, Tensor], tokens: int) -> list[dict[str, Tensor]]:
@@ -148,26 +160,3 @@ def rounded(length: int, multiple: int) -> int:
     while multiple > 1 and length > 8 * multiple:
         multiple *= 2
     return -(-length // multiple) * multiple
-
-
-def pad_sources(sources: Sequence[Ids], *, pad_id: int, multiple: int) -> tuple[Tensor, Tensor]:
-    """Pad inputs on the right (see ``rounded``).
-
-    Returns:
-        ``input_ids`` and ``attention_mask``, int64 [batch, source].
-    """
-    width = rounded(max(map(len, sources)), multiple)
-    ids = np.full((len(sources), width), pad_id, dtype=np.int64)
-    mask = np.zeros((len(sources), width), dtype=np.int64)
-    for index, source in enumerate(sources):
-        ids[index, : len(source)] = source
-        mask[index, : len(source)] = 1
-    return torch.from_numpy(ids), torch.from_numpy(mask)
-
-
-def _stacked(parts: Sequence[npt.NDArray[Any]], width: int, dtype: type[np.generic]) -> Tensor:
-    """Arrays [step, k] → [batch, width, k], zeros behind the shorter ones."""
-    stacked = np.zeros((len(parts), width, parts[0].shape[1]), dtype=dtype)
-    for index, part in enumerate(parts):
-        stacked[index, : len(part)] = part
-    return torch.from_numpy(stacked)

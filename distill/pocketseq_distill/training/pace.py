@@ -84,7 +84,7 @@ def measure_pace(teacher: TeacherModel, rows: TokenRows, plan: TrainingPlan, stu
     spent: dict[str, list[float]] = {"cached": [], "online": []}
     for update in range(_WARM_UP + updates):
         begin = update * plan.batch_size % len(order)
-        batch = [rows[row] for row in order[begin : begin + plan.batch_size]]
+        batch = rows.take(order[begin : begin + plan.batch_size])
         for kind in ("cached", "online") if update % 2 else ("online", "cached"):
             begun = time.process_time()
             inputs = collate(batch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -33,6 +34,18 @@ from pocketseq_distill.training.schedules import rate_factor
 
 Validation: TypeAlias = Callable[[PreTrainedModel], Mapping[str, float]]
 """Measures a model in training; what the plan's ``judged_by`` names among what it returns decides which checkpoint is best."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Replayed:
+    """The loss of an update that a graph made."""
+
+    loss: Tensor
+    """float32 [], on the accelerator."""
+    step: int
+    """Updates made before it."""
+    rate: float
+    """Its learning rate."""
 
 
 class DistillationTrainer(Seq2SeqTrainer):
@@ -102,6 +115,7 @@ class DistillationTrainer(Seq2SeqTrainer):
         self.loss_is_scaled_for_ga = True
         self.lesson = Lesson(model, plan, teacher=teacher, layers=layers, device=self.args.device)
         self._recorded: RecordedGradients | None = None
+        self._unchecked: _Replayed | None = None
         if self.args.device.type == "cuda" and self.args.world_size == 1 and plan.accumulation == 1 and self.lesson.can_be_fixed:
             self._recorded = RecordedGradients(model.parameters(), self._fixed_loss)
         self._average = None if plan.average is None else WeightAverage(model, decay=plan.average)
@@ -136,8 +150,19 @@ class DistillationTrainer(Seq2SeqTrainer):
     def _replayed(self, recorded: RecordedGradients, model: nn.Module, inputs: dict[str, Tensor], items: Tensor) -> Tensor:
         model.train()
         loss = recorded(self._prepare_inputs({**inputs, "items": items}))
-        self.lesson.check({"labels and divergence": float(loss)}, self.state.global_step, self.optimizer.param_groups[0]["lr"])
+        self._check_replayed()
+        self._unchecked = _Replayed(loss, self.state.global_step, self.optimizer.param_groups[0]["lr"])
         return loss
+
+    def _check_replayed(self) -> None:
+        """Refuse the last replayed loss if it is not finite.
+
+        Only when the next one is on its way, or its weights are about to be measured or kept: a look at it waits for the
+        accelerator, which has nothing to do while it is waited for.
+        """
+        if self._unchecked is not None:
+            last, self._unchecked = self._unchecked, None
+            self.lesson.check({"labels and divergence": float(last.loss)}, last.step, last.rate)
 
     def _fixed_loss(self, inputs: dict[str, Tensor]) -> Tensor:
         """The loss of a batch with the number of its labels as ``items``, in shapes that are those of the batch alone."""
@@ -174,6 +199,7 @@ class DistillationTrainer(Seq2SeqTrainer):
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Validate the student, or the average of its weights, and tell the callbacks."""
         assert self._validation is not None
+        self._check_replayed()
         found: dict[str, float] = {}
         if self.is_world_process_zero():
             with self.lesson.precision(), self._average.applied() if self._average else nullcontext():
@@ -186,12 +212,19 @@ class DistillationTrainer(Seq2SeqTrainer):
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train; the model ends as what the training gives."""
         output = super().train(*args, **kwargs)
+        self._check_replayed()
         self.lesson.end()
         if self._average is not None and not self.args.load_best_model_at_end:
             self._average.apply()
         return output
 
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """None: nobody asks for them, and counting takes a walk over all parameters in every update."""
+        del inputs
+        return 0
+
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        self._check_replayed()
         super()._save(output_dir, state_dict)
         if self._average is not None and self.args.should_save and output_dir is not None:
             self._average.save(Path(output_dir))

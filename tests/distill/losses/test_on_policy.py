@@ -37,7 +37,7 @@ def test_answers_are_drawn_from_the_student(make_model: MakeModel) -> None:
     student = make_model().train()
     collate = Collate(pad_id=0, shift=student.prepare_decoder_input_ids_from_labels)
     collate = replace(collate, multiple=8)  # as for an accelerator, padded beyond the longest answer
-    batch = collate([ROWS[row] for row in range(16)])
+    batch = collate(ROWS.take(range(16)))
     torch.manual_seed(0)
     own = own_answers(student, batch)
     assert student.training
@@ -59,7 +59,7 @@ def test_answers_are_drawn_at_temperature_1_whatever_the_checkpoint_prefers(make
     """No beams, penalties or temperature of its own; a first token that it forces and tokens that it bans are heeded as ever."""
     plain, opinionated = make_model().train(), make_model().train()
     opinionated.generation_config.update(**OPINIONS)
-    batch = Collate.of(plain)([ROWS[row] for row in range(16)])
+    batch = Collate.of(plain)(ROWS.take(range(16)))
     drawn = []
     for student in (plain, opinionated):
         torch.manual_seed(0)
@@ -101,7 +101,7 @@ def test_a_student_comes_nearer_to_its_teacher_on_its_own_answers(tmp_path: Path
     student = make_student(teacher, encoder_layers=(0,), decoder_layers=(1,))
     rows = copy_rows(128)
     collate = Collate(pad_id=0, shift=teacher.prepare_decoder_input_ids_from_labels)
-    batch = collate([rows[row] for row in range(32)])
+    batch = collate(rows.take(range(32)))
 
     def apart() -> float:
         torch.manual_seed(5)

@@ -70,7 +70,7 @@ def test_a_batch_is_padded_and_shifted_as_the_family_does(make_model: MakeModel)
     """Padding is masked in the source and ignored in the labels; decoder inputs start with the start token."""
     model = make_model()
     rows = TokenRows.of([[5, 6, 7], [8]], [[9, 1], [10, 11, 12, 1]])
-    batch = Collate.of(model)([rows[0], rows[1]])
+    batch = Collate.of(model)(rows)
     assert batch["input_ids"].tolist() == [[5, 6, 7], [8, 0, 0]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
     assert batch["labels"].tolist() == [[9, 1, IGNORED, IGNORED], [10, 11, 12, 1]]
@@ -81,7 +81,7 @@ def test_a_batch_is_padded_and_shifted_as_the_family_does(make_model: MakeModel)
 def test_an_accelerator_gets_sources_of_aligned_width(make_model: MakeModel) -> None:
     """Its attention would copy masks of any other."""
     rows = TokenRows.of([[5, 6, 7], [8]], [[9, 1], [1]])
-    batch = Collate.of(make_model(), device=torch.device("cuda"))([rows[0], rows[1]])
+    batch = Collate.of(make_model(), device=torch.device("cuda"))(rows)
     assert batch["input_ids"].tolist() == [[5, 6, 7, 0, 0, 0, 0, 0], [8, 0, 0, 0, 0, 0, 0, 0]]
 
 
@@ -104,7 +104,7 @@ def test_both_sides_are_padded_to_widths_that_come_often() -> None:
     rows = TokenRows.of([[5] * 9, [6] * 3], [[7] * 11, [8, 9]])
     tops = Distributions(np.ones((13, 4), dtype=np.uint16), np.full((13, 4), -2.0, dtype=np.float16))
     rows = replace(rows, distributions=tops)
-    batch = Collate(pad_id=0, shift=lambda labels: labels, multiple=8)([rows[0], rows[1]])
+    batch = Collate(pad_id=0, shift=lambda labels: labels, multiple=8)(rows)
     assert batch["input_ids"].shape == batch["labels"].shape == (2, 16)
     assert batch["top_ids"].shape == batch["top_logprobs"].shape == (2, 16, 4)
     assert (batch["labels"] != IGNORED).sum().item() == 13
