@@ -22,6 +22,7 @@ from pocketseq_distill.generation import TeacherModel
 from pocketseq_distill.labelling.distributions import teacher_distributions
 from pocketseq_distill.precision import has_bf16
 from pocketseq_distill.reading import read_rows
+from pocketseq_distill.rows import require_rows
 from pocketseq_distill.students.beginnings import spellings_of
 from pocketseq_distill.students.student import StudentSettings, layer_map, student_of
 from pocketseq_distill.training.course import train
@@ -92,6 +93,7 @@ def distil(
     if is_first():
         reading.tokenized.tell_left_out()
     rows = reading.tokenized.rows
+    require_rows(rows)  # before a teacher is asked about them
     size = reading.tokenizer.size if student.vocab_size else None
     model = student_of(
         teacher.model, replace(student, vocab_size=size), rows, seed=plan.seed, spellings=spellings_of(reading.tokenizer)

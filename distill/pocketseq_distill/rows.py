@@ -11,7 +11,7 @@ from typing import Any, TypedDict
 import numpy as np
 import numpy.typing as npt
 
-from pocketseq.errors import DataError
+from pocketseq.errors import DataError, TrainingError
 from pocketseq.examples import Example
 from pocketseq.template import Template
 from pocketseq.tokenizer import TextTokenizer
@@ -184,6 +184,16 @@ def _packed(sequences: Sequence[Sequence[int]]) -> tuple[Ids, Offsets]:
     for index, sequence in enumerate(sequences):
         ids[offsets[index] : offsets[index + 1]] = sequence
     return ids, offsets
+
+
+def require_rows(rows: TokenRows) -> None:
+    """Refuse to train on nothing.
+
+    Raises:
+        TrainingError: there are no rows.
+    """
+    if len(rows) == 0:
+        raise TrainingError("expected rows to train on, found none; look at the counts of what was left out")
 
 
 def _places(offsets: Offsets, rows: Offsets) -> tuple[Offsets, Offsets]:

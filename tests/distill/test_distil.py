@@ -78,10 +78,12 @@ def test_a_student_cannot_have_more_layers_than_its_teacher(teacher_path: Path, 
         distil(teacher_path, DATA, tmp_path / "student", student=StudentSettings(encoder_layers=3), plan=PLAN)
 
 
-def test_no_rows_are_refused(teacher_path: Path, tmp_path: Path) -> None:
-    """And no student is written."""
+@pytest.mark.parametrize("top_k", [None, 4])
+def test_no_rows_are_refused(teacher_path: Path, tmp_path: Path, top_k: int | None) -> None:
+    """Before the teacher is asked, and no student is written."""
+    plan = replace(PLAN, divergence=1.0, top_k=top_k)
     with pytest.raises(TrainingError, match="expected rows to train on"):
-        distil(teacher_path, replace(DATA, train=[]), tmp_path / "student", student=STUDENT, plan=PLAN)
+        distil(teacher_path, replace(DATA, train=[]), tmp_path / "student", student=STUDENT, plan=plan)
     assert not (tmp_path / "student").exists()
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from torch.utils.data import DataLoader
 
 from pocketseq.errors import DataError
-from pocketseq_distill.rows import TokenRows, tokenize
+from pocketseq_distill.rows import Distributions, TokenRows, tokenize
 from pocketseq_distill.tokenizer import read_tokenizer
 
 from .models import TEMPLATE, repair_examples
@@ -21,6 +22,24 @@ def test_rows_come_back_as_they_went_in() -> None:
     assert len(rows) == 3
     assert [row["input_ids"].tolist() for row in (rows[0], rows[1], rows[2])] == [[3, 4, 5], [6], []]
     assert [row["labels"].tolist() for row in (rows[0], rows[1], rows[2])] == [[1], [7, 1], [8, 9, 1]]
+
+
+def test_some_rows_are_taken_with_all_that_belongs_to_them() -> None:
+    """In the order asked for, as often as asked for; a loader of PyTorch's gets its batches so."""
+    tops = Distributions(np.arange(12, dtype=np.uint16).reshape(6, 2), np.arange(12, dtype=np.float16).reshape(6, 2))
+    rows = replace(TokenRows.of([[3, 4, 5], [6], []], [[1], [7, 1], [8, 9, 1]]), distributions=tops, spans=np.arange(6.0))
+    taken = rows.take([2, 0, 2])
+    assert [taken[row]["input_ids"].tolist() for row in range(3)] == [[], [3, 4, 5], []]
+    assert [taken[row]["labels"].tolist() for row in range(3)] == [[8, 9, 1], [1], [8, 9, 1]]
+    assert taken.distributions is not None
+    assert taken.distributions.ids[:, 0].tolist() == [6, 8, 10, 0, 6, 8, 10]
+    assert taken.distributions.logprobs[:, 1].tolist() == [7, 9, 11, 1, 7, 9, 11]
+    assert taken.spans is not None
+    assert taken.spans.tolist() == [3, 4, 5, 0, 3, 4, 5]
+    batch = next(iter(DataLoader(rows, batch_size=2, collate_fn=lambda batch: batch)))
+    assert isinstance(batch, TokenRows)
+    assert batch.fingerprint == rows.take([0, 1]).fingerprint
+    assert len(rows.take([])) == 0
 
 
 def test_the_extent_of_a_row_is_its_longer_side_and_then_both() -> None:

@@ -15,11 +15,11 @@ from transformers import PreTrainedModel, Seq2SeqTrainer
 from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback
 
-from pocketseq.errors import RecipeError, TrainingError
+from pocketseq.errors import RecipeError
 from pocketseq_distill.losses.lesson import Lesson
 from pocketseq_distill.losses.matching import LayerMap
 from pocketseq_distill.losses.terms import IGNORED
-from pocketseq_distill.rows import TokenRows
+from pocketseq_distill.rows import TokenRows, require_rows
 from pocketseq_distill.training.arguments import trainer_arguments
 from pocketseq_distill.training.averaging import WeightAverage
 from pocketseq_distill.training.batches import Collate, GroupedOrder, parts_of
@@ -84,8 +84,7 @@ class DistillationTrainer(Seq2SeqTrainer):
                 where several processes share them.
             TrainingError: there are no rows.
         """
-        if len(rows) == 0:
-            raise TrainingError("expected rows to train on, found none; look at the counts of what was left out")
+        require_rows(rows)
         self.plan = plan
         validates = validation is not None and plan.validate_every is not None
         self.clock = Clock(plan, validates=validates)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from pocketseq_distill.losses.matching import LayerMap
 from pocketseq_distill.rows import TokenRows
 from pocketseq_distill.students.student import make_student
 from pocketseq_distill.training.course import train
+from pocketseq_distill.training.graphs import RecordedGradients
 from pocketseq_distill.training.plan import TrainingPlan
 from pocketseq_distill.training.trainer import DistillationTrainer
 
@@ -138,6 +140,33 @@ def test_a_loss_that_is_not_finite_stops_the_training(tmp_path: Path) -> None:
     advice += r"try a lower learning_rate than 0\.001 or more warmup_steps than 0; the checkpoints"
     with pytest.raises(TrainingError, match=advice):
         train(model, copy_rows(16), PLAN, state_dir=tmp_path)
+
+
+class Replays:
+    """Losses of updates as a graph would give them: there when they are looked at, and no sooner."""
+
+    def __init__(self, model: PreTrainedModel, losses: list[float]) -> None:
+        self._model = model
+        self.losses = losses
+
+    def __call__(self, _inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        for parameter in self._model.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        return torch.tensor(self.losses.pop(0))
+
+
+@pytest.mark.parametrize(("losses", "left"), [([1.0, float("nan"), 1.0, 1.0], 1), ([1.0, 1.0, float("nan")], 0)])
+def test_a_replayed_loss_that_is_not_finite_stops_the_training(tmp_path: Path, losses: list[float], left: int) -> None:
+    """One update later at most, by its own step, and before anything is saved of it."""
+    model = make_t5()
+    trainer = DistillationTrainer(model, copy_rows(64), replace(PLAN, steps=len(losses)), state_dir=tmp_path)
+    broken = [math.isnan(loss) for loss in losses].index(True)
+    replays = Replays(model, losses)
+    trainer._recorded = cast("RecordedGradients", replays)
+    with pytest.raises(TrainingError, match=f"found nan of labels and divergence in step {broken + 1} at"):
+        trainer.train()
+    assert len(replays.losses) == left
+    assert not list(tmp_path.rglob("model.safetensors"))
 
 
 def test_no_rows_are_an_error(tmp_path: Path) -> None:
