@@ -9,7 +9,7 @@ Run it in the root of the repository.
 from __future__ import annotations
 
 import json
-import sys
+from argparse import ArgumentParser
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -97,7 +97,7 @@ def results_block(findings: Findings, profile: Mapping[str, Any]) -> str:
     start = "on the same kind of processor" if alike else f"on {there['processor']} ({', '.join(there['extensions'])})"
     note = (
         f"`{findings.task}`, {shipped[0].n:,} held-out rows, one thread of {machine}. "
-        f"Confidence separates right from wrong with AUROC {decimal(findings.hybrid.auroc)}. "
+        f"Confidence separates right from wrong with AUROC {decimal(findings.hybrid.auroc)} ({findings.hybrid.n:,} of them). "
         f"From nothing to the first answer in a fresh process, {start}: {milliseconds(profile['floor_ms']['pocketseq'])} ms "
         f"([`{PROFILE.name}`]({PROFILE})). "
         "Beside it its teacher, full precision, other runtimes and the hybrid: [`device-bench/`](device-bench/README.md)."
@@ -109,7 +109,8 @@ def models_block(findings: Findings) -> str:
     """Every model of a run, and the hybrid of device and teacher."""
     hybrid = findings.hybrid
     times = f"{milliseconds(hybrid.p50_ms)} | {milliseconds(hybrid.p95_ms)}"
-    together = f"| hybrid, {share(hybrid.cloud_fraction)} from the cloud | | | {share(hybrid.exact_match)} | | | {times} |"
+    alone = f"on {hybrid.n:,} of the rows, where the device alone has {share(hybrid.local_exact_match)}"
+    together = f"| hybrid, {share(hybrid.cloud_fraction)} from the cloud, {alone} | | | {share(hybrid.exact_match)} | | | {times} |"
     return _marked("models", [*_HEAD, *map(_row, findings.models), together])
 
 
@@ -195,9 +196,11 @@ def blocks() -> dict[Path, list[str]]:
     return {README: [results_block(results, found)], SDK: [forms], ROOM: room, DISTILL: [tables_block(tables)]}
 
 
-def main(arguments: list[str]) -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Take over results where paths are named, then write the blocks."""
-    for path in map(Path, arguments):
+    parser = ArgumentParser(prog="python -m pocketseq_bench.readme", description=main.__doc__)
+    parser.add_argument("results", nargs="*", type=Path, metavar="RESULT", help="a run directory, or a file that a command wrote")
+    for path in parser.parse_args(arguments).results:
         _take_over(path)
     for path, parts in blocks().items():
         text = path.read_text(encoding="utf-8")
@@ -266,4 +269,4 @@ def _marked(name: str, lines: Sequence[str]) -> str:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

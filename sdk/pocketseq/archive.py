@@ -142,7 +142,7 @@ def _sizes(file: Path, opened: IO[bytes]) -> dict[str, int]:
             size_bytes = {info.filename: info.file_size for info in archive.infolist() if not info.is_dir()}
     except Exception as error:  # what is raised for damage shares no base
         raise BundleCorruptError(
-            f"{file}: expected a zip archive, found {error!r}; it is truncated or damaged, fetch it again"
+            f"{file}: expected a zip archive, found {error!r}; it is of another kind, or truncated or damaged: fetch it again"
         ) from error
     outside = [name for name in size_bytes if unsafe_path(name)]
     if outside:

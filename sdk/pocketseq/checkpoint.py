@@ -60,7 +60,10 @@ class CheckpointCard:
         """
         path = Path(path)
         if not path.is_dir():
-            raise CheckpointError(f"{path}: expected a checkpoint directory, found none; download or train one first")
+            raise CheckpointError(
+                f"{path}: expected a checkpoint directory, found none; download or train one first, or give the path of one that "
+                "ships with the sources (distill/pocketseq_distill/teachers)"
+            )
         config = _read_json(path / "config.json")
         if config.get("is_encoder_decoder") is not True:
             raise CheckpointError(

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pocketseq.errors import DataError
+from pocketseq.characters import check_text
+from pocketseq.errors import DataError, InputError
 from pocketseq.files import writing
 
 
@@ -46,6 +47,14 @@ class Example:
             raise DataError(
                 f"{where}: expected 'id' and 'target' as strings and 'fields' as an object of strings, found {value!r:.200}"
             )
+        try:  # JSON can escape half a character, which no file that is written of this row could hold
+            for name in ("id", "target", "kind", "source"):
+                check_text(name, str(getattr(row, name)))
+            check_text("names of the fields", "".join(row.fields))
+            for name, text in row.fields.items():
+                check_text(f"field {name!r}", text)
+        except InputError as error:
+            raise DataError(f"{where}: {error}") from None
         return row
 
 
@@ -61,14 +70,16 @@ def read_examples(path: str | Path, *, labelled: bool = True) -> Iterator[Exampl
     """
     path = Path(path)
     try:
-        file = path.open(encoding="utf-8")
+        file = path.open("rb")
     except OSError as error:
         raise DataError(f"{path}: expected a file of example rows, found none that can be read: {error.strerror}") from None
-    with file as lines:
+    with file as lines:  # decoded one by one, so that one that is no UTF-8 can be named
         for number, line in enumerate(lines, start=1):
             where = f"{path}:{number}"
             try:
-                value = json.loads(line)
+                value = json.loads(line.decode("utf-8"))
+            except UnicodeDecodeError as error:
+                raise DataError(f"{where}: expected UTF-8, found the byte 0x{line[error.start]:02x}") from None
             except ValueError as error:
                 raise DataError(f"{where}: expected one JSON object a line: {error}") from None
             if not isinstance(value, dict):

@@ -134,6 +134,10 @@ def test_the_table_tells_what_the_choice_costs() -> None:
         "risk": 0.2,
         "gain_over_chow_average": {"learned": gained(0.001), "chow_sum": gained(0.002)},
         "scorers": scorers,
+        "promise": [
+            {"risk": risk, "delta": 0.05, "resamplings": 1000, "rows": 1300, "kept": kept, "served_something": served}
+            for risk, kept, served in ((0.1, 0.981, 0.5), (0.2, 1.0, 1.0))
+        ],
     }
     alone = {**study, "chosen": "chow_average", "gain_over_chow_average": {"learned": gained(-0.001, bounded=False)}}
     run = {"name": "lines", "variant": "onnx/int8", "loss": "exact", "clouds": {"teacher": study, "always right": alone}}
@@ -144,4 +148,8 @@ def test_the_table_tells_what_the_choice_costs() -> None:
         "|  |  |  | `chow_average` |  |  | 50.0% |",
         "| lines, always right | 40.0% | 30.0% | `chow_average`, chosen |  |  | 50.0% |",
     ]
-    assert lines[-1] == "- lines: onnx/int8, the loss `exact`, a risk of 20.0%; 1,000 rows fit and choose, 2,000 measure."
+    assert lines[-1] == (
+        "- lines: onnx/int8, the loss `exact`, a risk of 20.0%; 1,000 rows fit and choose, 2,000 measure. Of 1,000 calibrations on "
+        "1,300 rows drawn from those, with a δ of 5.0%, so many kept their promise: 98.1% at a risk of 10.0% (50.0% could serve "
+        "something), 100.0% at a risk of 20.0% (100.0% could serve something)."
+    )

@@ -59,7 +59,9 @@ def test_every_model_has_a_row_in_its_room(findings: Findings) -> None:
     lines = models_block(findings).splitlines()
     assert lines[3].startswith("| teacher (pytorch, fp32) |")
     assert lines[5] == "| student-int8 (onnx, int8) | 6.0M | 6.5 | 71.0% | 68.0% | 4.0% | 20.0 | 30.0 |"
-    assert lines[6] == "| hybrid, 50.0% from the cloud | | | 100.0% | | | 25.0 | 300 |"
+    assert lines[6] == (
+        "| hybrid, 50.0% from the cloud, on 4 of the rows, where the device alone has 75.0% | | | 100.0% | | | 25.0 | 300 |"
+    )
 
 
 def test_a_run_without_what_ships_has_no_block(findings: Findings) -> None:

@@ -100,6 +100,7 @@ def test_lines_are_counted_as_editors_count_them(capsys: pytest.CaptureFixture[s
     [
         (["suggest", "--model", "BUNDLE", ""], "expected text in the field 'line', found none"),
         (["suggest", "--model", "BUNDLE"], "expected a TEXT or --file with --line, found neither"),
+        (["suggest", "--model", "BUNDLE", "app.py", "--line", "1"], "--line: expected --file beside it, found the TEXT"),
         (["suggest", "--model", "BUNDLE", "x", "--file", "FILE"], "found both"),
         (["suggest", "--model", "BUNDLE", "--file", "FILE"], "--file: expected --line"),
         (["suggest", "--model", "BUNDLE", "--file", "FILE", "--line", "13"], "expected a line from 1 to 12, found 13"),

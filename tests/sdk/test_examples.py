@@ -52,6 +52,10 @@ def test_a_file_may_be_named_by_a_string(tmp_path: Path) -> None:
         ('{"id": 1, "fields": {}, "target": "x"}', "expected 'id' and 'target' as strings"),
         ('{"id": "1", "fields": {"a": 2}, "target": "x"}', "'fields' as an object of strings"),
         ('{"id": "1", "fields": ["a"], "target": "x"}', "'fields' as an object of strings"),
+        ('{"id": "1", "fields": {"a": "cut \\ud83d"}, "target": "x"}', "field 'a': expected Unicode text, .* at character 4"),
+        ('{"id": "1", "fields": {"a\\ud83d": ""}, "target": "x"}', "names of the fields: expected Unicode text"),
+        ('{"id": "1", "fields": {}, "target": "\\ud83d"}', "target: expected Unicode text, found a lone surrogate at character 0"),
+        ('{"id": "1", "fields": {}, "target": "", "kind": "\\udc00"}', "kind: expected Unicode text, found a lone surrogate"),
     ],
 )
 def test_a_bad_row_is_named_by_file_and_line(tmp_path: Path, line: str, message: str) -> None:
@@ -63,4 +67,16 @@ def test_a_bad_row_is_named_by_file_and_line(tmp_path: Path, line: str, message:
     rows = read_examples(path)
     assert next(rows) == ROW
     with pytest.raises(DataError, match=rf"rows\.jsonl:2: .*{message}"):
+        next(rows)
+
+
+def test_a_byte_that_is_no_utf8_is_named_by_file_and_line(tmp_path: Path) -> None:
+    """As any other bad row is; the rows before it have been read."""
+    path = tmp_path / "rows.jsonl"
+    write_examples(path, [ROW])
+    with path.open("ab") as file:
+        file.write('{"id": "2", "fields": {}, "target": "é"}\n'.encode("latin-1"))
+    rows = read_examples(path)
+    assert next(rows) == ROW
+    with pytest.raises(DataError, match=r"rows\.jsonl:2: expected UTF-8, found the byte 0xe9"):
         next(rows)

@@ -57,9 +57,15 @@ def _gain(gain: Mapping[str, Any] | None) -> tuple[str, str]:
 
 
 def _about(run: Mapping[str, Any]) -> str:
-    study = next(iter(run["clouds"].values()))
-    rows = study["rows"]
+    clouds = list(run["clouds"].values())
+    study, promise = clouds[0], clouds[-1]["promise"]
+    rows, first = study["rows"], promise[0]
+    kept = ", ".join(
+        f"{share(one['kept'])} at a risk of {share(one['risk'])} ({share(one['served_something'])} could serve something)"
+        for one in promise
+    )
     return (
         f"- {run['name']}: {run['variant']}, the loss `{run['loss']}`, a risk of {share(study['risk'])}; {rows['chose']:,} rows "
-        f"fit and choose, {rows['tested']:,} measure."
+        f"fit and choose, {rows['tested']:,} measure. Of {first['resamplings']:,} calibrations on {first['rows']:,} rows drawn "
+        f"from those, with a δ of {share(first['delta'])}, so many kept their promise: {kept}."
     )

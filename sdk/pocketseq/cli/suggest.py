@@ -81,6 +81,8 @@ def _source(args: Namespace, template: Template) -> Input:
     if (args.text is None) == (args.file is None):
         raise InputError(f"expected a TEXT or --file with --line, found {'both' if args.file else 'neither'}")
     if args.file is None:
+        if args.line is not None:
+            raise InputError(f"--line: expected --file beside it, found the TEXT {args.text!r}; did you mean --file?")
         return str(args.text)
     if args.line is None:
         raise InputError("--file: expected --line with the number of a line, found none")
