@@ -22,6 +22,7 @@ from pocketseq_distill.distil import Data, beginning
 from pocketseq_distill.generation import TeacherModel
 from pocketseq_distill.labelling.distributions import teacher_distributions
 from pocketseq_distill.rows import TokenRows, tokenize
+from pocketseq_distill.special_ids import SpecialIds
 from pocketseq_distill.students.beginnings import spellings_of
 from pocketseq_distill.students.student import StudentSettings, layer_map, student_of
 from pocketseq_distill.training.course import train
@@ -110,17 +111,19 @@ def vary(
         seeds: One training of each value for each.
 
     Raises:
-        RecipeError: no such setting, or a value that it does not take.
+        RecipeError: no such setting, a value that it does not take, or a student with a vocabulary of its own.
         DataError: every validation row is trained on.
     """
     table, _, name = setting.partition(".")
     if table not in ("student", "train") or not name:
         raise RecipeError(f"expected a setting such as student.start or train.doubt, found {setting!r}")
+    every = [{**recipe.tables, table: {**recipe.table(table), name: value}} for value in values]
+    for varied in every:  # before hours go by with the values that come first
+        _check(replace(recipe, tables=varied))
     bench = _Bench(teacher_path, data, folder)
     outcomes: list[Outcome] = []
     first: list[_Trained] = []
-    for number, value in enumerate(values):
-        varied = {**recipe.tables, table: {**recipe.table(table), name: value}}
+    for number, (value, varied) in enumerate(zip(values, every, strict=True)):
         trained = []
         for seed in seeds:
             print(f"{setting} = {value!r}, seed {seed}", file=sys.stderr)
@@ -131,6 +134,17 @@ def vary(
         outcomes.append(Outcome(value, tuple(one.training for one in trained), bench.compare(trained, []), over_first))
     shutil.rmtree(folder, ignore_errors=True)
     return outcomes
+
+
+def _check(recipe: Recipe) -> None:
+    """Refuse what these trainings have no rows for: all students read the same, in the teacher's tokens."""
+    plan, student = recipe.settings("train", TrainingPlan), recipe.settings("student", StudentSettings)
+    if plan.spans or student.vocab_size is not None:
+        raise RecipeError(
+            "expected students that read their teacher's tokens, as all students of an ablation do, found "
+            f"spans = {plan.spans} in [train] and vocab_size = {student.vocab_size} in [student]; leave them out, "
+            "or distil a student for each value"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,12 +172,14 @@ class _Bench:
         self._teacher = teacher = TeacherModel.load(teacher_path)
         self._held_out = held_out(data.validation, data.train)
         self._validation = HeldOutAnswers(self._held_out, teacher.tokenizer, teacher.card)
+        special = SpecialIds.of(teacher.model)
         self._rows = tokenize(
             data.train,
             teacher.card.template,
             teacher.tokenizer,
-            end_id=int(teacher.model.config.eos_token_id),
+            end_id=special.end,
             max_target_tokens=teacher.card.max_new_tokens,
+            given=special.given,
         ).rows
         self._weights = resamplings(len(self._held_out), seed=0)
 

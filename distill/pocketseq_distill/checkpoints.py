@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -74,8 +76,6 @@ def save_checkpoint(model: PreTrainedModel, path: Path, *, card: CheckpointCard,
     Raises:
         CheckpointError: there is no tokenizer to go with the model, or no room on the disk.
     """
-    from safetensors import SafetensorError
-
     from pocketseq_distill.console import quiet_transformers
 
     names = [name for name in TOKENIZER_FILES if (tokenizer / name).is_file()]
@@ -84,20 +84,40 @@ def save_checkpoint(model: PreTrainedModel, path: Path, *, card: CheckpointCard,
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     shutil.rmtree(aside, ignore_errors=True)
     try:
-        with quiet_transformers():
-            model.save_pretrained(aside)
-        for name in names:
-            shutil.copyfile(tokenizer / name, aside / name)
-        replace(card, versions=library_versions()).write(aside)
-        if path.exists():
-            shutil.rmtree(path)
-        aside.rename(path)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{path}: expected a place that can be written, found: {error}; make room, and the same call goes on"
-        ) from error
+        with place_to_write(path):
+            with quiet_transformers():
+                model.save_pretrained(aside)
+            for name in names:
+                shutil.copyfile(tokenizer / name, aside / name)
+            replace(card, versions=library_versions()).write(aside)
+            if path.exists():
+                shutil.rmtree(path)
+            aside.rename(path)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
+def place_to_write(path: Path) -> Iterator[None]:
+    """Turn what the system says of a place that cannot be written, such as a full disk, into an error that says what to do.
+
+    Args:
+        path: What the block writes, so that calling it again is enough once there is room.
+
+    Raises:
+        CheckpointError: in the place of what the system said.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        found: object = error
+        if isinstance(error, shutil.Error) and isinstance(error.args[0], list):  # one entry for every file that was not copied
+            found = error.args[0][0][-1]
+        raise CheckpointError(
+            f"{path}: expected a place that can be written, found: {found}; make room, and the same call goes on"
+        ) from error
 
 
 def checkpoint_fingerprint(path: Path) -> str:

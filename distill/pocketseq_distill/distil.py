@@ -83,7 +83,7 @@ def distil(
         CheckpointError: no usable teacher.
         DataError: every validation row is trained on.
         RecipeError: a student that the teacher does not allow for, or losses that do not go with it.
-        TrainingError: no rows, or a loss that is not finite.
+        TrainingError: no rows, none to validate on where ``int8_steps`` need them, or a loss that is not finite.
     """
     joined()  # before the teacher takes a device
     teacher = TeacherModel.load(teacher_path)
@@ -100,6 +100,9 @@ def distil(
     )
     origin = checkpoint_fingerprint(teacher_path)
     validation = held_out(data.validation, data.train)[: plan.validation_rows]
+    measure = HeldOutAnswers(validation, reading.tokenizer, reading.card) if validation and plan.validate_every else None
+    if plan.int8_steps and measure is None:  # before a training whose end they are
+        raise TrainingError("expected rows to validate on, by which int8_steps are kept or not, found none; give some")
     state_dir = output.with_name(f"{output.name}.training")
     shards = output.with_name(f"{output.name}.distributions")
     beforehand = bool(plan.divergence and plan.top_k)
@@ -108,7 +111,6 @@ def distil(
         found = teacher_distributions(rows, lambda: teacher.model, shards, teacher_id=origin, top_k=plan.top_k, bf16=plan.bf16)
         rows = replace(rows, distributions=found)
     matches = bool(plan.hidden or plan.attention)
-    measure = HeldOutAnswers(validation, reading.tokenizer, reading.card) if validation and plan.validate_every else None
     asked = teacher.model if matches or (plan.divergence and not beforehand) else None
     layers = layer_map(teacher.model, student) if matches else None
     trained = train(
@@ -123,8 +125,7 @@ def distil(
     )
     training: dict[str, Any] = {**trained.to_json(), **hardware(bf16=plan.bf16)}
     if plan.int8_steps:
-        if measure is None:
-            raise TrainingError("expected rows to validate on, by which int8_steps are kept or not, found none; give some")
+        assert measure is not None
         int8_dir = output.with_name(f"{output.name}.int8")
         verdict = tune_for_int8(model, rows, plan, state_dir=int8_dir, validation=measure, teacher=asked, layers=layers)
         training["int8"] = verdict.to_json()

@@ -23,6 +23,7 @@ from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 from pocketseq.checkpoint import CheckpointCard
 from pocketseq.errors import CheckpointError, RecipeError
 from pocketseq.files import write_json
+from pocketseq_distill.checkpoints import place_to_write
 from pocketseq_distill.decoder import cache_name
 from pocketseq_distill.losses.heads import Head, unspoken
 from pocketseq_distill.tokenizer import read_tokenizer
@@ -132,11 +133,6 @@ class Ensemble(PreTrainedModel, GenerationMixin):
         """What averages: the members' last states go in, logits come out."""
         return self._head
 
-    def prepare_decoder_input_ids_from_labels(self, labels: Tensor) -> Tensor:
-        """The family's own shift to the right, labels int64 [batch, step]."""
-        shifted: Tensor = foundation(self).prepare_decoder_input_ids_from_labels(labels)
-        return shifted
-
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -200,7 +196,7 @@ def write_ensemble(members: Sequence[str | Path], output: Path, *, average: Aver
 
     Raises:
         CheckpointError: fewer than two, a member that is an ensemble itself, or one whose vocabulary, special tokens or template is
-            not the first one's.
+            not the first one's; or no room on the disk.
     """
     paths = [Path(member) for member in members]
     if len(paths) < 2:
@@ -218,13 +214,14 @@ def write_ensemble(members: Sequence[str | Path], output: Path, *, average: Aver
     shutil.rmtree(aside, ignore_errors=True)
     ignored = shutil.ignore_patterns("*.bin", "*.py", "*.msgpack", "*.h5", ".*", "members")
     try:
-        shutil.copytree(paths[0], aside, ignore=ignored)
-        names = [f"members/{number}" for number in range(1, len(paths))]
-        for name, path in zip(names, paths[1:], strict=True):
-            shutil.copytree(path, aside / name, ignore=ignored)
-        write_json(aside / ENSEMBLE, {"format": _FORMAT, "average": average, "members": names})
-        shutil.rmtree(output, ignore_errors=True)
-        aside.replace(output)
+        with place_to_write(output):
+            shutil.copytree(paths[0], aside, ignore=ignored)
+            names = [f"members/{number}" for number in range(1, len(paths))]
+            for name, path in zip(names, paths[1:], strict=True):
+                shutil.copytree(path, aside / name, ignore=ignored)
+            write_json(aside / ENSEMBLE, {"format": _FORMAT, "average": average, "members": names})
+            shutil.rmtree(output, ignore_errors=True)
+            aside.replace(output)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return card

@@ -108,7 +108,18 @@ class TeacherModel:
     @property
     def max_new_tokens_limit(self) -> int:
         """Longest answer that the decoder's positions allow; a plain bound where they are relative."""
-        return int(getattr(self.model.config, "max_position_embeddings", None) or 1024)
+        return self._positions or 1024
+
+    @property
+    def _positions(self) -> int | None:
+        """Tokens that the decoder has positions for; None where they are relative."""
+        positions = getattr(self.model.config, "max_position_embeddings", None)
+        return int(positions) if positions else None
+
+    def _budget(self, max_new_tokens: int | None) -> int:
+        """Tokens of an answer: a longer one than the decoder has positions for would end in an error, for all rows beside it."""
+        budget = self.card.max_new_tokens if max_new_tokens is None else max_new_tokens
+        return budget if self._positions is None else min(budget, self._positions)
 
     def encode(self, source: Input) -> EncodedInput:
         """Encode an input by the checkpoint's template, cutting what is over a field's budget."""
@@ -128,7 +139,7 @@ class TeacherModel:
 
         Args:
             inputs: Strings for the template's primary field, or mappings of its fields.
-            max_new_tokens: Budget of an answer; the checkpoint's own if not given.
+            max_new_tokens: Budget of an answer, at most what the decoder has positions for; the checkpoint's own if not given.
             beams: 1 decodes greedily or by sampling, more searches with so many beams.
             temperature: 0 is greedy; above it answers are sampled, each by ``seed`` plus its place in ``inputs``.
             seed: Fixes what is sampled.
@@ -138,7 +149,7 @@ class TeacherModel:
             InputError: an input that the template does not take, or beams together with a temperature.
         """
         _check_one_way(beams, temperature)
-        budget = self.card.max_new_tokens if max_new_tokens is None else max_new_tokens
+        budget = self._budget(max_new_tokens)
         requests = [Request(self.encode(source), budget, temperature, seed + place) for place, source in enumerate(inputs)]
         if beams == 1:
             return _by_length(requests, batch_size, self.decode)
@@ -172,7 +183,7 @@ class TeacherModel:
         Raises:
             InputError: as ``answer``, or more answers than beams without a temperature.
         """
-        budget = self.card.max_new_tokens if max_new_tokens is None else max_new_tokens
+        budget = self._budget(max_new_tokens)
         if temperature > 0:
             _check_one_way(beams, temperature)
             drawn = _by_length(

@@ -17,6 +17,7 @@ from pocketseq_distill.corpus.vocabulary import END_ID, learn_tokenizer
 from pocketseq_distill.generation import TeacherModel
 from pocketseq_distill.losses.spans import common_ends, teacher_spans
 from pocketseq_distill.rows import Tokenized, TokenRows, tokenize
+from pocketseq_distill.special_ids import SpecialIds
 from pocketseq_distill.students.student import StudentSettings
 from pocketseq_distill.tokenizer import read_tokenizer
 from pocketseq_distill.training.plan import TrainingPlan
@@ -60,12 +61,14 @@ def read_rows(
     Raises:
         RecipeError: a loss that does not go with the vocabulary.
     """
+    special = SpecialIds.of(teacher.model)
     theirs = tokenize(
         examples,
         teacher.card.template,
         teacher.tokenizer,
-        end_id=int(teacher.model.config.eos_token_id),
+        end_id=special.end,
         max_target_tokens=teacher.card.max_new_tokens,
+        given=special.given,
     )
     if student.vocab_size is None:
         if plan.spans:
@@ -93,11 +96,12 @@ def _with_spans(own: Tokenized, tokenizer: TextTokenizer, theirs: Tokenized, tea
     """The student's rows with what the teacher says of common spans; a row that the teacher cannot read has none."""
     common = sorted(set(own.places) & set(theirs.places))
     ours, others = _chosen(own, common), _chosen(theirs, common)
+    given = len(SpecialIds.of(teacher.model).given)
     ends = [
-        common_ends(tokenizer, ours[row]["labels"].tolist(), teacher.tokenizer, others[row]["labels"].tolist())
+        common_ends(tokenizer, ours[row]["labels"].tolist(), teacher.tokenizer, others[row]["labels"][given:].tolist())
         for row in range(len(common))
     ]
-    found = teacher_spans(ours, teacher.model, others, ends, bf16=bf16)
+    found = teacher_spans(ours, teacher.model, others, ends, given=given, bf16=bf16)
     spans = np.full(len(own.rows.label_ids), np.nan, dtype=np.float32)
     number = {place: row for row, place in enumerate(own.places)}
     for row, place in enumerate(common):

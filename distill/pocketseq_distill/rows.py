@@ -148,7 +148,13 @@ class Tokenized:
 
 
 def tokenize(
-    examples: Iterable[Example], template: Template, tokenizer: TextTokenizer, *, end_id: int, max_target_tokens: int
+    examples: Iterable[Example],
+    template: Template,
+    tokenizer: TextTokenizer,
+    *,
+    end_id: int,
+    max_target_tokens: int,
+    given: Sequence[int] = (),
 ) -> Tokenized:
     """Turn examples into rows.
 
@@ -157,7 +163,9 @@ def tokenize(
         template: How fields become tokens.
         tokenizer: The checkpoint's tokenizer.
         end_id: Token that ends an answer.
-        max_target_tokens: Longest target that is kept, end token included.
+        max_target_tokens: Longest target that is kept, end token and what is given included.
+        given: What the model is made to say first (see ``SpecialIds.given``); it stands before every target, so that labels are
+            learnt at the prefixes at which the model is asked for them.
     """
     sources: list[list[int]] = []
     labels: list[list[int]] = []
@@ -168,11 +176,11 @@ def tokenize(
         target = template.encode_target(tokenizer, encoded, example.target)
         if target is None:
             inexpressible += 1
-        elif len(target) >= max_target_tokens:
+        elif len(given) + len(target) >= max_target_tokens:
             too_long += 1
         else:
             sources.append(encoded.ids)
-            labels.append([*target, end_id])
+            labels.append([*given, *target, end_id])
             places.append(place)
     return Tokenized(TokenRows.of(sources, labels), inexpressible, too_long, tuple(places))
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pocketseq.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from transformers import GenerationConfig
+    from transformers import GenerationConfig, PretrainedConfig
 
 _ALSO_CONFIGURED: Final = ("decoder_start_token_id", "eos_token_id", "pad_token_id")
 _NAMES: Final = (*_ALSO_CONFIGURED, "forced_bos_token_id", "bad_words_ids")
@@ -31,6 +31,8 @@ class SpecialIds:
     """What the decoder reads first."""
     ends: frozenset[int]
     """Any of them ends an answer."""
+    end: int
+    """The first of them, with which labels end."""
     pad: int
     first: int | None
     """First token of every answer, such as a language; None leaves it to the model."""
@@ -57,13 +59,30 @@ class SpecialIds:
                 "expected decoder_start_token_id and eos_token_id in config.json or generation_config.json, "
                 f"found {start} and {ends}"
             )
+        ends = ends if isinstance(ends, list) else [ends]
         return cls(
             start=int(start),
-            ends=frozenset(ends if isinstance(ends, list) else [ends]),
+            ends=frozenset(ends),
+            end=int(ends[0]),
             pad=int(pad or 0),
             first=settings.forced_bos_token_id,
             banned=tuple(words[0] for words in settings.bad_words_ids or [] if len(words) == 1),
         )
+
+    @property
+    def given(self) -> tuple[int, ...]:
+        """What stands before every answer without the model's say, and therefore before every label that it learns."""
+        return () if self.first is None else (self.first,)
+
+    def settle(self, config: PretrainedConfig) -> None:
+        """Write these ids into a configuration that leaves them open, or gives several where the families read one.
+
+        Args:
+            config: What ``config.json`` is written from.
+        """
+        for name, value in zip(_ALSO_CONFIGURED, (self.start, self.end, self.pad), strict=True):
+            if not isinstance(getattr(config, name, None), int):
+                setattr(config, name, value)
 
     def asking(self, **how: Any) -> GenerationConfig:
         """Settings of ``generate`` that keep to these ids.

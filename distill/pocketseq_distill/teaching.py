@@ -15,15 +15,16 @@ from pocketseq.checkpoint import CheckpointCard
 from pocketseq.errors import RecipeError
 from pocketseq.template import Template
 from pocketseq.tokenizer import TextTokenizer
-from pocketseq_distill.checkpoints import checkpoint_fingerprint, find_teacher, save_checkpoint
+from pocketseq_distill.checkpoints import checkpoint_fingerprint, find_teacher, place_to_write, save_checkpoint
 from pocketseq_distill.corpus import TASKS
 from pocketseq_distill.corpus.vocabulary import END_ID, PAD_ID, Units, learn_tokenizer
 from pocketseq_distill.distil import Data, hardware
-from pocketseq_distill.ensemble import Average, write_ensemble
+from pocketseq_distill.ensemble import Average, read_ensemble, write_ensemble
 from pocketseq_distill.generation import TeacherModel
 from pocketseq_distill.labelling.causal import CausalSettings
 from pocketseq_distill.labelling.endpoint import EndpointSettings
 from pocketseq_distill.rows import tokenize
+from pocketseq_distill.special_ids import SpecialIds
 from pocketseq_distill.students.beginnings import spellings_of
 from pocketseq_distill.students.shapes import Shape, new_t5
 from pocketseq_distill.tokenizer import read_tokenizer
@@ -119,15 +120,20 @@ def copy_teacher(source: Path, output: Path) -> CheckpointCard:
     """Put an existing teacher into a run; the copy is complete or absent.
 
     Raises:
-        CheckpointError: it is no encoder-decoder that this project can use, or lacks the special tokens of its template.
+        CheckpointError: it is no encoder-decoder that this project can use, or lacks the special tokens of its template; or no room
+            on the disk.
     """
     card = CheckpointCard.read(source)
     read_tokenizer(source, card.template)
     aside = output.with_name(f".{output.name}.part")
     shutil.rmtree(aside, ignore_errors=True)
-    shutil.copytree(source, aside, ignore=shutil.ignore_patterns("*.bin", "*.py", "*.msgpack", "*.h5", ".*"))
-    shutil.rmtree(output, ignore_errors=True)
-    aside.replace(output)
+    try:
+        with place_to_write(output):
+            shutil.copytree(source, aside, ignore=shutil.ignore_patterns("*.bin", "*.py", "*.msgpack", "*.h5", ".*"))
+            shutil.rmtree(output, ignore_errors=True)
+            aside.replace(output)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
     return card
 
 
@@ -206,20 +212,27 @@ def train_teacher(
         The teacher's card.
 
     Raises:
+        RecipeError: it is to go on from an ensemble.
         TrainingError: no rows, or a loss that is not finite.
     """
     start = find_teacher(settings.start) if settings.start else None
+    if start and read_ensemble(start) is not None:
+        raise RecipeError(
+            f"[teacher]: expected one teacher as start, found an ensemble in {start}; train a member of it on, and join them again "
+            "as ensemble = { members = [...] }"
+        )
     folder = start or tokenizer or output.with_name(f"{output.name}.tokenizer")
     if start is None:
         learn_tokenizer(data.train, folder, vocab_size=settings.vocab_size, template=card.template, units=settings.units)
     reader = read_tokenizer(folder, card.template)
-    tokenized = tokenize(data.train, card.template, reader, end_id=END_ID, max_target_tokens=card.max_new_tokens)
-    tokenized.tell_left_out()
     examples = held_out(data.validation, data.train)[: plan.validation_rows] if plan.validate_every else []
     validation = HeldOutAnswers(examples, reader, card) if examples else None
     torch.manual_seed(plan.seed)
     first = TeacherModel.load(start) if start else None
     model = first.model if first else new_teacher(settings, reader)
+    special, longest = SpecialIds.of(model), card.max_new_tokens
+    tokenized = tokenize(data.train, card.template, reader, end_id=special.end, max_target_tokens=longest, given=special.given)
+    tokenized.tell_left_out()
     began = copy.deepcopy(model) if settings.start_share else None
     trained = train(
         model,

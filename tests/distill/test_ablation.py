@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,8 +14,9 @@ import pytest
 from pocketseq.cli import main
 from pocketseq.errors import DataError, RecipeError
 from pocketseq.examples import write_examples
+from pocketseq.files import write_json
 from pocketseq.pipeline import Recipe
-from pocketseq_distill.ablation import _Asked, _with_cloud, vary
+from pocketseq_distill.ablation import _Asked, _Bench, _with_cloud, vary
 from pocketseq_distill.commands.ablate import read_setting
 from pocketseq_distill.distil import Data
 
@@ -145,3 +147,26 @@ def test_what_is_no_setting_is_refused(text: str, message: str) -> None:
     """The error shows what one looks like."""
     with pytest.raises(RecipeError, match=message):
         read_setting(text)
+
+
+@pytest.mark.parametrize(
+    ("setting", "values", "found"), [("train.spans", [0.0, 5.0], "spans = 5.0"), ("student.vocab_size", [None, 340], "= 340")]
+)
+def test_a_vocabulary_of_its_own_cannot_be_varied(
+    files: Path, teacher_path: Path, setting: str, values: list[Any], found: str
+) -> None:
+    """All students read the same rows, which have no spans: refused before the first is trained, not measured as no difference."""
+    recipe = Recipe.read(files / "tiny.toml")
+    data = Data(repair_examples(8), repair_examples(4, seed=1), "f")
+    with pytest.raises(RecipeError, match=f"expected students that read their teacher's tokens.*{found}"):
+        vary(recipe, setting, values, teacher_path=teacher_path, data=data, folder=files / "state")
+    assert not (files / "state").exists()
+
+
+def test_rows_begin_with_what_the_teacher_is_made_to_say(teacher_path: Path, tmp_path: Path) -> None:
+    """As those of a student that is distilled."""
+    teacher = Path(shutil.copytree(teacher_path, tmp_path / "teacher"))
+    file = teacher / "generation_config.json"
+    write_json(file, {**json.loads(file.read_text()), "forced_bos_token_id": 9})
+    bench = _Bench(teacher, Data(repair_examples(8), repair_examples(4, seed=1), "f"), tmp_path / "state")
+    assert {int(bench._rows[place]["labels"][0]) for place in range(len(bench._rows))} == {9}

@@ -15,11 +15,13 @@ from pocketseq.checkpoint import CheckpointCard
 from pocketseq.cli import main
 from pocketseq.errors import CheckpointError, DataError
 from pocketseq.examples import read_examples, write_examples
+from pocketseq.files import write_json
 from pocketseq_distill.attribution import Cause, Course, Finding, Gap, GapSettings, attribute_gap, causes
 from pocketseq_distill.attribution.courses import course_of
 from pocketseq_distill.attribution.findings import share, table
 from pocketseq_distill.attribution.run import read_run
 from pocketseq_distill.distil import Data, distil
+from pocketseq_distill.ensemble import write_ensemble
 from pocketseq_distill.students.student import StudentSettings
 from pocketseq_distill.teaching import TeacherSettings, train_teacher
 from pocketseq_distill.training.plan import TrainingPlan
@@ -88,6 +90,36 @@ def test_a_teacher_learns_by_heart_what_its_student_does(gap: Gap) -> None:
     capacity = of(gap, "capacity")
     assert capacity.rows == 8
     assert "60 times over" in capacity.controls
+
+
+def test_of_an_ensemble_the_first_member_learns_by_heart(trained: Path, tmp_path: Path) -> None:
+    """As well as it would alone: an average has no output layer that could be trained."""
+    run = shutil.copytree(trained, tmp_path / "run")
+    write_ensemble([trained / "teacher", trained / "teacher"], run / "teacher")
+    measured = []
+    for folder in (trained, run):
+        opened = read_run(folder, replace(SETTINGS, subset=4, subset_updates=20))
+        measured.append(causes.capacity(opened, causes.further_plan(opened)))
+    single, ensemble = measured
+    assert ensemble.lost == single.lost
+    assert ensemble.controls == single.controls.replace("the teacher knows", "the teacher's first member knows")
+
+
+def test_rows_are_learnt_behind_what_a_model_is_made_to_say(trained: Path, tmp_path: Path) -> None:
+    """It takes its place in the longest answer, too."""
+    run = shutil.copytree(trained, tmp_path / "run")
+    file = run / "student/generation_config.json"
+    write_json(file, {**json.loads(file.read_text()), "forced_bos_token_id": 9})
+    opened = read_run(run, SETTINGS)
+    rows = opened.tokens(opened.student, opened.references[:8])
+    assert len(rows)
+    assert all(rows[place]["labels"][0] == 9 for place in range(len(rows)))
+    beyond = [int(causes.vocabulary(read_run(path, SETTINGS), np.ones(24), np.ones(24)).name.split()[0]) for path in (trained, run)]
+    longest = read_run(trained, SETTINGS).student.card.max_new_tokens
+    at_the_limit = sum(
+        len(row["labels"]) == longest for row in map(opened.tokens(opened.teacher, opened.held_out).__getitem__, range(24))
+    )
+    assert at_the_limit == beyond[1] - beyond[0]
 
 
 def test_without_a_bundle_nothing_is_said_of_quantization(gap: Gap) -> None:

@@ -148,3 +148,32 @@ def test_a_split_without_rows_is_refused(tmp_path: Path) -> None:
     source.write_text(json.dumps({"source": "a", "target": "b"}) + "\n")
     with pytest.raises(DataError, match="expected rows in every split, found none for"):
         build_pairs_corpus(tmp_path / "out", PairsSettings(train=(str(source),)), task="shout")
+
+
+def pairs_file(path: Path, numbers: range) -> str:
+    path.write_text("".join(json.dumps({"source": f"in {n}", "target": f"out {n}"}) + "\n" for n in numbers))
+    return str(path)
+
+
+@pytest.mark.parametrize(("others", "gone"), [(True, r"\['validation'\]"), (False, r"\['calibration', 'test'\]")])
+def test_a_split_of_rows_that_are_all_in_another_is_refused(tmp_path: Path, others: bool, gone: str) -> None:
+    """Nothing of it would be left, and the training would go on without validation, or promise without calibration."""
+    train = pairs_file(tmp_path / "train.jsonl", range(400))
+    calibration, test = (
+        (pairs_file(tmp_path / f"{start}.jsonl", range(start, start + 10)),) if others else () for start in (500, 600)
+    )
+    settings = PairsSettings(train=(train,), validation=(train,), calibration=calibration, test=test)
+    with pytest.raises(DataError, match=f"found none for {gone} that are not in a split before as well; give each split files"):
+        build_pairs_corpus(tmp_path / "out", settings, task="shout")
+    assert not (tmp_path / "out").exists()
+
+
+def test_rows_that_are_left_out_as_duplicates_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By split; where there are none, nothing is said."""
+    train = pairs_file(tmp_path / "train.jsonl", range(400))
+    build_pairs_corpus(tmp_path / "whole", PairsSettings(train=(train,)), task="shout")
+    assert not capsys.readouterr().err
+    mixed = pairs_file(tmp_path / "mixed.jsonl", range(390, 410))
+    corpus = build_pairs_corpus(tmp_path / "out", PairsSettings(train=(train,), test=(mixed,)), task="shout")
+    assert corpus.rows["test"] == 10
+    assert capsys.readouterr().err == "left out of the corpus as duplicates: 10 of 20 rows of test\n"

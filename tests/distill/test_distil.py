@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from pocketseq.checkpoint import CheckpointCard
 from pocketseq.errors import RecipeError, TrainingError
+from pocketseq.examples import Example
+from pocketseq.files import write_json
+from pocketseq.template import Field, Template
 from pocketseq_distill.checkpoints import checkpoint_fingerprint
 from pocketseq_distill.distil import Data, distil
 from pocketseq_distill.generation import TeacherModel
+from pocketseq_distill.reading import read_rows
 from pocketseq_distill.students.shapes import PRESETS, Shape
 from pocketseq_distill.students.student import StudentSettings
 from pocketseq_distill.training.plan import TrainingPlan
 
-from .models import repair_examples
+from .models import WORDS, make_checkpoint, repair_examples
 
 DATA = Data(train=repair_examples(64), validation=repair_examples(8, seed=1), fingerprint="f")
 PLAN = TrainingPlan(steps=6, batch_size=16, divergence=1.0, validate_every=3, warmup_steps=2)
@@ -141,3 +148,87 @@ def test_updates_with_rounding_leave_their_verdict_on_the_card(teacher_path: Pat
     assert set(card.training["int8"]) == {"trained", "longer", "rounded", "kept"}
     assert CheckpointCard.read(tmp_path / "student").training["int8"] == card.training["int8"]
     assert [path.name for path in tmp_path.iterdir()] == ["student"]
+
+
+TEXT = Template(fields=(Field("text", max_tokens=16, truncate="right"),), primary="text")
+
+
+def odd_teacher(path: Path, **settings: dict[str, Any]) -> Path:
+    """A teacher whose ``config`` and ``generation_config`` say something else."""
+    make_checkpoint(path, template=TEXT)
+    for name, change in settings.items():
+        file = path / f"{name}.json"
+        write_json(file, {**json.loads(file.read_text()), **change})
+    return path
+
+
+def test_a_student_learns_behind_what_its_teacher_is_made_to_say(tmp_path: Path) -> None:
+    """Rows learnt by heart are answered, by the student as it is saved, whose first token is the same."""
+    rows = [Example(str(number), {"text": word}, word[:3]) for number, word in enumerate(WORDS[:8])]
+    teacher = odd_teacher(tmp_path / "teacher", generation_config={"forced_bos_token_id": 2})
+    plan = TrainingPlan(
+        steps=200, batch_size=8, warmup_steps=5, optimizer="muon", learning_rate=1e-2, divergence=1e-3, top_k=4, bf16=False
+    )
+    distil(teacher, Data(rows, [], "f"), tmp_path / "student", student=StudentSettings(decoder_layers=2), plan=plan)
+    answers = TeacherModel.load(tmp_path / "student").answer([row.fields for row in rows])
+    assert [answer.tokens[0] for answer in answers] == [2] * 8
+    assert [answer.text for answer in answers] == [row.target for row in rows]
+
+
+@pytest.mark.parametrize("student", [STUDENT, replace(STUDENT, start="random"), StudentSettings(preset="nano")])
+def test_every_student_is_made_to_say_what_its_teacher_is(
+    tmp_path: Path, student: StudentSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one of a shape of its own, since its labels begin with it."""
+    monkeypatch.setitem(PRESETS, "nano", Shape(encoder_layers=1, decoder_layers=1, d_model=8, d_ff=16, heads=2))
+    teacher = odd_teacher(tmp_path / "teacher", generation_config={"forced_bos_token_id": 2})
+    rows = [Example(word, {"text": word}, word[:3]) for word in WORDS]
+    distil(teacher, Data(rows, [], "f"), tmp_path / "student", student=student, plan=PLAN)
+    assert json.loads((tmp_path / "student/generation_config.json").read_text())["forced_bos_token_id"] == 2
+
+
+def test_spans_are_those_behind_what_a_teacher_is_made_to_say(tmp_path: Path) -> None:
+    """A student with a vocabulary of its own is made to say nothing, and shares every boundary with its teacher all the same."""
+    rows = [Example(word, {"text": word}, word) for word in WORDS]
+    own = StudentSettings(preset="nano", vocab_size=340)
+    plan = replace(PLAN, divergence=0.0, spans=1.0, bf16=False)
+    found = []
+    for name, forced in (("plain", None), ("made", 2)):
+        path = odd_teacher(tmp_path / name, generation_config={"forced_bos_token_id": forced})
+        reading = read_rows(TeacherModel.load(path), path, rows, tmp_path / "own", student=own, plan=plan)
+        assert reading.tokenized.rows.spans is not None
+        found.append(reading.tokenized.rows.spans)
+    assert np.array_equal(np.isfinite(found[0]), np.isfinite(found[1]))
+    assert not np.allclose(found[0], found[1], equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("config", "generation"),
+    [
+        ({"decoder_start_token_id": None}, {"decoder_start_token_id": 0}),
+        ({"pad_token_id": None}, {"pad_token_id": None}),
+        ({"eos_token_id": [1, 2]}, {"eos_token_id": [1, 2]}),
+    ],
+    ids=["start", "pad", "ends"],
+)
+@pytest.mark.parametrize("student", [STUDENT, StudentSettings(preset="nano")], ids=["cut", "preset"])
+def test_special_ids_may_stand_wherever_a_teacher_is_asked_by_them(
+    tmp_path: Path, config: dict[str, Any], generation: dict[str, Any], student: StudentSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In either configuration, several of them, or none for padding; the student has each of them in its ``config.json``."""
+    monkeypatch.setitem(PRESETS, "nano", Shape(encoder_layers=1, decoder_layers=1, d_model=8, d_ff=16, heads=2))
+    teacher = odd_teacher(tmp_path / "teacher", config=config, generation_config=generation)
+    rows = [Example(word, {"text": word}, word[:3]) for word in WORDS]
+    distil(teacher, Data(rows[2:], rows[:2], "f"), tmp_path / "student", student=student, plan=PLAN)
+    written = json.loads((tmp_path / "student/config.json").read_text())
+    ids = [written[name] for name in ("decoder_start_token_id", "eos_token_id", "pad_token_id")]
+    assert ids == [0, 1, 0]
+
+
+@pytest.mark.parametrize(("validation", "every"), [([], 3), (DATA.validation, 0)])
+def test_updates_with_rounding_need_validation(teacher_path: Path, tmp_path: Path, validation: list[Example], every: int) -> None:
+    """Refused before the training that they come after."""
+    plan = replace(PLAN, int8_steps=2, validate_every=every)
+    with pytest.raises(TrainingError, match="expected rows to validate on, by which int8_steps are kept or not, found none"):
+        distil(teacher_path, replace(DATA, validation=validation), tmp_path / "student", student=STUDENT, plan=plan)
+    assert not list(tmp_path.iterdir())

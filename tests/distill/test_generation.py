@@ -269,6 +269,24 @@ def test_the_longest_answer_follows_the_positions(teacher: TeacherModel) -> None
     del teacher.model.config.max_position_embeddings
 
 
+@pytest.mark.parametrize("beams", [1, 2])
+def test_an_answer_ends_with_the_positions(teacher: TeacherModel, monkeypatch: pytest.MonkeyPatch, beams: int) -> None:
+    """However long it was to be, for a table of positions has no more rows; relative ones bound nothing."""
+    asked: list[int] = []
+    read = teacher.read
+    monkeypatch.setattr(teacher, "read", lambda request, emission: asked.append(request.max_new_tokens) or read(request, emission))
+    monkeypatch.setattr(teacher.model.config, "max_position_embeddings", 5, raising=False)
+    inputs = [repair_examples(1)[0].fields]
+    assert len(teacher.answer(inputs, max_new_tokens=60, beams=beams)[0].tokens) <= 5
+    teacher.answer(inputs, beams=beams)  # the card says 8
+    teacher.candidates(inputs, 2, max_new_tokens=60, temperature=float(beams == 1), beams=beams)
+    teacher.answer(inputs, max_new_tokens=3, beams=beams)
+    assert asked == [5, 5, 5, 5, 3]
+    monkeypatch.delattr(teacher.model.config, "max_position_embeddings")
+    teacher.answer(inputs, max_new_tokens=12, beams=beams)
+    assert asked[-1] == 12
+
+
 def test_a_plain_template_is_answered_as_text(tmp_path: Path) -> None:
     """A checkpoint whose output is the text itself answers with what its tokens spell."""
     fields = Template.from_json({"fields": [{"name": "text", "max_tokens": 16}], "primary": "text"})

@@ -87,3 +87,16 @@ def test_targets_that_do_not_fit_are_left_out_and_counted(teacher_path: Path) ->
     assert (len(tokenized.rows), tokenized.inexpressible, tokenized.too_long) == (1, 1, 0)
     tokenized = tokenize([short], TEMPLATE, tokenizer, end_id=1, max_target_tokens=2)
     assert (len(tokenized.rows), tokenized.inexpressible, tokenized.too_long) == (0, 0, 1)
+
+
+def test_what_a_model_is_made_to_say_stands_before_every_label(teacher_path: Path) -> None:
+    """And takes its place in the budget, as it does when the model answers."""
+    tokenizer = read_tokenizer(teacher_path, TEMPLATE)
+    examples = repair_examples(8)
+    plain = tokenize(examples, TEMPLATE, tokenizer, end_id=1, max_target_tokens=16).rows
+    made = tokenize(examples, TEMPLATE, tokenizer, end_id=1, max_target_tokens=16, given=[7]).rows
+    for index in range(len(plain)):
+        assert made[index]["labels"].tolist() == [7, *plain[index]["labels"].tolist()]
+    longest = max(len(plain[index]["labels"]) for index in range(len(plain)))
+    assert tokenize(examples, TEMPLATE, tokenizer, end_id=1, max_target_tokens=longest).too_long == 0
+    assert tokenize(examples, TEMPLATE, tokenizer, end_id=1, max_target_tokens=longest, given=[7]).too_long > 0

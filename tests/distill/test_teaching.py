@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -9,16 +10,23 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedModel
 
 from pocketseq.checkpoint import CheckpointCard
 from pocketseq.errors import CheckpointError, RecipeError
 from pocketseq.examples import read_examples
-from pocketseq_distill.checkpoints import find_teacher
+from pocketseq.files import write_json
+from pocketseq_distill.checkpoints import checkpoint_fingerprint, find_teacher
 from pocketseq_distill.corpus import TASKS, LibrarySettings, build_library_corpus
 from pocketseq_distill.distil import Data
+from pocketseq_distill.ensemble import write_ensemble
+from pocketseq_distill.rows import TokenRows
 from pocketseq_distill.teaching import TeacherSettings, copy_teacher, train_teacher
+from pocketseq_distill.training.course import Trained, train
 from pocketseq_distill.training.plan import TrainingPlan
+
+from .disk import room_for
+from .models import make_checkpoint
 
 TASK = TASKS["python-fix"]
 CARD = CheckpointCard(task=TASK.name, template=TASK.template, max_new_tokens=TASK.max_new_tokens)
@@ -77,6 +85,31 @@ def test_training_goes_on_from_another_teacher(teacher: Path, data: Data, tmp_pa
     assert (tmp_path / "next/tokenizer.json").read_bytes() == (teacher / "tokenizer.json").read_bytes()
 
 
+def test_training_goes_on_behind_what_a_teacher_is_made_to_say(
+    teacher: Path, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its labels begin with that token, and end with its own end token."""
+    start = Path(shutil.copytree(teacher, tmp_path / "start"))
+    for name, change in (("generation_config", {"forced_bos_token_id": 9, "eos_token_id": 3}), ("config", {"eos_token_id": 3})):
+        write_json(start / f"{name}.json", {**json.loads((start / f"{name}.json").read_text()), **change})
+    seen: list[TokenRows] = []
+
+    def watched(model: PreTrainedModel, rows: TokenRows, *arguments: Any, **more: Any) -> Trained:
+        seen.append(rows)
+        return train(model, rows, *arguments, **more)
+
+    monkeypatch.setattr("pocketseq_distill.teaching.train", watched)
+    train_teacher(data, tmp_path / "next", card=CARD, settings=TeacherSettings(start=str(start)), plan=PLAN)
+    assert {(int(row["labels"][0]), int(row["labels"][-1])) for row in map(seen[0].__getitem__, range(len(seen[0])))} == {(9, 3)}
+
+
+def test_training_does_not_go_on_from_an_ensemble(teacher: Path, data: Data, tmp_path: Path) -> None:
+    """An average has no output layer of its own to train; a member has."""
+    write_ensemble([teacher, teacher], tmp_path / "both")
+    with pytest.raises(RecipeError, match="expected one teacher as start, found an ensemble"):
+        train_teacher(data, tmp_path / "next", card=CARD, settings=TeacherSettings(start=str(tmp_path / "both")), plan=PLAN)
+
+
 def test_training_may_end_between_where_it_went_on_from_and_where_it_came(teacher: Path, data: Data, tmp_path: Path) -> None:
     """A quarter of its weights are then the first ones, and its card says so and how good that is."""
     apart = Data(train=data.train[:-4], validation=data.train[-4:], fingerprint=data.fingerprint)
@@ -109,6 +142,19 @@ def test_a_copy_leaves_code_and_other_formats_behind(teacher: Path, tmp_path: Pa
         (source / name).write_text("boom")
     copy_teacher(source, tmp_path / "copy")
     assert sorted(path.name for path in (tmp_path / "copy").iterdir()) == sorted(path.name for path in teacher.iterdir())
+
+
+def test_a_full_disk_leaves_no_half_of_a_copy(tmp_path: Path) -> None:
+    """What was there before stays whole; with room again the same call goes on."""
+    source, copy = make_checkpoint(tmp_path / "source"), tmp_path / "runs/copy"
+    copy_teacher(source, copy)
+    before = checkpoint_fingerprint(copy)
+    words = r"copy: expected a place that can be written, found: \[Errno \d+\] File too large[^\n]*; make room"
+    with room_for(3000), pytest.raises(CheckpointError, match=words):
+        copy_teacher(source, copy)
+    assert [path.name for path in copy.parent.iterdir()] == ["copy"]
+    assert checkpoint_fingerprint(copy) == before
+    copy_teacher(source, copy)
 
 
 def test_an_unknown_teacher_is_refused_by_name() -> None:

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
-from pocketseq.errors import RecipeError
+from pocketseq.errors import CheckpointError, RecipeError
 from pocketseq.examples import Example
 from pocketseq.template import Field, Template
 from pocketseq.tokenizer import TextTokenizer
 from pocketseq_distill.corpus.vocabulary import learn_tokenizer, train_tokenizer
+
+from .disk import room_for
 
 TEMPLATE = Template(fields=(Field(name="word", max_tokens=16),), primary="word")
 TEXTS = ["chat", "t͡ʃ æ t", "ball", "b ɔː l̩", "that", "ð æ̃ tʰ"] * 4
@@ -83,3 +85,14 @@ def test_a_vocabulary_that_tells_nothing_of_itself_is_learnt_anew(tmp_path: Path
     learn_tokenizer(ROWS, tmp_path, **LEARNT)
     tokenizer = TextTokenizer.from_file(tmp_path / "tokenizer.json")
     assert tokenizer.decode(tokenizer.text_ids("chat")) == "chat"
+
+
+@pytest.mark.parametrize("size_bytes", [10, 3000])
+def test_a_full_disk_is_told(tmp_path: Path, size_bytes: int) -> None:
+    """By whichever library finds it full; with room again the same call goes on."""
+    folder = tmp_path / "tokenizer"
+    words = r"tokenizer: expected a place that can be written, found: .*File too large.*; make room"
+    with room_for(size_bytes), pytest.raises(CheckpointError, match=words):
+        learn_tokenizer(ROWS, folder, **LEARNT)
+    learn_tokenizer(ROWS, folder, **LEARNT)
+    assert TextTokenizer.from_file(folder / "tokenizer.json").text_ids("chat")

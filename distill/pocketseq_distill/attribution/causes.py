@@ -15,8 +15,10 @@ from pocketseq.errors import RuntimeUnavailableError
 from pocketseq.examples import Example
 from pocketseq_distill.attribution.findings import Finding, share
 from pocketseq_distill.attribution.run import GapRun, Scores, say
+from pocketseq_distill.ensemble import foundation
 from pocketseq_distill.generation import TeacherModel
 from pocketseq_distill.labelling.labels import source_digest
+from pocketseq_distill.special_ids import SpecialIds
 from pocketseq_distill.training.plan import TrainingPlan
 
 _RATE: Final = 0.3
@@ -62,7 +64,8 @@ def _can_say(model: TeacherModel, example: Example) -> bool:
     template = model.card.template
     encoded = template.encode(model.tokenizer, example.fields)
     ids = template.encode_target(model.tokenizer, encoded, example.target)
-    if ids is None or len(ids) >= model.card.max_new_tokens:
+    given = SpecialIds.of(model.model).given
+    if ids is None or len(given) + len(ids) >= model.card.max_new_tokens:
         return False
     return template.decode(model.tokenizer, ids, encoded) == example.target
 
@@ -125,7 +128,7 @@ def training(run: GapRun, student: Scores, longer: Scores) -> Iterator[Finding]:
 
 
 def capacity(run: GapRun, plan: TrainingPlan) -> Finding:
-    """Teacher and student learn the same few rows by heart."""
+    """Teacher, or an ensemble's first member, and student learn the same few rows by heart."""
     subset = run.references[: run.settings.subset]
     by_heart = replace(
         plan,
@@ -137,14 +140,17 @@ def capacity(run: GapRun, plan: TrainingPlan) -> Finding:
         cross_entropy=1.0,
         label_smoothing=0.0,
     )
-    say(f"teacher and student learn {len(subset)} rows by heart")
-    held = [run.judge(run.with_weights(model, subset, by_heart), subset) for model in (run.teacher, run.student)]
+    # Members learn one by one: an average has no output layer of its own to train, and the student was cut from the first.
+    teacher = TeacherModel(foundation(run.teacher.model), run.teacher.tokenizer, run.teacher.card)
+    name = "teacher" if teacher.model is run.teacher.model else "teacher's first member"
+    say(f"{name} and student learn {len(subset)} rows by heart")
+    held = [run.judge(run.with_weights(model, subset, by_heart), subset) for model in (teacher, run.student)]
     return Finding(
         cause="capacity",
         name=f"{len(subset)} rows learnt by heart",
         lost=share(held[0] - held[1]),
         rows=len(subset),
-        controls=f"both see the same rows {by_heart.steps} times over; then the teacher knows {held[0].mean():.1%} of them and the "
+        controls=f"both see the same rows {by_heart.steps} times over; then the {name} knows {held[0].mean():.1%} of them and the "
         f"student {held[1].mean():.1%}: of these rows, not of held-out ones",
     )
 

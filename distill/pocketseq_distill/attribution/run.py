@@ -21,6 +21,7 @@ from pocketseq.records import read_record
 from pocketseq_distill.console import quiet_transformers
 from pocketseq_distill.generation import TeacherModel
 from pocketseq_distill.rows import TokenRows, tokenize
+from pocketseq_distill.special_ids import SpecialIds
 from pocketseq_distill.training.course import train
 from pocketseq_distill.training.plan import TrainingPlan
 from pocketseq_distill.training.validation import held_out
@@ -79,8 +80,10 @@ class GapRun:
 
     def tokens(self, model: TeacherModel, examples: Sequence[Example]) -> TokenRows:
         """Rows in a model's tokens; those that it cannot say are left out."""
-        end_id, longest = int(model.model.config.eos_token_id), model.card.max_new_tokens
-        return tokenize(examples, model.card.template, model.tokenizer, end_id=end_id, max_target_tokens=longest).rows
+        special, longest = SpecialIds.of(model.model), model.card.max_new_tokens
+        return tokenize(
+            examples, model.card.template, model.tokenizer, end_id=special.end, max_target_tokens=longest, given=special.given
+        ).rows
 
 
 def read_run(directory: Path, settings: GapSettings) -> GapRun:

@@ -52,7 +52,7 @@ def build_pairs_corpus(folder: Path, settings: PairsSettings, *, task: str) -> C
         task: Name of the task.
 
     Raises:
-        DataError: a bad row, with file and line, or a split that would be empty.
+        DataError: a bad row, with file and line, or a split that would be empty, with or without its duplicates.
     """
     columns = Columns(fields=settings.fields, target=settings.target)
     splits: dict[Split, list[Example]] = {split: [] for split in SPLITS}

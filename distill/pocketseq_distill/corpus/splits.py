@@ -10,6 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
+from pocketseq.errors import DataError
 from pocketseq.examples import Example, write_examples
 from pocketseq.files import digest, write_json
 from pocketseq.template import Template
@@ -50,8 +51,20 @@ def write_corpus(
         max_new_tokens: Its longest answer.
         limits: Rows to keep at most, by split.
         seed: Seed of the shuffling.
+
+    Raises:
+        DataError: a split of which nothing is left, because all of its rows are in those before it.
     """
     unique, removed = without_duplicates(splits)
+    gone = [split for split, rows in unique.items() if splits[split] and not rows]
+    if gone:
+        raise DataError(
+            f"expected rows in every split, found none for {gone} that are not in a split before as well; give each split files "
+            "with rows of its own, or name train alone, whose rows are then shared out"
+        )
+    if any(removed.values()):
+        told = ", ".join(f"{removed[split]} of {len(splits[split])} rows of {split}" for split in SPLITS if removed[split])
+        print(f"left out of the corpus as duplicates: {told}", file=sys.stderr)
     for split, rows in unique.items():
         Random(f"{seed}/{split}").shuffle(rows)
         del rows[limits[split] :]

@@ -15,6 +15,7 @@ from pocketseq.examples import Example
 from pocketseq.files import digest, write_json
 from pocketseq.marks import MARK_TOKENS, mark_token
 from pocketseq.template import Template
+from pocketseq_distill.checkpoints import place_to_write
 
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
 PAD_ID: Final = 0
@@ -44,6 +45,7 @@ def learn_tokenizer(
         units: See ``train_tokenizer``.
 
     Raises:
+        CheckpointError: no room on the disk.
         RecipeError: fewer tokens than every vocabulary needs.
     """
     texts = [text for row in rows[:_ROWS] for text in (*row.fields.values(), row.target)]
@@ -56,8 +58,10 @@ def learn_tokenizer(
     if same and (folder / "tokenizer.json").is_file():
         return
     told.unlink(missing_ok=True)
-    save_tokenizer(train_tokenizer(texts, vocab_size=vocab_size, template=template, units=units), folder)
-    write_json(told, source)
+    tokenizer = train_tokenizer(texts, vocab_size=vocab_size, template=template, units=units)
+    with place_to_write(folder):
+        save_tokenizer(tokenizer, folder)
+        write_json(told, source)
 
 
 def train_tokenizer(texts: Iterable[str], *, vocab_size: int, template: Template, units: Units = "lexemes") -> Tokenizer:
@@ -101,8 +105,17 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int, template: Template
 
 
 def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
-    """Write a tokenizer as a Hugging Face directory, so that ``AutoTokenizer`` reads it."""
+    """Write a tokenizer as a Hugging Face directory, so that ``AutoTokenizer`` reads it.
+
+    Raises:
+        OSError: no room on the disk.
+    """
     from transformers import PreTrainedTokenizerFast
 
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PAD, eos_token=END, unk_token=UNKNOWN)
-    fast.save_pretrained(str(folder))
+    try:
+        fast.save_pretrained(str(folder))
+    except Exception as error:
+        if type(error) is not Exception:  # the library tells what the system said as a bare one
+            raise
+        raise OSError(str(error)) from error

@@ -5,6 +5,7 @@ Such a teacher has a tokenizer of its own, so that a student learns from its ans
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -78,12 +79,23 @@ class CausalTeacher:
         prompts = [write_prompt(self.settings.prompt, question.fields) for question in questions]
         # What is drawn must not depend on what else is asked: a row at a time has a seed of its own.
         size = 1 if how.temperature > 0 else how.batch_size
+        with memory_for_answers(size):  # the weights are read here
+            rooms = self._rooms(prompts)
+        budget = how.max_new_tokens or self.settings.max_new_tokens
         order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))
-        found: dict[int, Reply] = {}
-        for begin in range(0, len(order), size):
-            places = order[begin : begin + size]
+        ample = [place for place in order if rooms[place] >= budget]
+        batches = [ample[begin : begin + size] for begin in range(0, len(ample), size)]
+        # Nor must how long an answer may be: where the positions cut it short, its row goes alone.
+        batches += [[place] for place in order if 0 < rooms[place] < budget]
+        found = {place: _too_long(rooms[place]) for place in order if rooms[place] <= 0}
+        for places in batches:
             with memory_for_answers(size):
-                replies = self._batch([prompts[place] for place in places], how, seed=questions[places[0]].seed)
+                replies = self._batch(
+                    [prompts[place] for place in places],
+                    how,
+                    max_new_tokens=min(budget, rooms[places[0]]),
+                    seed=questions[places[0]].seed,
+                )
             found.update(zip(places, replies, strict=True))
         return [found[place] for place in range(len(prompts))]
 
@@ -115,7 +127,15 @@ class CausalTeacher:
             tokenizer.pad_token_id = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else 0
         return model.eval().to(device), tokenizer
 
-    def _batch(self, prompts: Sequence[str], how: Asking, *, seed: int) -> list[Reply]:
+    def _rooms(self, prompts: Sequence[str]) -> list[int]:
+        """Tokens that the model has positions for behind each prompt."""
+        model, tokenizer = self._loaded
+        positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        if not positions:  # none of its own, such as ALiBi
+            return [sys.maxsize] * len(prompts)
+        return [positions - len(ids) for ids in tokenizer(list(prompts), verbose=False)["input_ids"]]
+
+    def _batch(self, prompts: Sequence[str], how: Asking, *, max_new_tokens: int, seed: int) -> list[Reply]:
         import torch
         from transformers import GenerationConfig
 
@@ -129,7 +149,7 @@ class CausalTeacher:
             top_k=0 if how.temperature > 0 else None,
             num_beams=how.beams,
             num_return_sequences=how.candidates,
-            max_new_tokens=how.max_new_tokens or self.settings.max_new_tokens,
+            max_new_tokens=max_new_tokens,
             stop_strings=list(self.settings.stop) or None,
             eos_token_id=model.generation_config.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
@@ -182,3 +202,12 @@ class CausalTeacher:
             mean_logprob=sum(kept) / len(kept) if kept else None,
             finish_reason="stop" if ended else "length",
         )
+
+
+def _too_long(room: int) -> Reply:
+    """What is said of a prompt behind which the model has no position left."""
+    return Reply(
+        failure="malformed",
+        why=f"expected a prompt that leaves the model a position for its answer, found one whose tokens are {1 - room} too many; "
+        "shorten the input, or the prompt around it",
+    )

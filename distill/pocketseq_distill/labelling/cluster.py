@@ -14,6 +14,7 @@ from pocketseq.errors import LabellingError, MissingExtraError, TeacherError
 from pocketseq.examples import Example
 from pocketseq_distill.labelling.label import Label
 from pocketseq_distill.labelling.labeller import Labeller, Missed, Outcome
+from pocketseq_distill.memory import first_line
 
 _THREADS: Final = ("StreamingExecutor", "iter_threaded", "ray-data-metadata-prefetch")
 """What the names of Ray Data's threads begin with that a call starts and that end after it."""
@@ -47,7 +48,7 @@ def label_on_ray(pieces: Sequence[Sequence[Example]], labeller: Labeller, worker
     Raises:
         MissingExtraError: Ray is not installed.
         TeacherError: the labeller failed in a worker.
-        LabellingError: Ray failed; its own words are in the message.
+        LabellingError: Ray failed, or there is no cluster; its own words are in the message.
     """
     # Ray reports its use to its makers otherwise; a thread that gathers for it ends the process if it wakes after the shutdown.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -59,8 +60,16 @@ def label_on_ray(pieces: Sequence[Sequence[Example]], labeller: Labeller, worker
     started = not ray.is_initialized()
     if started:
         # On a machine of its own a cluster needs a processor beside those that the workers take, or nothing hands them rows.
-        processors = None if os.environ.get("RAY_ADDRESS") else max(workers + 1, os.cpu_count() or 1)
-        ray.init(num_cpus=processors, logging_level=logging.ERROR, log_to_driver=False)
+        address = os.environ.get("RAY_ADDRESS")
+        processors = None if address else max(workers + 1, os.cpu_count() or 1)
+        try:
+            ray.init(num_cpus=processors, logging_level=logging.ERROR, log_to_driver=False)
+        except Exception as error:  # an address that nobody answers at, one that is none, a machine that starts no process
+            where = f"at RAY_ADDRESS = {address}" if address else "that can be started on this machine"
+            raise LabellingError(
+                f"expected a Ray cluster {where}, found: {first_line(error)}; start it, change RAY_ADDRESS, or share the rows by "
+                "processes instead"
+            ) from error
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False  # the caller's own bar counts rows

@@ -15,6 +15,7 @@ from pocketseq.budget import Price
 from pocketseq.cloud import CloudEndpoint
 from pocketseq.endpoint import Completion
 from pocketseq.errors import (
+    DataError,
     EndpointAuthError,
     EndpointError,
     EndpointRefusalError,
@@ -142,7 +143,13 @@ class EndpointTeacher:
         if self.settings.tokenizer is not None:
             from pocketseq.tokenizer import TextTokenizer
 
-            tokenizer = TextTokenizer.from_file(Path(self.settings.tokenizer))
+            try:
+                tokenizer = TextTokenizer.from_file(Path(self.settings.tokenizer))
+            except Exception as error:  # tokenizers raises nothing narrower
+                raise DataError(
+                    f"[teacher.endpoint]: expected a tokenizer.json at {self.settings.tokenizer}, found: {error}; "
+                    "mend tokenizer, or leave it out for a rougher estimate"
+                ) from error
 
             def count(text: str) -> int:
                 return len(tokenizer.text_ids(text))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias
 
-from pocketseq.errors import RecipeError
+from pocketseq.errors import DataError, RecipeError
 from pocketseq.examples import Example
 from pocketseq.files import digest
 from pocketseq_distill.labelling.choice import Choice
@@ -139,5 +139,16 @@ class Label:
 
 
 def source_digest(example: Example) -> str:
-    """Digest of what the teacher is asked."""
-    return digest(dict(example.fields))
+    """Digest of what the teacher is asked.
+
+    Raises:
+        DataError: id or input is no Unicode text, so that a label of it could not be written.
+    """
+    try:
+        example.id.encode("utf-8")
+        return digest(dict(example.fields))
+    except UnicodeEncodeError:
+        raise DataError(
+            f"row {example.id!r}: expected Unicode text as id and fields, found a lone surrogate; "
+            "decode the source with the right encoding or errors='replace'"
+        ) from None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from pocketseq.errors import TeacherError
 from pocketseq.examples import Example
@@ -13,6 +14,9 @@ from pocketseq_distill.labelling.choice import rank
 from pocketseq_distill.labelling.label import Label, LabelSettings, OtherAnswer, source_digest
 from pocketseq_distill.labelling.reverse import ReverseModel
 from pocketseq_distill.labelling.teacher import Candidate, Failure, Question, Reply, Teacher
+
+_SURROGATES: Final = re.compile("[\ud800-\udfff]")
+"""Halves of characters: where an answer is cut inside an emoji, some endpoints write one in their JSON. No file can hold them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +51,12 @@ class Labeller:
             One outcome for each row, in their order.
 
         Raises:
+            DataError: a row that is no Unicode text.
             TeacherError: the teacher gave something else than a reply for each question.
             PocketSeqError: whatever the teacher raises.
         """
         questions = [Question(example.fields, seed=int(source_digest(example), 16) % 2**31) for example in examples]
-        replies = self.teacher.ask(questions, self.settings.asking)
+        replies = [_readable(reply) for reply in self.teacher.ask(questions, self.settings.asking)]
         if len(replies) != len(questions):
             raise TeacherError(f"expected {len(questions)} replies, one for each question, found {len(replies)}")
         apart = self._cross_entropies(examples, replies)
@@ -93,6 +98,14 @@ class Labeller:
             others=tuple(_other(reply.candidates[place], apart[place] if apart else None) for place in kept[1:]),
             fewer=_fewer(reply, settings.candidates),
         )
+
+
+def _readable(reply: Reply) -> Reply:
+    """A reply in Unicode text: what was paid for must be kept, so that half a character gives way to the sign for what is lost."""
+    if not any(map(_SURROGATES.search, (reply.why, *(one.text for one in reply.candidates)))):
+        return reply
+    candidates = tuple(replace(one, text=_SURROGATES.sub("\ufffd", one.text)) for one in reply.candidates)
+    return replace(reply, candidates=candidates, why=_SURROGATES.sub("\ufffd", reply.why))
 
 
 def _fewer(reply: Reply, asked: int) -> str | None:

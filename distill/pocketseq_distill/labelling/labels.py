@@ -186,9 +186,17 @@ def unlabelled(examples: Sequence[Example], path: Path, teacher: Teacher, settin
     return [example for example in wanted.values() if example.id not in done]
 
 
-def fitting_file(path: Path, teacher: Teacher, settings: LabelSettings) -> None:
-    """Put labels of another teacher, or made in another way, aside under a name of their own, and those that fit back in place."""
-    LabelFile(path).fit(_claim(teacher, settings, _reverse(settings)))
+def fitting_file(path: Path, teacher: Teacher, settings: LabelSettings) -> list[str]:
+    """Put labels of another teacher, or made in another way, aside under a name of their own, and those that fit back in place.
+
+    Returns:
+        What was renamed and why, in sentences; none where nothing was.
+
+    Raises:
+        DataError: nothing tells whose labels there are.
+        LabellingError: they cannot be renamed.
+    """
+    return LabelFile(path).fit(_claim(teacher, settings, _reverse(settings)))
 
 
 def _require_references(examples: Sequence[Example], settings: LabelSettings) -> None:

@@ -40,20 +40,24 @@ class ReverseModel(LazyCheckpoint):
         from pocketseq_distill.losses.heads import label_logprobs, unspoken
         from pocketseq_distill.losses.terms import IGNORED
         from pocketseq_distill.rows import TokenRows
+        from pocketseq_distill.special_ids import SpecialIds
         from pocketseq_distill.training.batches import Collate
 
-        model, end_id = self.model.model, int(self.model.model.config.eos_token_id)
+        model = self.model.model
+        special = SpecialIds.of(model)
         encoded = [self.model.encode(answer) for _, answer in pairs]
         targets = [
             self.card.template.encode_target(self.model.tokenizer, one, source)
             for one, (source, _) in zip(encoded, pairs, strict=True)
         ]
-        rows = TokenRows.of([one.ids for one in encoded], [[*(target or []), end_id] for target in targets])
+        rows = TokenRows.of([one.ids for one in encoded], [[*special.given, *(target or []), special.end] for target in targets])
         collate = Collate.of(model)
         batch = {name: tensor.to(model.device) for name, tensor in collate(rows).items()}
         labels = batch.pop("labels")
         with torch.inference_mode(), unspoken(model) as said:
             model(**batch, use_cache=False)
             logprobs = label_logprobs(said[0], labels)
+        # What the model is made to say is no token of the source.
+        logprobs, labels = (values[:, len(special.given) :] for values in (logprobs, labels))
         means = (-logprobs.sum(1) / (labels != IGNORED).sum(1)).tolist()
         return [inf if target is None else float(mean) for target, mean in zip(targets, means, strict=True)]

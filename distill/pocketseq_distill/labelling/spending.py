@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from pocketseq.budget import Price
-from pocketseq.errors import DataError, RecipeError
+from pocketseq.errors import DataError, LabellingError, RecipeError
 from pocketseq.files import write_json
 
 _BYTES_A_TOKEN: Final = 3
@@ -77,23 +77,36 @@ class Spending:
         """Count a request before it is made: None, or the limit that has no room for it.
 
         What is under way counts as expected, which is rather too much: where only that leaves no room, this waits for it.
+
+        Raises:
+            LabellingError: the count cannot be written; the request is not counted, and must not be made.
         """
         with self._settled:
             while (full := self._full(expected)) is not None and self._under_way:
                 self._settled.wait()
             if full is None:
-                self._under_way += 1
                 self._add(expected, 1)
+                try:
+                    self._keep()
+                except LabellingError:
+                    self._add(expected, -1)
+                    raise
+                self._under_way += 1  # last, for whoever waits would wait for ever for a request that is not made
             return full
 
     def settle(self, expected: Spent, used: Spent) -> None:
-        """Put what a request used in place of what was expected."""
+        """Put what a request used in place of what was expected.
+
+        Raises:
+            LabellingError: the count cannot be written; the file goes on to say what was expected.
+        """
         with self._settled:
             self._under_way -= 1
             self._settled.notify_all()
             self._add(expected, -1)
             self._add(used, 1)
             self._largest = Spent(1, max(self._largest.tokens, used.tokens), max(self._largest.cost, used.cost))
+            self._keep()
 
     def expected(self, *, prompt_tokens: int, completion_tokens: int) -> Spent:
         """What one request is likely to use: as much as is estimated, or as the largest one has used so far."""
@@ -122,8 +135,18 @@ class Spending:
         self.spent.requests += sign * use.requests
         self.spent.tokens += sign * use.tokens
         self.spent.cost = max(0.0, self.spent.cost + sign * use.cost)
-        if self._file is not None:
+
+    def _keep(self) -> None:
+        """Write the count to its file."""
+        if self._file is None:
+            return
+        try:
             write_json(self._file, asdict(self.spent))
+        except OSError as error:
+            raise LabellingError(
+                f"{self._file}: expected a place for what was spent that can be written, found: {error}; make room, and the same "
+                "call goes on"
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,8 @@ def _ask(recipe: Recipe, run: Path, source: Path, path: Path, settings: LabelSet
     teacher = open_teacher(
         recipe.settings("teacher", TeacherSettings), template, checkpoint=run / "teacher", spent=run / "labels/train.spent.json"
     ).teacher
-    fitting_file(path, teacher, settings)
+    for sentence in fitting_file(path, teacher, settings):  # the rows are about to be asked, and perhaps paid for, again
+        print(sentence, file=sys.stderr)
     if isinstance(teacher, EndpointTeacher):
         announce(teacher.estimate(unlabelled(rows, path, teacher, settings), settings.asking), teacher.settings.budget)
     report = label_rows(rows, teacher, path, settings, source_field=template.primary)

@@ -57,16 +57,9 @@ class LabelFile:
         Raises:
             DataError: it holds such labels, or nothing tells whose they are.
         """
-        wanted, found = {"format": _FORMAT, **claim}, self.meta
-        if found == wanted or not self.path.exists() or not self.path.stat().st_size:
+        if (found := self._other(claim)) is None:
             return
-        if found is None:
-            raise DataError(
-                f"{self._sidecar}: expected whose labels {self.path} holds, found nothing that can be read; put it back, "
-                "label into another file, or remove the labels to label again"
-            )
-        unlike = [name for name in {**wanted, **found} if wanted.get(name) != found.get(name)]
-        ours, theirs = ({name: side.get(name) for name in unlike} for side in (wanted, found))
+        ours, theirs = _unlike({"format": _FORMAT, **claim}, found)
         raise DataError(
             f"{self.path}: expected labels made with {ours}, found {theirs}; label into another file, "
             "or remove the file to label again"
@@ -150,21 +143,60 @@ class LabelFile:
                 labels[label.id] = label
         return labels
 
-    def fit(self, claim: Mapping[str, Any]) -> None:
-        """Put labels with another claim aside under a name that tells it, lest what was paid for is lost; fetch those with this."""
-        wanted = {"format": _FORMAT, **claim}
-        if self.path.exists() and self.meta != wanted:
-            self._rename_to(self._elsewhere(self.meta))
-        if not self.path.exists() and self._elsewhere(wanted).path.exists():
-            self._elsewhere(wanted)._rename_to(self)
+    def fit(self, claim: Mapping[str, Any]) -> list[str]:
+        """Put labels with another claim aside under a name that tells it, lest what was paid for is lost; fetch those with this.
 
-    def _elsewhere(self, meta: Mapping[str, Any] | None) -> LabelFile:
+        Returns:
+            What was renamed and why, in sentences for whoever is about to pay; none where nothing was.
+
+        Raises:
+            DataError: nothing tells whose the labels are, so that no name could.
+            LabellingError: they cannot be renamed.
+        """
+        wanted = {"format": _FORMAT, **claim}
+        fitting, told = self._elsewhere(wanted), list[str]()
+        try:
+            if (found := self._other(claim)) is not None:
+                ours, theirs = _unlike(wanted, found)
+                aside = self._elsewhere(found)
+                self._rename_to(aside, found)
+                told.append(
+                    f"{self.path}: its labels are of another teacher or other settings, made with {theirs}, not {ours}; they are "
+                    f"kept as {aside.path}, and come back with what made them"
+                )
+            if not self._holds_any and fitting.path.exists():
+                fitting._rename_to(self, wanted)
+                told.append(
+                    f"{self.path}: labels that were made with this teacher and these settings are back, from {fitting.path}"
+                )
+        except OSError as error:
+            raise self._unwritable(error) from error
+        return told
+
+    @property
+    def _holds_any(self) -> bool:
+        return self.path.exists() and self.path.stat().st_size > 0
+
+    def _other(self, claim: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Whose labels there are where they are not of this claim; None where they are, or there are none."""
+        found = self.meta
+        if found == {"format": _FORMAT, **claim} or not self._holds_any:
+            return None
+        if found is None:
+            raise DataError(
+                f"{self._sidecar}: expected whose labels {self.path} holds, found nothing that can be read; put it back, "
+                "label into another file, or remove the labels to label again"
+            )
+        return found
+
+    def _elsewhere(self, meta: Mapping[str, Any]) -> LabelFile:
         return LabelFile(self.path.with_name(f"{self.path.stem}.{digest(meta)}{self.path.suffix}"))
 
-    def _rename_to(self, other: LabelFile) -> None:
-        if self._sidecar.exists():
-            self._sidecar.replace(other._sidecar)
+    def _rename_to(self, other: LabelFile, meta: Mapping[str, Any]) -> None:
+        """Give labels another name, and until they have it their sidecar both: a kill may come between any two steps."""
+        write_json(other._sidecar, meta)
         self.path.replace(other.path)
+        self._sidecar.unlink(missing_ok=True)
 
     def _unwritable(self, error: OSError) -> LabellingError:
         return LabellingError(
@@ -188,6 +220,12 @@ class LabelFile:
                     "or let one process have several workers"
                 ) from None
             yield
+
+
+def _unlike(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What two claims do not share, on either side."""
+    names = [name for name in {**wanted, **found} if wanted.get(name) != found.get(name)]
+    return {name: wanted.get(name) for name in names}, {name: found.get(name) for name in names}
 
 
 def _line(label: Label) -> str:

@@ -75,7 +75,7 @@ def _boundaries(tokenizer: TextTokenizer, ids: Sequence[int]) -> dict[tuple[int,
 
 
 def teacher_spans(
-    rows: TokenRows, teacher: PreTrainedModel, teacher_rows: TokenRows, ends: Sequence[Ends], *, bf16: bool = True
+    rows: TokenRows, teacher: PreTrainedModel, teacher_rows: TokenRows, ends: Sequence[Ends], *, given: int = 0, bf16: bool = True
 ) -> npt.NDArray[np.float32]:
     """Ask a teacher for the log-probability of every common span.
 
@@ -84,6 +84,8 @@ def teacher_spans(
         teacher: The model.
         teacher_rows: The same rows in the teacher's tokens.
         ends: Where each row's spans end.
+        given: Tokens at the beginning of each of the teacher's rows that it is made to say; they belong to no span, and ``ends``
+            are counted behind them.
         bf16: Compute in bfloat16 where the device has it.
 
     Returns:
@@ -99,7 +101,7 @@ def teacher_spans(
         labels = batch.pop("labels")
         with torch.no_grad(), products(teacher.device, bf16=bf16), unspoken(teacher) as caught:
             teacher(**batch, use_cache=False)
-            reached = label_logprobs(caught[0], labels).cumsum(1).cpu().numpy()
+            reached = label_logprobs(caught[0], labels)[:, given:].cumsum(1).cpu().numpy()
         for place, row in enumerate(chosen):
             totals = reached[place][np.array(ends[row].teacher) - 1]
             found[rows.label_offsets[row] + np.array(ends[row].student) - 1] = np.diff(totals, prepend=0.0)

@@ -62,7 +62,8 @@ def look_at_neighbours(model: PreTrainedModel) -> None:
         distance = head // 2 + 1
         table[distance if head % 2 else half + distance, head] = _NEIGHBOUR_BIAS
     distances = torch.arange(table.size(0)) % half
-    for head, slope in zip((-2, -1), _NEAR_SLOPES, strict=True):
+    near = range(max(table.size(1) - 2, 0), table.size(1))  # one head alone has the last slope
+    for head, slope in zip(reversed(near), reversed(_NEAR_SLOPES), strict=False):
         table[:, head] = -slope * distances
 
 

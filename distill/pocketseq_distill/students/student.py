@@ -16,6 +16,7 @@ from pocketseq_distill.corpus.vocabulary import END_ID, PAD_ID
 from pocketseq_distill.ensemble import foundation
 from pocketseq_distill.losses.matching import LayerMap, spread, stand_ins
 from pocketseq_distill.rows import TokenRows
+from pocketseq_distill.special_ids import SpecialIds
 from pocketseq_distill.students.beginnings import begin
 from pocketseq_distill.students.pooling import pool_weights
 from pocketseq_distill.students.pruning import prune_hidden, prune_width
@@ -152,6 +153,7 @@ def student_of(
         pool_weights(student, teacher)
     if settings.dropout is not None:
         student = with_dropout(student, settings.dropout)
+    SpecialIds.of(student).settle(student.config)
     sizes = [sum(parameter.numel() for parameter in model.parameters()) for model in (student, teacher)]
     if sizes[0] > sizes[1]:
         raise RecipeError(
@@ -187,10 +189,12 @@ def _preset(teacher: PreTrainedModel, settings: StudentSettings, start: Start, s
     if settings.vocab_size is not None:
         ids = {"vocab_size": settings.vocab_size, "pad_id": PAD_ID, "end_id": END_ID}
     else:
-        config = teacher.config
-        ids = {"vocab_size": config.vocab_size, "pad_id": config.pad_token_id, "end_id": config.eos_token_id}
-        ids["start_id"] = config.decoder_start_token_id
-    return new_t5(PRESETS[settings.preset], **ids, spellings=spellings)
+        special = SpecialIds.of(teacher)
+        ids = {"vocab_size": teacher.config.vocab_size, "pad_id": special.pad, "end_id": special.end, "start_id": special.start}
+    student = new_t5(PRESETS[settings.preset], **ids, spellings=spellings)
+    if settings.vocab_size is None:
+        student.generation_config.forced_bos_token_id = special.first  # which stands before every label that it learns
+    return student
 
 
 def _selected(teacher: PreTrainedModel, settings: StudentSettings, rows: TokenRows) -> PreTrainedModel:

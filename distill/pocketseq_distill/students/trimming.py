@@ -22,7 +22,7 @@ from transformers import PreTrainedModel
 from pocketseq.errors import CheckpointError
 from pocketseq.examples import Example
 from pocketseq.files import write_json
-from pocketseq_distill.checkpoints import checkpoint_fingerprint, save_checkpoint
+from pocketseq_distill.checkpoints import checkpoint_fingerprint, place_to_write, save_checkpoint
 from pocketseq_distill.ensemble import read_ensemble
 from pocketseq_distill.generation import TeacherModel
 
@@ -57,24 +57,25 @@ def trim_checkpoint(checkpoint: Path, output: Path, examples: Iterable[Example])
 
     Raises:
         CheckpointError: no usable checkpoint, a tokenizer that is neither BPE nor unigram, or a vocabulary that encoder and decoder
-            do not share.
+            do not share; or no room on the disk.
     """
     if read_ensemble(checkpoint) is not None:
         raise CheckpointError(f"{checkpoint}: expected one checkpoint to trim, found an ensemble; trim its members and join them")
     teacher = TeacherModel.load(checkpoint)
     document = _read_tokenizer(checkpoint)
-    keep = _closed(document, _used(teacher, examples))
+    keep = _closed(document, _used(teacher, examples) | _named(teacher.model))
     numbers = {old: new for new, old in enumerate(keep)}
     model = _trimmed_model(teacher.model, keep, numbers)
     card = replace(teacher.card, teacher=checkpoint_fingerprint(checkpoint))
     with tempfile.TemporaryDirectory() as folder:
         tokenizer = Path(folder)
-        write_json(tokenizer / "tokenizer.json", _trimmed_tokenizer(document, numbers))
-        if (checkpoint / "tokenizer_config.json").is_file():
-            settings = json.loads((checkpoint / "tokenizer_config.json").read_text(encoding="utf-8"))
-            write_json(tokenizer / "tokenizer_config.json", _trimmed_settings(settings, numbers))
-        if (checkpoint / "special_tokens_map.json").is_file():
-            shutil.copyfile(checkpoint / "special_tokens_map.json", tokenizer / "special_tokens_map.json")
+        with place_to_write(tokenizer):
+            write_json(tokenizer / "tokenizer.json", _trimmed_tokenizer(document, numbers))
+            if (checkpoint / "tokenizer_config.json").is_file():
+                settings = json.loads((checkpoint / "tokenizer_config.json").read_text(encoding="utf-8"))
+                write_json(tokenizer / "tokenizer_config.json", _trimmed_settings(settings, numbers))
+            if (checkpoint / "special_tokens_map.json").is_file():
+                shutil.copyfile(checkpoint / "special_tokens_map.json", tokenizer / "special_tokens_map.json")
         save_checkpoint(model, output, card=card, tokenizer=tokenizer)
     return Trimmed(
         tokens_before=int(teacher.model.config.vocab_size),
@@ -93,6 +94,16 @@ def _used(teacher: TeacherModel, examples: Iterable[Example]) -> set[int]:
         used.update(encoded.ids)
         used.update(template.encode_target(tokenizer, encoded, example.target) or ())
     return used
+
+
+def _named(model: PreTrainedModel) -> set[int]:
+    """Tokens that a model's configurations give a part to: without the one that ends an answer, none would end."""
+    named: set[int] = set()
+    for settings in (model.config, model.generation_config):
+        for name, value in settings.to_dict().items():
+            if name.endswith("_token_id"):
+                named.update(value if isinstance(value, list) else [] if value is None else [value])
+    return named & set(range(model.config.vocab_size))  # some name a token of a vocabulary that was left behind
 
 
 def _read_tokenizer(checkpoint: Path) -> dict[str, Any]:
@@ -206,13 +217,18 @@ def _trimmed_model(model: PreTrainedModel, keep: Sequence[int], numbers: Mapping
 
 
 def _renumber(settings: Any, numbers: Mapping[int, int]) -> None:
-    """Put new numbers into every setting that names tokens."""
+    """Put new numbers into every setting that names tokens; a token that is gone needs no ban, and its number is another's now."""
 
     def new(value: Any) -> Any:
         if isinstance(value, list):
             return [new(item) for item in value]
         return numbers.get(value, value)
 
+    def there(value: Any) -> bool:
+        return all(map(there, value)) if isinstance(value, list) else value in numbers
+
     for name, value in settings.to_dict().items():
-        if name.endswith("_token_id") or name in _TOKEN_LISTS:
+        if name.endswith("_token_id"):
             setattr(settings, name, new(value))
+        elif name in _TOKEN_LISTS and value is not None:
+            setattr(settings, name, [new(item) for item in value if there(item)] or None)  # transformers refuses an empty list

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -15,6 +16,7 @@ from transformers import PreTrainedModel
 
 from pocketseq_distill.losses.terms import IGNORED
 from pocketseq_distill.rows import Offsets, TokenRows
+from pocketseq_distill.special_ids import SpecialIds
 
 _POOL_UPDATES: Final = 50
 """Updates whose rows are sorted by extent together: more pads less, fewer mixes better."""
@@ -76,7 +78,7 @@ class Collate:
     pad_id: int
     """Token that fills up a source."""
     shift: Callable[[Tensor], Tensor]
-    """Labels int64 [batch, step] → decoder inputs int64 [batch, step]; the model family's own shift to the right."""
+    """Labels int64 [batch, step] → decoder inputs int64 [batch, step]; to the right, behind the start token."""
     multiple: int = 1
     """Both sides are padded to multiples of this, long ones to larger ones."""
 
@@ -88,10 +90,11 @@ class Collate:
             model: An encoder-decoder.
             device: Where it will run; where it is if not given.
         """
+        special = SpecialIds.of(model)
         on_cpu = (device or model.device).type == "cpu"
         return cls(
-            pad_id=model.config.pad_token_id,
-            shift=model.prepare_decoder_input_ids_from_labels,
+            pad_id=special.pad,
+            shift=partial(_shifted, start=special.start, pad=special.pad),
             multiple=1 if on_cpu else _ACCELERATOR_MULTIPLE,
         )
 
@@ -117,6 +120,15 @@ class Collate:
         if rows.spans is not None:
             batch["spans"] = targets.fill(rows.spans, np.nan, np.float32)
         return batch
+
+
+def _shifted(labels: Tensor, *, start: int, pad: int) -> Tensor:
+    """What a decoder reads to say labels int64 [batch, step].
+
+    The families' own shifts look for the ids in ``config.json`` alone, and mBART's takes a row's last label for its start.
+    """
+    shifted = torch.cat((labels.new_full((len(labels), 1), start), labels[:, :-1]), dim=1)
+    return shifted.masked_fill(shifted == IGNORED, pad)
 
 
 @dataclass(frozen=True, slots=True)

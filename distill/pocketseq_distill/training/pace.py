@@ -30,6 +30,7 @@ from pocketseq_distill.generation import TeacherModel
 from pocketseq_distill.labelling.distributions import teacher_distributions
 from pocketseq_distill.losses.lesson import Lesson
 from pocketseq_distill.rows import TokenRows, tokenize
+from pocketseq_distill.special_ids import SpecialIds
 from pocketseq_distill.students.student import StudentSettings, student_of
 from pocketseq_distill.training.batches import Collate, GroupedOrder
 from pocketseq_distill.training.dropout import ByteDropout
@@ -108,12 +109,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     recipe = Recipe.read(args.recipe)
     teacher = TeacherModel.load(path)
     card = teacher.card
-    end_id = int(teacher.model.config.eos_token_id)
+    special = SpecialIds.of(teacher.model)
     plan = replace(recipe.settings("train", TrainingPlan), top_k=args.top_k)
     data = read_data(args, card.template)
     # As many as the updates take, from all over the data.
     chosen = data[:: max(len(data) // ((_WARM_UP + args.updates) * plan.batch_size), 1)]
-    rows = tokenize(chosen, card.template, teacher.tokenizer, end_id=end_id, max_target_tokens=card.max_new_tokens)
+    longest = card.max_new_tokens
+    rows = tokenize(chosen, card.template, teacher.tokenizer, end_id=special.end, max_target_tokens=longest, given=special.given)
     with tempfile.TemporaryDirectory() as folder, quiet_transformers():
         found = teacher_distributions(
             rows.rows,

@@ -113,6 +113,21 @@ def test_beams_give_several_answers(gpt: Path) -> None:
         teacher(gpt).ask(QUESTIONS, Asking(candidates=4, beams=2))
 
 
+def test_an_answer_ends_with_the_positions_of_the_model(gpt: Path) -> None:
+    """For its own row alone: those beside it are answered as without it, and a prompt that leaves no position is counted."""
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(gpt)
+    around = len(tokenizer(PROMPT.replace("{line}", ""))["input_ids"])
+    close, full, over = (Question({"line": "#" * (128 - around - left)}) for left in (4, 0, -30))
+    assert len(tokenizer(write_prompt(PROMPT, full.fields))["input_ids"]) == 128
+    replies = teacher(gpt).ask([QUESTIONS[0], over, close, full, QUESTIONS[1]], Asking(bf16=False))
+    assert [replies[0], replies[4]] == teacher(gpt).ask(QUESTIONS[:2], Asking(bf16=False))
+    (candidate,) = replies[2].candidates
+    assert (candidate.text, candidate.finish_reason) == (alone(gpt, close, 4)[0].removeprefix(" ").rstrip(), "length")
+    assert [replies[1].failure, replies[3].failure] == ["malformed", "malformed"]
+    assert "one whose tokens are 31 too many; shorten" in replies[1].why
+    assert "one whose tokens are 1 too many; shorten" in replies[3].why
+
+
 def test_it_labels(gpt: Path, tmp_path: Path) -> None:
     """As any teacher; prompt and stop strings are part of what its labels are bound to, and it travels by its path."""
     label_rows(EXAMPLES, teacher(gpt), tmp_path / "labels.jsonl", LabelSettings(bf16=False))

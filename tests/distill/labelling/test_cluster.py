@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from tests.distill.models import repair_examples
 
-from pocketseq.errors import MissingExtraError, TeacherError
+from pocketseq.errors import LabellingError, MissingExtraError, TeacherError
 from pocketseq_distill.labelling import cluster
 from pocketseq_distill.labelling.function import FunctionTeacher
 from pocketseq_distill.labelling.labels import LabelSettings, label_rows, read_labels
@@ -70,6 +70,24 @@ def test_a_missing_ray_ends_in_its_pip_line(tmp_path: Path, monkeypatch: pytest.
     """Before a teacher is loaded."""
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtraError, match=r'pip install "pocketseq\[cluster\]"'):
+        label_rows(EXAMPLES, FunctionTeacher(f"{NAME}:upper"), tmp_path / "labels.jsonl", SETTINGS)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_cluster_that_cannot_be_reached_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the address that was given, in Ray's words."""
+    ray = pytest.importorskip("ray")
+
+    def unreachable(**_: object) -> None:
+        raise ConnectionError("nobody at that address\nand more")
+
+    monkeypatch.setattr(ray, "init", unreachable)
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    words = r"a Ray cluster at RAY_ADDRESS = 127\.0\.0\.1:1, found: nobody at that address; start it, change RAY_ADDRESS"
+    with pytest.raises(LabellingError, match=words):
+        label_rows(EXAMPLES, FunctionTeacher(f"{NAME}:upper"), tmp_path / "labels.jsonl", SETTINGS)
+    monkeypatch.delenv("RAY_ADDRESS")
+    with pytest.raises(LabellingError, match="a Ray cluster that can be started on this machine, found: nobody"):
         label_rows(EXAMPLES, FunctionTeacher(f"{NAME}:upper"), tmp_path / "labels.jsonl", SETTINGS)
 
 

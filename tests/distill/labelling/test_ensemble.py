@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.distill.disk import room_for
 from tests.distill.losses.test_heads import Largest
 from tests.distill.models import copy_rows, make_marian, make_t5, repair_examples
 from tests.distill.weights import loud
@@ -233,3 +234,11 @@ def test_families_mix() -> None:
     logits = ensemble(input_ids=ids, attention_mask=torch.ones_like(ids), decoder_input_ids=torch.tensor([[0, 9]])).logits
     assert logits.shape == (1, 2, 48)
     torch.testing.assert_close(logits.exp().sum(-1), torch.ones(1, 2))
+
+
+def test_a_full_disk_leaves_no_half_of_an_ensemble(members: list[Path], tmp_path: Path) -> None:
+    """With room again the same call goes on."""
+    with room_for(3000), pytest.raises(CheckpointError, match=r"joined: expected a place that can be written, .*make room"):
+        write_ensemble(members, tmp_path / "joined")
+    assert not list(tmp_path.iterdir())
+    write_ensemble(members, tmp_path / "joined")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.distill.disk import room_for
@@ -132,12 +133,58 @@ def test_labels_that_do_not_fit_are_set_aside_and_come_back(teacher: Power, tmp_
     path, beams = tmp_path / "labels.jsonl", replace(SETTINGS, beams=2)
     label_rows(EXAMPLES, teacher, path, SETTINGS)
     before = path.read_bytes()
-    fitting_file(path, teacher, beams)
+    (aside,) = fitting_file(path, teacher, beams)
+    (kept,) = tmp_path.glob("labels.????????????????.jsonl")
+    assert "labels.jsonl: its labels are of another teacher or other settings, made with {'beams': 1}, not {'beams': 2}" in aside
+    assert f"kept as {kept}" in aside
     assert label_rows(EXAMPLES, teacher, path, beams).now == 10
-    fitting_file(path, teacher, SETTINGS)
+    assert fitting_file(path, teacher, beams) == []
+    _, back = fitting_file(path, teacher, SETTINGS)
+    assert back.endswith(f"are back, from {kept}")
     assert path.read_bytes() == before
     fitting_file(path, teacher, beams)
     assert label_rows(EXAMPLES, teacher, path, beams).now == 0
+
+
+@pytest.mark.parametrize("step", range(4))
+def test_a_kill_while_labels_are_renamed_costs_none(
+    teacher: Power, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """At no step between two files do labels stand under a name that nothing tells whose they are."""
+    path, beams = tmp_path / "labels.jsonl", replace(SETTINGS, beams=2)
+    label_rows(EXAMPLES, teacher, path, SETTINGS)
+    before = path.read_bytes()
+    for settings in (beams, SETTINGS):  # aside, and back
+        with monkeypatch.context() as patch:
+            steps = iter(range(step))
+
+            def dying(change: Callable[..., object], steps: Iterator[int] = steps) -> Callable[..., object]:
+                def changed(*args: object, **more: object) -> object:
+                    if next(steps, None) is None:
+                        raise KeyboardInterrupt
+                    return change(*args, **more)
+
+                return changed
+
+            for name in ("replace", "unlink"):
+                patch.setattr(Path, name, dying(getattr(Path, name)))
+            with pytest.raises(KeyboardInterrupt):
+                fitting_file(path, teacher, settings)
+        fitting_file(path, teacher, settings)
+        assert label_rows(EXAMPLES, teacher, path, settings).now == (10 if settings == beams else 0)
+    assert path.read_bytes() == before
+
+
+def test_a_run_leaves_labels_alone_of_which_nothing_tells_whose_they_are(teacher: Power, tmp_path: Path) -> None:
+    """Under another name they would be bought again."""
+    path, sidecar = tmp_path / "labels.jsonl", tmp_path / "labels.meta.json"
+    label_rows(EXAMPLES, teacher, path, SETTINGS)
+    before = path.read_bytes()
+    sidecar.write_text("{", encoding="utf-8")
+    with pytest.raises(DataError, match=r"labels\.meta\.json: expected whose labels .* put it back"):
+        fitting_file(path, teacher, SETTINGS)
+    assert {file.name for file in tmp_path.glob("labels*")} == {path.name, sidecar.name}
+    assert path.read_bytes() == before
 
 
 def test_an_answer_never_sits_beside_another_input(teacher: Power, tmp_path: Path) -> None:
@@ -165,6 +212,33 @@ def test_a_damaged_line_is_found_and_its_row_asked_again_alone(teacher: Power, t
     assert "2 damaged lines were asked again" in str(report)
     assert teacher.asked == 12
     assert sorted(path.read_bytes().splitlines(keepends=True)) == sorted(whole)
+
+
+def test_half_a_character_does_not_cost_the_answer(tmp_path: Path) -> None:
+    """Nor what failed, its words: an emoji that a budget cut in two is no text, and could not be written down."""
+
+    class Cut(FunctionTeacher):
+        def ask(self, questions: Sequence[Question], how: Asking) -> list[Reply]:
+            answers = (Candidate(text="fine \ud83d", finish_reason="length"), Candidate(text="\ude00\U0001f600"))
+            failed = Reply(failure="malformed", why="it said \udfff")
+            return [failed if question.fields == EXAMPLES[0].fields else Reply(answers, why="\ud83d") for question in questions]
+
+    path = tmp_path / "labels.jsonl"
+    report = label_rows(EXAMPLES, Cut(shout), path, replace(SETTINGS, candidates=3, keep=2, choose="nearest"))
+    assert (report.now, report.missed) == (9, 1)
+    assert report.samples["malformed"][0]["why"] == "it said \ufffd"
+    label = read_labels(path, EXAMPLES)[EXAMPLES[1].id]
+    assert {label.text, label.others[0].text} == {"fine \ufffd", "\ufffd\U0001f600"}
+    assert label.fewer == "2 of 3 answers came (\ufffd)"
+
+
+@pytest.mark.parametrize("part", [{"fields": {"line": "\ud800", "after": ""}}, {"id": "\ud800"}], ids=["fields", "id"])
+def test_a_row_that_is_no_text_is_refused_before_the_teacher_is_asked(teacher: Power, tmp_path: Path, part: dict[str, Any]) -> None:
+    """Its label could not be written."""
+    rows = [*EXAMPLES[:2], replace(EXAMPLES[2], **part)]
+    with pytest.raises(DataError, match=r"^row .*: expected Unicode text as id and fields, found a lone surrogate; decode"):
+        label_rows(rows, teacher, tmp_path / "labels.jsonl", SETTINGS)
+    assert teacher.asked == 0
 
 
 def test_a_malformed_line_is_named(tmp_path: Path) -> None:

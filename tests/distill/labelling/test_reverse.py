@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from tests.distill.models import make_checkpoint, repair_examples
 from tests.distill.weights import loud
 
 from pocketseq.errors import RecipeError
+from pocketseq.files import write_json
 from pocketseq.template import Field, Template
 from pocketseq_distill.checkpoints import save_checkpoint
 from pocketseq_distill.generation import TeacherModel
@@ -35,10 +38,10 @@ def reverse(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path.with_name("loud")
 
 
-def by_hand(path: Path, source: str, answer: str) -> float:
+def by_hand(path: Path, source: str, answer: str, *, given: Sequence[int] = ()) -> float:
     """Mean −log p of the source's tokens and the end token, one after the other."""
     model = TeacherModel.load(path)
-    ids, prefix, total = model.encode(answer).ids, [0], 0.0
+    ids, prefix, total = model.encode(answer).ids, [0, *given], 0.0
     wanted = [*model.tokenizer.text_ids(source), 1]
     for token in wanted:
         with torch.no_grad():
@@ -55,6 +58,16 @@ def test_the_cross_entropy_is_that_of_the_source(reverse: Path) -> None:
     for source, answer, value in zip(sources[:3], answers, found, strict=False):
         assert value == pytest.approx(by_hand(reverse, source, answer), abs=1e-4)
     assert found[3] == math.inf
+
+
+def test_a_reverse_model_that_is_made_to_say_something_first_is_asked_behind_it(reverse: Path, tmp_path: Path) -> None:
+    """As a model of many languages is; that token is none of the source. Of several end tokens the first ends a source."""
+    path = Path(shutil.copytree(reverse, tmp_path / "made"))
+    for name, change in (("generation_config.json", {"forced_bos_token_id": 9}), ("config.json", {"eos_token_id": [1, 2]})):
+        write_json(path / name, {**json.loads((path / name).read_text()), **change})
+    (found,) = ReverseModel(path).cross_entropies(LINES[:1], ["print"])
+    assert found == pytest.approx(by_hand(path, LINES[0], "print", given=[9]), abs=1e-4)
+    assert found != pytest.approx(by_hand(path, LINES[0], "print"), abs=1e-2)
 
 
 def two(rows: Sequence[Mapping[str, str]]) -> list[list[str]]:

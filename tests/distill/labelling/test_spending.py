@@ -9,12 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.distill.disk import room_for
 from tests.distill.models import make_checkpoint, repair_examples
 
 from pocketseq.cli import main
 from pocketseq.errors import (
     BudgetSpentError,
     DataError,
+    LabellingError,
     RecipeError,
 )
 from pocketseq.examples import write_examples
@@ -52,6 +54,23 @@ def test_what_is_under_way_does_not_end_a_labelling_that_has_money_left(script: 
     teacher = server.teacher(spent=tmp_path / "spent.json", budget=LabelBudget(tokens=450), max_tokens=200, concurrency=4)
     assert label_rows(EXAMPLES, teacher, tmp_path / "labels.jsonl", SETTINGS).now == 12
     assert json.loads((tmp_path / "spent.json").read_text())["tokens"] == 120
+
+
+def test_a_full_disk_ends_a_labelling_and_leaves_nobody_waiting(tmp_path: Path) -> None:
+    """A request that could not be counted is not made: no later one waits for it. One that was made stays counted in the file."""
+    file = tmp_path / "spent.json"
+    spending, expected = Spending(LabelBudget(tokens=10), None, file), Spent(1, 8)
+    words = r"spent\.json: expected a place for what was spent that can be written, found: .*File too large; make room"
+    with room_for(1), pytest.raises(LabellingError, match=words):
+        spending.reserve(expected)
+    assert spending.spent == Spent()
+    assert spending.reserve(expected) is None
+    with room_for(1), pytest.raises(LabellingError, match=words):
+        spending.settle(expected, Spent(1, 4))
+    assert json.loads(file.read_text())["tokens"] == 8
+    assert spending.spent == Spent(1, 4)
+    assert not spending._under_way
+    assert spending.reserve(expected) == "tokens 10"
 
 
 def test_a_limit_waits_for_what_is_under_way() -> None:
@@ -107,6 +126,17 @@ def test_the_cost_is_told_before_anything_is_sent(script: Callable[..., Scripted
     assert found.cost == pytest.approx((read + 10 * written) / 1e6)
     assert found.most == pytest.approx((read + 10 * 24 * 40) / 1e6)
     assert server.bodies == []
+
+
+@pytest.mark.parametrize("content", [None, "{}"], ids=["missing", "damaged"])
+def test_a_tokenizer_that_cannot_be_read_is_named(script: Callable[..., Scripted], tmp_path: Path, content: str | None) -> None:
+    """With the key that names it."""
+    file = tmp_path / "tokenizer.json"
+    if content is not None:
+        file.write_text(content)
+    teacher = script(lambda body, number: said("x")).teacher(tokenizer=str(file))
+    with pytest.raises(DataError, match=r"endpoint\]: expected a tokenizer\.json at .*tokenizer\.json, found: .*; mend tokenizer"):
+        teacher.estimate(EXAMPLES, Asking())
 
 
 def test_an_estimate_without_tokenizer_and_reference_is_rather_high() -> None:

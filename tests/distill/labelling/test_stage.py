@@ -12,6 +12,7 @@ import pytest
 from pocketseq.examples import read_examples
 from pocketseq.pipeline import Recipe, Stage, run_recipe
 from pocketseq_distill import stages
+from pocketseq_distill.labelling.stage import label
 
 from .conftest import Scripted, said
 
@@ -55,3 +56,21 @@ def test_rows_that_a_teacher_did_not_answer_are_asked_by_the_next_run(
     asked = len(server.bodies)
     assert runs() == []
     assert len(server.bodies) == asked
+
+
+def test_a_run_says_that_labels_are_put_aside_and_asked_again(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They were perhaps paid for: their old name and their new one, before anything is asked."""
+
+    def recipe(beams: int) -> Recipe:
+        tables = {"label": {"rows": 2, "bf16": False, "beams": beams}}
+        return Recipe(name="tiny", task="repair", description="", tables=tables, text="")
+
+    label(recipe(1), run)
+    assert "kept as" not in capsys.readouterr().err
+    label(recipe(2), run)
+    (aside,) = (run / "labels").glob("train.????????????????.jsonl")
+    said = capsys.readouterr().err
+    assert f"{run / 'labels/train.jsonl'}: its labels are of another teacher or other settings, made with {{'beams': 1}}" in said
+    assert f"kept as {aside}" in said
+    label(recipe(1), run)
+    assert f"are back, from {aside}" in capsys.readouterr().err

@@ -133,3 +133,14 @@ def test_a_tokenizer_that_swallows_spaces_keeps_the_boundaries_that_it_has() -> 
     ends = common_ends(TextTokenizer(words), ids[0], other, ids[1])
     assert ends.student == (1, 2, 3)
     assert list(ends.teacher) == sorted(set(ends.teacher))
+
+
+def test_what_a_teacher_is_made_to_say_is_part_of_no_span(make_model: MakeModel) -> None:
+    """It stands in every prefix, and its own probability counts for nothing."""
+    teacher = loud(make_model()).eval()
+    rows, theirs = TokenRows.of([[3, 4]], [[9, 10, 1]]), TokenRows.of([[5, 4]], [[30, 20, 21, 1]])
+    found = teacher_spans(rows, teacher, theirs, [Ends((1, 3), (1, 3))], given=1, bf16=False)
+    labels = torch.tensor(theirs[0]["labels"])[None].long()
+    logits = teacher(input_ids=torch.tensor([[5, 4]]), labels=labels).logits
+    tokens = logits[0].log_softmax(-1).gather(-1, labels[0][:, None])[:, 0].tolist()
+    np.testing.assert_allclose(found, [tokens[1], np.nan, tokens[2] + tokens[3]], rtol=1e-4)

@@ -64,6 +64,15 @@ def test_each_head_of_the_encoder_favours_a_neighbour_of_its_own() -> None:
     assert (table[:15, 6:].diff(dim=0) < 0).all()
 
 
+def test_one_head_alone_sees_what_is_near(inputs: torch.Tensor) -> None:
+    """There is none to favour an offset, and none to follow with."""
+    model = untrained(heads=1)
+    table = model.encoder.block[0].layer[0].SelfAttention.relative_attention_bias.weight
+    assert table.shape[1] == 1
+    assert (table[:15].diff(dim=0) < 0).all()
+    assert model(input_ids=inputs, decoder_input_ids=inputs[:, COPIED]).logits.isfinite().all()
+
+
 def test_what_is_spelt_alike_begins_alike() -> None:
     """Case and the space before a word count for little; words that share letters are nearer than words that share none."""
     torch.manual_seed(0)

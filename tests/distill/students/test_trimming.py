@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from tests.distill.disk import room_for
 from tests.distill.models import TEMPLATE, MakeModel, make_checkpoint, make_marian, repair_examples
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -129,8 +131,6 @@ def test_a_unigram_vocabulary_is_trimmed_and_its_settings_renumbered(tmp_path: P
 
 def test_a_tokenizer_of_another_kind_is_refused(whole: Path, tmp_path: Path) -> None:
     """WordPiece chooses the longest piece: without one, others would be cut differently."""
-    import shutil
-
     path = tmp_path / "wordpiece"
     shutil.copytree(whole, path)
     document = json.loads((path / "tokenizer.json").read_text(encoding="utf-8"))
@@ -144,3 +144,53 @@ def test_a_tokenizer_of_another_kind_is_refused(whole: Path, tmp_path: Path) -> 
     (path / "tokenizer.json").write_text(json.dumps(document), encoding="utf-8")
     with pytest.raises(CheckpointError, match="expected a tokenizer of type BPE or Unigram, found 'WordPiece'"):
         trim_checkpoint(path, tmp_path / "out", FEW)
+
+
+def with_settings(whole: Path, path: Path, **settings: object) -> Path:
+    """A copy whose ``generation_config.json`` says something more."""
+    shutil.copytree(whole, path)
+    file = path / "generation_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text(encoding="utf-8")), **settings}), encoding="utf-8")
+    return path
+
+
+def words(whole: Path) -> list[int]:
+    """Tokens of two characters or more, the longest first; a row of one letter uses none of them."""
+    tokenizer = TeacherModel.load(whole).tokenizer
+    spelt = {token: len(tokenizer.decode([token])) for token in range(tokenizer.size)}
+    return sorted((token for token, length in spelt.items() if length > 1), key=lambda token: -spelt[token])
+
+
+LETTER = [type(FEW[0])(id="1", fields={"line": "z", "after": "z"}, target="z", kind="", source="")]
+
+
+def test_a_ban_goes_with_its_token(whole: Path, tmp_path: Path) -> None:
+    """Under its old number it would fall on another token, or on none; what is left keeps its ban, and an empty list is none."""
+    gone, end = words(whole)[:2], 1
+    banned = {"bad_words_ids": [[gone[0]], [end, gone[1]], [end]], "suppress_tokens": [*gone, end], "begin_suppress_tokens": gone}
+    trim_checkpoint(with_settings(whole, tmp_path / "bans", **banned), tmp_path / "small", LETTER)
+    trimmed = TeacherModel.load(tmp_path / "small")
+    end = trimmed.model.config.eos_token_id
+    settings = trimmed.model.generation_config
+    assert (settings.bad_words_ids, settings.suppress_tokens, settings.begin_suppress_tokens) == ([[end]], [end], None)
+    assert isinstance(trimmed.answer([LETTER[0].fields])[0].text, str)
+
+
+def test_a_token_with_a_part_of_its_own_stays(whole: Path, tmp_path: Path) -> None:
+    """No row has it, but every answer begins with it, or may end with it."""
+    first, end = words(whole)[:2]
+    path = with_settings(whole, tmp_path / "parts", forced_bos_token_id=first, eos_token_id=[1, end])
+    trim_checkpoint(path, tmp_path / "small", LETTER)
+    before, after = TeacherModel.load(path), TeacherModel.load(tmp_path / "small")
+    settings = after.model.generation_config
+    assert pieces(after, [settings.forced_bos_token_id, *settings.eos_token_id]) == pieces(before, [first, 1, end])
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(whole: Path, tmp_path: Path) -> None:
+    """The tokenizer is written first, elsewhere; with room again the same call goes on."""
+    output = tmp_path / "small"
+    words = r"expected a place that can be written, found: .*File too large; make room"
+    with room_for(1000), pytest.raises(CheckpointError, match=words):
+        trim_checkpoint(whole, output, FEW)
+    assert not list(tmp_path.iterdir())
+    assert trim_checkpoint(whole, output, FEW).tokens

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from tests.distill.models import MakeModel
+from transformers import MBartConfig, MBartForConditionalGeneration
 
 from pocketseq_distill.losses.terms import IGNORED
 from pocketseq_distill.rows import Distributions, TokenRows
@@ -119,3 +120,25 @@ def test_parts_of_a_batch_are_all_of_its_rows() -> None:
         assert [len(part["labels"]) for part in parts] == sizes
         for name, tensor in batch.items():
             assert torch.equal(torch.cat([part[name] for part in parts]), tensor)
+
+
+def test_the_start_token_is_the_configured_one_whatever_a_row_ends_with() -> None:
+    """mBART's own shift would begin with a row's end token; an id may also stand in the generation configuration alone."""
+    config = MBartConfig(
+        vocab_size=24,
+        d_model=8,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=1,
+        decoder_attention_heads=1,
+        encoder_ffn_dim=8,
+        decoder_ffn_dim=8,
+        pad_token_id=0,
+        eos_token_id=1,
+        decoder_start_token_id=5,
+    )
+    model = MBartForConditionalGeneration(config)
+    rows = TokenRows.of([[5, 6]], [[9, 1]])
+    assert Collate.of(model)(rows)["decoder_input_ids"].tolist() == [[5, 9]]
+    model.config.decoder_start_token_id = model.config.pad_token_id = None
+    assert Collate.of(model)(rows)["decoder_input_ids"].tolist() == [[5, 9]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from tests.distill.models import repair_examples
 from tests.distill.test_ablation import RECIPE
 
 from pocketseq.examples import write_examples
+from pocketseq.files import write_json
+from pocketseq_distill.rows import TokenRows
 from pocketseq_distill.training.pace import Pace, main
 
 
@@ -31,3 +34,24 @@ def test_the_command_measures_both_kinds_in_turns(teacher_path: Path, tmp_path: 
     document = json.loads(output.read_text())
     assert len(document["cached_ms"]) == len(document["online_ms"]) == 2
     assert document["recipe"] == "tiny"
+
+
+def test_rows_begin_with_what_the_teacher_is_made_to_say(
+    teacher_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those of the training whose pace is measured."""
+    teacher = Path(shutil.copytree(teacher_path, tmp_path / "teacher"))
+    file = teacher / "generation_config.json"
+    write_json(file, {**json.loads(file.read_text()), "forced_bos_token_id": 9})
+    write_examples(tmp_path / "rows.jsonl", repair_examples(24))
+    (tmp_path / "tiny.toml").write_text(RECIPE)
+    seen: list[TokenRows] = []
+
+    def measure(_: object, rows: TokenRows, *__: object, **___: object) -> Pace:
+        seen.append(rows)
+        return Pace.of([1.0], [2.0])
+
+    monkeypatch.setattr("pocketseq_distill.training.pace.measure_pace", measure)
+    rows, recipe, output = str(tmp_path / "rows.jsonl"), str(tmp_path / "tiny.toml"), str(tmp_path / "pace.json")
+    main([str(teacher), rows, "--recipe", recipe, "--updates", "1", "--top-k", "4", "-o", output])
+    assert {int(seen[0][place]["labels"][0]) for place in range(len(seen[0]))} == {9}
