@@ -22,6 +22,7 @@ from pocketseq.commands import Command, command_targets, load_command
 from pocketseq.errors import InputError, PocketSeqError
 from pocketseq.manifest import Parity
 from pocketseq.model import PocketModel
+from pocketseq.pipeline.recipe import packaged_recipes
 
 
 def pocketseq(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
@@ -209,6 +210,13 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = pocketseq(capsys, "--help")
     assert all(f"\n  {name} " in out for name in ("suggest", "inspect", "calibrate"))
     assert pocketseq(capsys)[1] == out
+
+
+def test_help_of_run_names_the_recipes_that_are_installed(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nobody should have to mistype one to see them."""
+    told = "".join(pocketseq(capsys, "run", "--help")[1].split())  # it breaks lines at hyphens too
+    assert "python-fix" in packaged_recipes()
+    assert all(name in told for name in packaged_recipes())
 
 
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:

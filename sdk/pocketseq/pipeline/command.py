@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pocketseq.commands import Command
-from pocketseq.pipeline.recipe import Recipe
+from pocketseq.pipeline.recipe import Recipe, packaged_recipes
 from pocketseq.pipeline.run import run_recipe
 
 
@@ -18,10 +18,11 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--data", metavar="DIR", type=Path, help="folder of published data, for the recipes that read it (default: $POCKETSEQ_DATA)"
     )
-    parser.add_argument("--until", metavar="STAGE", help="stop after this stage")
+    parser.add_argument("--until", metavar="STAGE", help="stop after this stage; a run names its stages as it goes")
     parser.add_argument(
         "--from", metavar="STAGE", dest="restart_at", help="run this stage again, changed or not, and all that build on it"
     )
+    parser.epilog = f"Installed recipes: {', '.join(sorted(packaged_recipes())) or 'none, which come with the extra distill'}."
 
 
 def run(args: Namespace) -> int:
