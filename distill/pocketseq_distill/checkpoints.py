@@ -5,9 +5,8 @@ Nothing heavy is imported to find one or to tell whether it has changed.
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
@@ -81,15 +80,37 @@ def save_checkpoint(model: PreTrainedModel, path: Path, *, card: CheckpointCard,
     names = [name for name in TOKENIZER_FILES if (tokenizer / name).is_file()]
     if not names:
         raise CheckpointError(f"{tokenizer}: expected the tokenizer of the model, found none of {list(TOKENIZER_FILES)}")
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with directory_to_write(path) as aside:
+        with quiet_transformers():
+            model.save_pretrained(aside)
+        for name in names:
+            shutil.copyfile(tokenizer / name, aside / name)
+        replace(card, versions=library_versions()).write(aside)
+
+
+def copy_checkpoint(source: Path, output: Path, *, but: Sequence[str] = ()) -> None:
+    """Copy what this project reads of a checkpoint: no pickled weights, no code, nothing hidden.
+
+    Args:
+        source: Its directory.
+        output: A directory that is not there yet.
+        but: Further names to leave out.
+    """
+    shutil.copytree(source, output, ignore=shutil.ignore_patterns("*.bin", "*.py", "*.msgpack", "*.h5", ".*", *but))
+
+
+@contextmanager
+def directory_to_write(path: Path) -> Iterator[Path]:
+    """A place aside for a directory to be, which is complete or absent: it takes its place when the block ends well.
+
+    Raises:
+        CheckpointError: no room on the disk; what was there before is kept.
+    """
+    aside = path.with_name(f".{path.name}.part")  # by the same name each time, so that what a kill leaves goes with the next call
     shutil.rmtree(aside, ignore_errors=True)
     try:
         with place_to_write(path):
-            with quiet_transformers():
-                model.save_pretrained(aside)
-            for name in names:
-                shutil.copyfile(tokenizer / name, aside / name)
-            replace(card, versions=library_versions()).write(aside)
+            yield aside
             if path.exists():
                 shutil.rmtree(path)
             aside.rename(path)

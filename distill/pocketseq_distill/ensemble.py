@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 from pocketseq.checkpoint import CheckpointCard
 from pocketseq.errors import CheckpointError, RecipeError
 from pocketseq.files import write_json
-from pocketseq_distill.checkpoints import place_to_write
+from pocketseq_distill.checkpoints import copy_checkpoint, directory_to_write
 from pocketseq_distill.decoder import cache_name
 from pocketseq_distill.losses.heads import Head, unspoken
 from pocketseq_distill.tokenizer import read_tokenizer
@@ -210,20 +209,12 @@ def write_ensemble(members: Sequence[str | Path], output: Path, *, average: Aver
             )
     for path in paths[1:]:
         check_kinship(paths[0], path)
-    aside = output.with_name(f".{output.name}.part")
-    shutil.rmtree(aside, ignore_errors=True)
-    ignored = shutil.ignore_patterns("*.bin", "*.py", "*.msgpack", "*.h5", ".*", "members")
-    try:
-        with place_to_write(output):
-            shutil.copytree(paths[0], aside, ignore=ignored)
-            names = [f"members/{number}" for number in range(1, len(paths))]
-            for name, path in zip(names, paths[1:], strict=True):
-                shutil.copytree(path, aside / name, ignore=ignored)
-            write_json(aside / ENSEMBLE, {"format": _FORMAT, "average": average, "members": names})
-            shutil.rmtree(output, ignore_errors=True)
-            aside.replace(output)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    names = [f"members/{number}" for number in range(1, len(paths))]
+    with directory_to_write(output) as aside:
+        copy_checkpoint(paths[0], aside, but=["members"])
+        for name, path in zip(names, paths[1:], strict=True):
+            copy_checkpoint(path, aside / name, but=["members"])
+        write_json(aside / ENSEMBLE, {"format": _FORMAT, "average": average, "members": names})
     return card
 
 

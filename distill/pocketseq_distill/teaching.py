@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from pocketseq.checkpoint import CheckpointCard
 from pocketseq.errors import RecipeError
 from pocketseq.template import Template
 from pocketseq.tokenizer import TextTokenizer
-from pocketseq_distill.checkpoints import checkpoint_fingerprint, find_teacher, place_to_write, save_checkpoint
+from pocketseq_distill.checkpoints import checkpoint_fingerprint, copy_checkpoint, directory_to_write, find_teacher, save_checkpoint
 from pocketseq_distill.corpus import TASKS
 from pocketseq_distill.corpus.vocabulary import END_ID, PAD_ID, Units, learn_tokenizer
 from pocketseq_distill.distil import Data, hardware
@@ -125,15 +124,8 @@ def copy_teacher(source: Path, output: Path) -> CheckpointCard:
     """
     card = CheckpointCard.read(source)
     read_tokenizer(source, card.template)
-    aside = output.with_name(f".{output.name}.part")
-    shutil.rmtree(aside, ignore_errors=True)
-    try:
-        with place_to_write(output):
-            shutil.copytree(source, aside, ignore=shutil.ignore_patterns("*.bin", "*.py", "*.msgpack", "*.h5", ".*"))
-            shutil.rmtree(output, ignore_errors=True)
-            aside.replace(output)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    with directory_to_write(output) as aside:
+        copy_checkpoint(source, aside)
     return card
 
 

@@ -143,6 +143,7 @@ class DistillationTrainer(Seq2SeqTrainer):
         parts = [inputs] if limit is None else parts_of(inputs, limit)
         if len(parts) == 1 and self._recorded is not None:
             return self._replayed(self._recorded, model, inputs, torch.as_tensor(items))
+        self._check_replayed()  # before these look at theirs, so that each is told by its own update
         losses = [super(DistillationTrainer, self).training_step(model, part, items) for part in parts]
         return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
 
