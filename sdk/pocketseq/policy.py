@@ -44,7 +44,7 @@ class Policy:
     along. A template that edits its primary field needs no such word."""
     audit: float = 0.0
     """Share of the answers that are served locally for their confidence whose input is sent to the cloud all the same, to see
-    whether the promised risk still holds."""
+    whether the promised risk still holds: of those that the calibration itself would serve, whatever ``threshold`` says."""
 
     def __post_init__(self) -> None:
         if self.mode not in get_args(Mode):

@@ -205,10 +205,15 @@ class Hybrid:
         whole = suggestion.source == "cloud" or (local is not None and is_whole(local))
         if receipt.error is None and whole:
             self._cache.put(call.fields, suggestion, mode=call.policy.mode)
-        trusted = call.policy.mode == "prefer_local" and suggestion.source == "local" and receipt.threshold is not None
+        trusted = call.policy.mode == "prefer_local" and suggestion.source == "local" and self._promised(receipt.score)
         if trusted and receipt.error is None and not receipt.attempts:
             return self._auditor.perhaps(call, suggestion)
         return suggestion
+
+    def _promised(self, score: float | None) -> bool:
+        """Whether the calibration would serve an answer of this confidence; a policy may serve less sure ones."""
+        calibration = self.model.calibration
+        return calibration is not None and score is not None and score >= calibration.threshold
 
     def _told(self, call: Call, suggestion: Suggestion) -> Suggestion:
         cloud_model = getattr(self.endpoint, "model", None)

@@ -65,6 +65,15 @@ def settle(hybrid: Hybrid, audits: int) -> Drift:
     return drift
 
 
+@pytest.mark.parametrize(("confidence", "audits"), [(0.9, True), (0.8, True), (0.6, False)])
+def test_answers_below_the_calibrated_threshold_say_nothing_of_its_promise(confidence: float, *, audits: bool) -> None:
+    """A policy may serve what the calibration would not; the promise is held to none of it."""
+    model, cloud = FakeModel("local", confidence=confidence, threshold=0.8), FakeEndpoint("other")
+    hybrid = Hybrid(model, cloud, Policy(audit=1.0, threshold=0.5, cache_size=0), random=Random(0))
+    suggestion = hybrid.suggest("some text")
+    assert (suggestion.source, suggestion.receipt.audited) == ("local", audits)
+
+
 def test_confident_answers_are_audited() -> None:
     """The local answer is served at once; the receipt says that, and what, also leaves for an audit."""
     cloud = FakeEndpoint("local")
