@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 from platform import python_version
 from typing import Any
@@ -124,8 +123,9 @@ def _train(recipe: Recipe, run: Path) -> None:
 
 
 def _plain(recipe: Recipe, run: Path) -> None:
-    """The student's shape, trained from nothing on the references without a word of the teacher: what distilling is held to."""
+    """The student's shape, trained on the references without a word of the teacher: what distilling is held to."""
     from pocketseq_distill.distil import Data, distil
+    from pocketseq_distill.students.plain import PlainSettings
     from pocketseq_distill.students.student import StudentSettings
     from pocketseq_distill.training.plan import TrainingPlan
 
@@ -134,8 +134,7 @@ def _plain(recipe: Recipe, run: Path) -> None:
         raise RecipeError(
             f"recipe {recipe.name!r}: [plain_train]: expected divergence = 0, as it has no teacher, found {plan.divergence}"
         )
-    # Its own dropout is chosen for a student that has a teacher's word; here there are the labels alone, as for the teacher.
-    student = replace(recipe.settings("student", StudentSettings), start="random", dropout=None)
+    student = recipe.settings("plain", PlainSettings).of(recipe.settings("student", StudentSettings))
     distil(run / "teacher", Data.of_run(run, "data"), run / "plain", student=student, plan=plan, recipe_name=recipe.name)
 
 
@@ -220,7 +219,7 @@ PLAIN = Stage(
     name="plain",
     after=("corpus", "teacher"),
     run=_plain,
-    sections=("student", "plain_train"),
+    sections=("student", "plain", "plain_train"),
     outputs=("plain",),
     applies=lambda recipe: bool(recipe.table("plain_train")),
     needs=_NEEDS,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tests.distill.models import make_causal
 
 from pocketseq.errors import DataError, RecipeError
@@ -18,6 +19,7 @@ from pocketseq.pipeline.run import run_recipe
 from pocketseq_bench.readme import tables_block
 from pocketseq_distill import stages
 from pocketseq_distill.ensemble import write_ensemble
+from pocketseq_distill.generation import TeacherModel
 from pocketseq_distill.labelling.causal import CausalSettings, CausalTeacher
 
 from .data import pronunciations
@@ -162,6 +164,20 @@ def test_a_plain_student_has_no_teacher_to_learn_from(run: Path) -> None:
     recipe = Recipe(name="tiny-g2p", task="g2p-en-us", description="", tables=tables, text="")
     with pytest.raises(RecipeError, match=r"\[plain_train\]: expected divergence = 0"):
         stages.PLAIN.run(recipe, run)
+
+
+def test_a_plain_student_may_begin_as_the_distilled_one_does(run: Path, tmp_path: Path) -> None:
+    """Cut from the first member, it then differs in the teacher's word alone; its dropout is the teacher's all the same."""
+    shutil.copytree(run, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run/plain")
+    still = {"steps": 1, "batch_size": 8, "learning_rate": 1e-9}
+    student = {**TABLES["student"], "dropout": 0.5}
+    tables = {**TABLES, "student": student, "plain": {"start": "student"}, "plain_train": still}
+    stages.PLAIN.run(Recipe(name="tiny-g2p", task="g2p-en-us", description="", tables=tables, text=""), tmp_path / "run")
+    made, first = (TeacherModel.load(tmp_path / "run" / name).model for name in ("plain", "teacher.members/1"))
+    theirs = first.state_dict()
+    assert all(torch.allclose(weight, theirs[name], atol=1e-6) for name, weight in made.state_dict().items() if "block.0" in name)
+    assert made.config.dropout_rate == first.config.dropout_rate
 
 
 def test_recipes_without_a_published_task_have_a_table_and_a_plain_student_where_they_ask() -> None:

@@ -1,0 +1,27 @@
+"""Plain students: of the distilled student's shape, taught by the references alone; what distilling is held to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from pocketseq_distill.students.student import StudentSettings
+
+
+@dataclass(frozen=True, slots=True)
+class PlainSettings:
+    """How a plain student begins."""
+
+    start: Literal["random", "student"] = "random"
+    """``random`` takes nothing over; ``student`` begins as the distilled one does. Where the teacher's members have the student's
+    shape, that is a plain student itself, trained for as long as a member: both then differ in the teacher's word alone. Where it
+    is cut from a larger teacher, a plain student that begins so has had the teacher's help."""
+
+    def of(self, student: StudentSettings) -> StudentSettings:
+        """A plain student beside a distilled one.
+
+        Args:
+            student: The distilled one. Its dropout is chosen for one that has a teacher's word; with the labels alone the teacher's
+                own counts, which was chosen for them.
+        """
+        return replace(student, start=student.start if self.start == "student" else "random", dropout=None)
