@@ -39,22 +39,30 @@ class Course:
 
     @property
     def cells(self) -> list[str]:
-        """Updates, passes over the rows, hours, seed and hardware, and validations, as people read them; of an ensemble its number
-        of trainings and the hours of all.
+        """Updates, passes over the rows, hours, seed and hardware, and validations, as people read them; of an ensemble the updates
+        of each member and the hours of all.
         """
         training = self.training
-        planned, passes = training.get("planned_steps"), training.get("passes")
-        stopped = f" of {planned:,}" if planned and planned > training["steps"] else ""
+        passes = training.get("passes")
         threads = training.get("threads")  # an accelerator has none that count
-        members = training.get("members", 1)
         where = f"{threads} thread{'s' * (threads > 1)} of {training['device']}" if threads else str(training["device"])
         return [
-            f"{f'{members} × ' if members > 1 else ''}{training['steps']:,}{stopped}",
+            self._updates(),
             MISSING if passes is None else f"{passes:.1f}",
             f"{training['minutes'] / 60:.2f}",
             f"seed {training['seed']}, {where}",
             self._along_the_way(),
         ]
+
+    def _updates(self) -> str:
+        training = self.training
+        planned, earlier, members = training.get("planned_steps"), training.get("earlier_steps"), training.get("member_steps")
+        if members and len(set(members)) > 1:
+            *others, last = (f"{steps:,}" for steps in members)
+            return f"{', '.join(others)} and {last}"
+        before = f"{training['members']} × " if "members" in training else f"{earlier:,} + " if earlier else ""
+        stopped = f" of {planned:,}" if planned and planned > training["steps"] else ""
+        return f"{before}{members[0] if members else training['steps']:,}{stopped}"
 
     def _along_the_way(self) -> str:
         points = self.points

@@ -58,6 +58,20 @@ class Score:
     """Rows that it was measured on."""
 
 
+@dataclass(frozen=True, slots=True)
+class Lead:
+    """How far one model's answers are ahead of another's to the same rows, by the measure that decides."""
+
+    value: float
+    """Points of percent, positive where the first is better."""
+    low: float
+    """Lower end of the 95% interval. Both models are scored on each sample of rows: what makes a row hard for both is no difference
+    between them, so that this tells far more than whether their own intervals overlap (Koehn 2004, "Statistical Significance
+    Tests for Machine Translation Evaluation")."""
+    high: float
+    """Upper end of it."""
+
+
 def exact_counts(answers: Sequence[str], targets: Sequence[str]) -> Counts:
     """float64 [rows, 2]: whether the answer is its target, white space around them aside; 1."""
     return _counted([answer.strip() == target.strip() for answer, target in zip(answers, targets, strict=True)])
@@ -152,9 +166,45 @@ def scores(
     Raises:
         DataError: no rows, or another number of answers.
     """
+    _require_answers(examples, answers)
+    return tuple(found for measure in PROTOCOLS[protocol] if (found := _score(measure, examples, answers, resamples)) is not None)
+
+
+def lead(
+    protocol: ProtocolName,
+    examples: Sequence[Example],
+    answers: Sequence[str],
+    others: Sequence[str],
+    *,
+    resamples: int = RESAMPLES,
+) -> Lead:
+    """Compare two models' answers to the same rows.
+
+    Args:
+        protocol: How they are scored.
+        examples: See ``scores``.
+        answers: One for each row, of the model that may be ahead.
+        others: One for each row, of the other.
+        resamples: See ``scores``.
+
+    Raises:
+        DataError: no rows, or another number of answers.
+    """
+    for each in (answers, others):
+        _require_answers(examples, each)
+    measure, targets = PROTOCOLS[protocol][0], [row.target for row in examples]
+    counts, theirs = measure.count(answers, targets), measure.count(others, targets)
+    sign = 1 if measure.better == "higher" else -1
+    # The same rows are drawn for both.
+    drawn = sign * (measure.score(_resampled(counts, resamples)) - measure.score(_resampled(theirs, resamples)))
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    value = sign * (measure.score(counts.sum(axis=0)) - measure.score(theirs.sum(axis=0)))
+    return Lead(round(float(value), 2), round(float(low), 2), round(float(high), 2))
+
+
+def _require_answers(examples: Sequence[Example], answers: Sequence[str]) -> None:
     if not examples or len(examples) != len(answers):
         raise DataError(f"expected one answer for each row and at least one row, found {len(answers)} for {len(examples)} rows")
-    return tuple(found for measure in PROTOCOLS[protocol] if (found := _score(measure, examples, answers, resamples)) is not None)
 
 
 def _score(measure: Measure, examples: Sequence[Example], answers: Sequence[str], resamples: int) -> Score | None:

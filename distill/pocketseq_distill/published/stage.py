@@ -49,7 +49,7 @@ def table(recipe: Recipe, run: Path) -> None:
     from pocketseq.model import PocketModel
     from pocketseq_distill.evaluation import Latency
     from pocketseq_distill.generation import TeacherModel
-    from pocketseq_distill.published.protocols import protocol_of
+    from pocketseq_distill.published.protocols import lead, protocol_of
     from pocketseq_distill.published.results import GOALS, RESULTS
     from pocketseq_distill.published.table import ResultTable, claims
     from pocketseq_distill.published.timing import time_in_turns
@@ -77,8 +77,9 @@ def table(recipe: Recipe, run: Path) -> None:
         asks |= {model.variant.label: model.generate for model in shipped}
         times = time_in_turns(asks, [row.fields for row in rows[: settings.latency_rows]])
     models: list[ModelResult] = []
+    texts_of = {name: [answer["text"] for answer in evaluation["predictions"]] for name, evaluation in evaluated.items()}
     for name, evaluation in evaluated.items():
-        texts = [prediction["text"] for prediction in evaluation["predictions"]]
+        texts = texts_of[name]
         if name in here:
             training = _training(run / name)
             models.append(_result(recipe, rows, texts, evaluation, name=name, latency=times[name], training=training))
@@ -102,16 +103,19 @@ def table(recipe: Recipe, run: Path) -> None:
                     )
                 )
     corpus = json.loads((run / "data/corpus.json").read_text(encoding="utf-8"))
+    protocol = protocol_of(recipe.task)
+    # The student that ships is the last of the bundle's.
+    ahead = lead(protocol, rows, answers[-1], texts_of["plain"], resamples=settings.resamples) if "plain" in texts_of else None
     document = ResultTable(
         recipe=recipe.name,
         task=recipe.task,
-        protocol=protocol_of(recipe.task),
+        protocol=protocol,
         origin=task.origin if task else _origin(recipe, corpus),
         data=corpus["fingerprint"],
         test_rows=len(rows),
         models=tuple(models),
         published=RESULTS.get(recipe.task, ()),
-        claims=claims({model.name: model for model in models}, GOALS.get(recipe.task)),
+        claims=claims({model.name: model for model in models}, GOALS.get(recipe.task), ahead),
         machine=processor(),
     )
     write_json(run / "table.json", plain(document))
@@ -158,23 +162,58 @@ def _asks(model: Any) -> Ask:
 
 
 def _training(path: Path) -> dict[str, Any] | None:
-    """How a model was trained, how many updates were planned, and how often it has seen each of its rows; of an ensemble that was
-    trained as one how many trainings there were, the minutes of all, and the rest of the first. None of one that was joined of
-    others, whose trainings are unlike.
+    """How a model was trained, how many updates were planned, and how often it has seen each of its rows. One that was trained on
+    from where it stood tells the updates before as well, and passes and minutes of all. An ensemble that was trained as one tells
+    every member's updates, the minutes of all, and the rest of the first; one that was joined of others, whose trainings are
+    unlike, tells nothing.
     """
     from pocketseq_distill.ensemble import read_ensemble
 
     card, ensemble = CheckpointCard.read(path), read_ensemble(path)
-    plan: Mapping[str, Any] = next((value for key, value in card.recipe.items() if key.endswith("train")), {})
-    planned, rows = plan.get("steps"), card.data.get("rows")
-    seen = plan["batch_size"] * plan["accumulation"] * card.training["steps"] / rows if planned and rows else None
-    told = {"seed": plan.get("seed"), "planned_steps": planned, "passes": seen and round(seen, 2), **card.training}
+    plan = _plan(card.recipe)
+    last, *earlier = _goes(card)
+    told = {
+        "seed": plan.get("seed"),
+        "planned_steps": plan.get("steps"),
+        **card.training,
+        "passes": None if last.passes is None else round(sum(go.passes or 0.0 for go in (last, *earlier)), 2),
+        "minutes": sum(go.minutes for go in (last, *earlier)),
+        **({"earlier_steps": sum(go.steps for go in earlier)} if earlier else {}),
+    }
+    told.pop("before", None)
     if ensemble is None:
         return told
-    minutes = [CheckpointCard.read(member).training.get("minutes", 0.0) for member in (path, *ensemble.others)]
-    if card.recipe.get("teacher", {}).get("members") != len(minutes):
+    members = [_goes(CheckpointCard.read(member)) for member in (path, *ensemble.others)]
+    if card.recipe.get("teacher", {}).get("members") != len(members):
         return None
-    return {**told, "members": len(minutes), "minutes": sum(minutes)}
+    steps = [sum(go.steps for go in goes) for goes in members]
+    return {**told, "members": len(members), "member_steps": steps, "minutes": sum(go.minutes for goes in members for go in goes)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Go:
+    """One of the trainings that a checkpoint has behind it."""
+
+    steps: int
+    minutes: float
+    passes: float | None
+    """Over its rows; None where the card does not tell their number."""
+
+
+def _goes(card: CheckpointCard) -> list[_Go]:
+    """The trainings of a checkpoint, the last one first; none of one that came from elsewhere."""
+    goes: list[_Go] = []
+    part: Mapping[str, Any] | None = {"data": card.data, "recipe": card.recipe, "training": card.training}
+    while part is not None and "steps" in part["training"]:
+        plan, rows, steps = _plan(part["recipe"]), part["data"].get("rows"), part["training"]["steps"]
+        passes = plan["batch_size"] * plan["accumulation"] * steps / rows if plan and rows else None
+        goes.append(_Go(steps, part["training"].get("minutes", 0.0), passes))
+        part = part["training"].get("before")
+    return goes or [_Go(0, 0.0, None)]
+
+
+def _plan(recipe: Mapping[str, Any]) -> Mapping[str, Any]:
+    return next((value for key, value in recipe.items() if key.endswith("train")), {})
 
 
 def _result(

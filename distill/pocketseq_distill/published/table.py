@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from pocketseq.errors import DataError
 from pocketseq_distill.evaluation import Latency
-from pocketseq_distill.published.protocols import Score
+from pocketseq_distill.published.protocols import Lead, Score
 from pocketseq_distill.published.results import Goal, PublishedResult
 
 FORMAT: Final = 1
@@ -77,12 +77,13 @@ class ResultTable:
     format: int = FORMAT
 
 
-def claims(models: Mapping[str, ModelResult], goal: Goal | None) -> tuple[Claim, ...]:
+def claims(models: Mapping[str, ModelResult], goal: Goal | None, lead: Lead | None = None) -> tuple[Claim, ...]:
     """Hold the student that ships to what it was to reach.
 
     Args:
-        models: ``student-int8`` and, where they are known, ``teacher`` and ``plain``.
+        models: ``student-int8`` and, where it is known, ``teacher``.
         goal: What the task asks for; None where nothing is published to compare with.
+        lead: How far the student that ships is ahead of a plain one; None where there is none.
 
     Raises:
         DataError: the student that ships is missing, or does not tell its size.
@@ -97,10 +98,9 @@ def claims(models: Mapping[str, ModelResult], goal: Goal | None) -> tuple[Claim,
         found.append(Claim("size", f"≤ {goal.size_mb:g} MB", f"{size:.2f} MB", size <= goal.size_mb))
     if "teacher" in models:
         found += _beside(student, models["teacher"])
-    if "plain" in models:
-        plain = models["plain"]
-        gap = student.quality - plain.quality
-        found.append(Claim("ahead of the plain student", "> 0 points", f"{gap:+.2f} points", gap > 0))
+    if lead is not None:
+        points = f"{lead.value:+.2f} points, {lead.low:+.2f} to {lead.high:+.2f}"
+        found.append(Claim("ahead of the plain student", "> 0 points", points, lead.value > 0))
     return tuple(found)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from pocketseq.errors import DataError
 from pocketseq.examples import Example
-from pocketseq_distill.published.protocols import edit_counts, error_counts, exact_counts, protocol_of, scores, token_counts
+from pocketseq_distill.published.protocols import edit_counts, error_counts, exact_counts, lead, protocol_of, scores, token_counts
 
 
 def rows(*targets: str, kind: str = "") -> list[Example]:
@@ -100,3 +100,20 @@ def test_answers_that_do_not_go_with_the_rows_are_refused() -> None:
     """A score of part of a test set compares with nothing."""
     with pytest.raises(DataError, match="found 1 for 2 rows"):
         scores("caption-bleu", rows("a", "b"), ["a"])
+
+
+def test_a_lead_is_measured_on_the_same_samples_of_rows() -> None:
+    """The second model is right where the first is, but for every fifth of those rows: their intervals overlap, the lead is sure."""
+    truth = rows(*(f"a {number}" for number in range(200)))
+    answers = [row.target if number % 2 else "x" for number, row in enumerate(truth)]
+    others = [answer if number % 10 != 1 else "x" for number, answer in enumerate(answers)]
+    first, second = (scores("word-errors", truth, each)[0] for each in (answers, others))
+    assert second.low < first.high
+    ahead = lead("word-errors", truth, answers, others)
+    assert ahead.value == second.value - first.value == 10.0
+    assert 5.0 < ahead.low < 10.0 < ahead.high < 15.0
+    behind = lead("word-errors", truth, others, answers)
+    assert (behind.value, behind.low, behind.high) == (-10.0, -ahead.high, -ahead.low)
+    assert lead("word-errors", truth, answers, answers).high == 0.0
+    with pytest.raises(DataError, match="found 199 for 200 rows"):
+        lead("word-errors", truth, answers, others[1:])

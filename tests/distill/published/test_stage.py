@@ -12,6 +12,7 @@ import pytest
 import torch
 from tests.distill.models import make_causal
 
+from pocketseq.checkpoint import CheckpointCard
 from pocketseq.errors import DataError, RecipeError
 from pocketseq.files import write_json
 from pocketseq.pipeline import Recipe
@@ -90,7 +91,7 @@ def test_what_was_trained_says_how(table: dict[str, Any]) -> None:
     }
     training = {name: model["training"] for (name, runtime, _), model in models.items() if runtime == "pytorch"}
     assert training["teacher"]["seed"] == 0
-    assert training["teacher"]["members"] == 2
+    assert (training["teacher"]["members"], training["teacher"]["member_steps"]) == (2, [4, 4])
     assert training["teacher"]["steps"] == training["teacher"]["planned_steps"] == 4
     assert training["teacher"]["passes"] == 4 * 8 / 40
     assert [found["step"] for found in training["teacher"]["validations"]] == [2, 4]
@@ -156,6 +157,25 @@ def test_a_teacher_of_unlike_members_is_not_said_to_be_one_training(run: Path, t
     next(stage for stage in _installed() if stage.name == "table").run(recipe, again)
     teacher = json.loads((again / "table.json").read_text(encoding="utf-8"))["models"][0]
     assert (teacher["name"], teacher["training"]) == ("teacher", None)
+
+
+def test_updates_before_the_last_training_are_told_as_well(run: Path, tmp_path: Path) -> None:
+    """A member that was trained on from where it stood: with the passes and the minutes of both trainings."""
+    again = tmp_path / "run"
+    shutil.copytree(run, again)
+    shutil.rmtree(again / "teacher")
+    first, second = again / "teacher.members/1", again / "teacher.members/2"
+    card = CheckpointCard.read(first)
+    before = {"data": card.data, "recipe": card.recipe, "training": {"steps": 6, "minutes": 1.5}}
+    replace(card, training={**card.training, "minutes": 1.0, "before": before}).write(first)
+    write_ensemble([first, second], again / "teacher")
+    recipe = Recipe(name="tiny-g2p", task="g2p-en-us", description="", tables=TABLES, text="")
+    next(stage for stage in _installed() if stage.name == "table").run(recipe, again)
+    told = json.loads((again / "table.json").read_text(encoding="utf-8"))["models"][0]["training"]
+    assert (told["steps"], told["earlier_steps"], told["member_steps"]) == (4, 6, [10, 4])
+    assert told["passes"] == (4 + 6) * 8 / 40
+    assert told["minutes"] == 2.5 + CheckpointCard.read(second).training["minutes"]
+    assert "before" not in told
 
 
 def test_a_plain_student_has_no_teacher_to_learn_from(run: Path) -> None:
