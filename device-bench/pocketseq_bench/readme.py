@@ -30,7 +30,7 @@ from pocketseq_bench.report.files import write_bench_reports
 from pocketseq_bench.report.findings import ModelFindings
 from pocketseq_bench.report.replay_report import replay_markdown, write_replay_reports
 from pocketseq_bench.report.rivals import rivals_markdown
-from pocketseq_bench.report.tables import check_table, table_markdown
+from pocketseq_bench.report.tables import check_table, summary_markdown, table_markdown
 from pocketseq_bench.stages import judged_by
 
 README: Final = Path("README.md")
@@ -154,6 +154,11 @@ def tables_block(tables: Sequence[Mapping[str, Any]]) -> str:
     return _marked("tables", ["\n\n".join(table_markdown(table) for table in tables)])
 
 
+def summary_block(tables: Sequence[Mapping[str, Any]]) -> str:
+    """What ships beside what others have published, in one row for each data set."""
+    return _marked("published", [summary_markdown(tables)])
+
+
 def profile_block(found: Mapping[str, Any]) -> str:
     """Where the time of a suggestion goes."""
     return _marked("profile", [profile_markdown(found)])
@@ -193,7 +198,8 @@ def blocks() -> dict[Path, list[str]]:
     room.append(deferral_block(read_runs(DEFERRAL)))
     forms = grammars_block(json.loads(GRAMMARS.read_text(encoding="utf-8")))
     tables = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(TABLES.glob("*.json"), key=lambda path: path.stem)]
-    return {README: [results_block(results, found)], SDK: [forms], ROOM: room, DISTILL: [tables_block(tables)]}
+    front = [results_block(results, found), summary_block(tables)]
+    return {README: front, SDK: [forms], ROOM: room, DISTILL: [tables_block(tables)]}
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -20,6 +20,7 @@ from pocketseq_bench.readme import (
     read_results,
     results_block,
     rivals_block,
+    summary_block,
     with_block,
     write_results,
 )
@@ -178,3 +179,19 @@ def test_what_is_no_table_of_results_is_refused() -> None:
             DataError, match=r"run/table.json: expected a table of results of format 1.*run the stage 'table' again"
         ):
             check_table(value, "run/table.json")
+
+
+def test_published_data_sets_have_a_row_each() -> None:
+    """What ships beside the bar, its teacher and the plain student; what others have published nothing on is left out."""
+    scores = {"teacher": 58.0, "student": 57.0, "student-int8": 57.5, "plain": 56.25}
+    models = [
+        {"name": name, "size_bytes": 4_780_000, "scores": [{"name": "bleu", "value": score}]} for name, score in scores.items()
+    ]
+    claims = [
+        {"what": "BLEU of others", "wanted": "≥ 50", "found": "57.5"},
+        {"what": "smaller than the teacher", "wanted": "≥ 8×", "found": "8.4×"},
+    ]
+    table = {"recipe": "a-task", "models": models, "claims": claims, "published": [{"system": "others", "scores": {"bleu": 50.0}}]}
+    lines = summary_block([table, {**table, "published": []}]).splitlines()
+    assert len(lines) == 5
+    assert lines[3] == "| a-task | BLEU | ≥ 50 | **57.50** | 58.00 | 56.25 | 4.8 | 8.4× | – |"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from pocketseq.errors import DataError
-from pocketseq.report.figures import megabytes, millions, milliseconds
+from pocketseq.report.figures import MISSING, megabytes, millions, milliseconds
 from pocketseq_bench.report.courses import courses_of, headings
 
 FORMAT: Final = 1
@@ -64,6 +64,35 @@ def table_markdown(table: Mapping[str, Any]) -> str:
     lines += ["", f"| trained | {' | '.join(titles)} |", f"|---|{'--:|' * 3}---|---|"]
     lines += [f"| {course.name} | {' | '.join(course.cells)} |" for course in courses]
     lines += ["", *(f"{line}\n" for line in claims_text(table["claims"])), MEASURED]
+    return "\n".join(lines)
+
+
+def summary_markdown(tables: Sequence[Mapping[str, Any]]) -> str:
+    """What ships beside the bar, its teacher and a plain student, by the measure that decides.
+
+    Args:
+        tables: Result files; those without published results have no row.
+    """
+    lines = [
+        "| | by | to beat | student, int8 | teacher | plain student | MB | smaller | faster |",
+        f"|---|---|{'--:|' * 7}",
+    ]
+    for table in tables:
+        if not table["published"]:
+            continue
+        first = {model["name"]: model["scores"][0] for model in table["models"]}
+        shipped, measure = first["student-int8"], _MEASURES[first["student-int8"]["name"]]
+        found = {claim["what"]: claim["found"] for claim in table["claims"]}
+        cells = [
+            table["recipe"],
+            measure,
+            next(claim["wanted"] for claim in table["claims"] if claim["what"].startswith(measure)),
+            f"**{shipped['value']:.2f}**",
+            *(f"{first[name]['value']:.2f}" if name in first else MISSING for name in ("teacher", "plain")),
+            next(megabytes(model["size_bytes"]) for model in table["models"] if model["name"] == "student-int8"),
+            *(found.get(what, MISSING) for what in ("smaller than the teacher", "faster than the teacher in PyTorch")),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -29,10 +29,11 @@ from pocketseq_distill.distil import hardware
 from pocketseq_distill.generation import TeacherModel
 from pocketseq_distill.labelling.distributions import teacher_distributions
 from pocketseq_distill.losses.lesson import Lesson
+from pocketseq_distill.losses.terms import IGNORED
 from pocketseq_distill.rows import TokenRows, tokenize
 from pocketseq_distill.special_ids import SpecialIds
 from pocketseq_distill.students.student import StudentSettings, student_of
-from pocketseq_distill.training.batches import Collate, GroupedOrder
+from pocketseq_distill.training.batches import Collate, GroupedOrder, parts_of
 from pocketseq_distill.training.dropout import ByteDropout
 from pocketseq_distill.training.optimizers import Muon
 from pocketseq_distill.training.plan import TrainingPlan
@@ -91,9 +92,11 @@ def measure_pace(teacher: TeacherModel, rows: TokenRows, plan: TrainingPlan, stu
             inputs = collate(batch)
             if kind == "online":
                 del inputs["top_ids"], inputs["top_logprobs"]
-            with ByteDropout(), lessons[kind].precision():
-                loss = lessons[kind].loss(model, inputs, step=update, rate=1e-5, items=None)
-            loss.backward()  # type: ignore[no-untyped-call]
+            items = (inputs["labels"] != IGNORED).sum()
+            for part in [inputs] if plan.tokens_at_once is None else parts_of(inputs, plan.tokens_at_once):
+                with ByteDropout(), lessons[kind].precision():
+                    loss = lessons[kind].loss(model, part, step=update, rate=1e-5, items=items)
+                loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad()

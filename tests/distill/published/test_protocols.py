@@ -103,7 +103,7 @@ def test_answers_that_do_not_go_with_the_rows_are_refused() -> None:
 
 
 def test_a_lead_is_measured_on_the_same_samples_of_rows() -> None:
-    """The second model is right where the first is, but for every fifth of those rows: their intervals overlap, the lead is sure."""
+    """The second model is right where the first is, but for a fifth of those rows: their intervals overlap, the lead is sure."""
     truth = rows(*(f"a {number}" for number in range(200)))
     answers = [row.target if number % 2 else "x" for number, row in enumerate(truth)]
     others = [answer if number % 10 != 1 else "x" for number, answer in enumerate(answers)]

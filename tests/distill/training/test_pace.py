@@ -23,11 +23,11 @@ def test_updates_are_compared_pair_by_pair() -> None:
     assert Pace.of([1.0, 20.0, 9.0, 2.0, 5.0], [2.0, 40.0, 6.0, 4.0, 10.0]).ratio.value == 0.5
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_the_command_measures_both_kinds_in_turns(teacher_path: Path, tmp_path: Path, optimizer: str) -> None:
-    """As many updates of each, with what they were measured on."""
+@pytest.mark.parametrize("more", ['optimizer = "adamw"', 'optimizer = "muon"', "tokens_at_once = 40"])
+def test_the_command_measures_both_kinds_in_turns(teacher_path: Path, tmp_path: Path, more: str) -> None:
+    """As many updates of each, in parts where the plan sends long batches through so, with what they were measured on."""
     write_examples(tmp_path / "rows.jsonl", repair_examples(24))
-    (tmp_path / "tiny.toml").write_text(f'{RECIPE}\noptimizer = "{optimizer}"\n')
+    (tmp_path / "tiny.toml").write_text(f"{RECIPE}\n{more}\n")
     output = tmp_path / "pace.json"
     rows, recipe = str(tmp_path / "rows.jsonl"), str(tmp_path / "tiny.toml")
     main([str(teacher_path), rows, "--recipe", recipe, "--updates", "2", "--top-k", "4", "-o", str(output)])
