@@ -72,3 +72,15 @@ def test_names_of_courses_that_end_together_stand_apart() -> None:
     heights = sorted(float(height) for _, height in names)
     assert all(lower - upper > 15 for upper, lower in pairwise(heights))
     assert all(float(x) <= WIDTH - 88 for x, _ in names)
+
+
+def test_curves_that_run_close_together_fill_the_plot() -> None:
+    """What validation came to begins where the lowest of it does, not at 0; names stand beside the plot, the best first."""
+    picture = courses_plot(
+        courses_of(table(teacher=training(0.66, 0.67), student=training(0.665, 0.68, 0.685), plain=training(0.67)))
+    )
+    ticks = re.findall(r'class="tick end"[^>]*>([\d.]+)<', picture)
+    assert [float(tick) for tick in ticks] == [66.0, 66.5, 67.0, 67.5, 68.0, 68.5]
+    names = re.findall(r'<text[^>]* x="([\d.]+)" y="[\d.]+">(teacher|student|plain) ', picture)
+    assert [name for _, name in names] == ["student", "teacher", "plain"]
+    assert len({x for x, _ in names}) == 1

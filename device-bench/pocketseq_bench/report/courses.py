@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any, Final
 
-from pocketseq.report.drawing import Scale, dot, line, path, picture, round_steps, text
+from pocketseq.report.drawing import Scale, dot, line, path, picture, round_steps, steps_between, text
 from pocketseq.report.figures import MISSING
 
 WIDTH: Final = 560
 HEIGHT: Final = 320
-_NAME_WIDTH: Final = 96
-"""Room for a course's name and what it came to, behind its last point."""
+_NAME_WIDTH: Final = 128
+"""Room for a course's mark, its name and what it came to, beside the plot."""
 _LINE: Final = 16
 _SHOWN: Final = 6
 """Validations that a row of a table shows at most."""
@@ -93,7 +93,7 @@ def courses_of(table: Mapping[str, Any]) -> list[Course]:
 def courses_table(courses: Sequence[Course]) -> str:
     """A row for each training: how long it was, and how validation went."""
     rows = "\n".join(
-        f'<tr><td><span class="dot {_kind(course)}"></span>{escape(course.name)}</td>'
+        f'<tr><td><span class="dot {kind_of(course.name)}"></span>{escape(course.name)}</td>'
         f"{''.join(f'<td>{escape(cell)}</td>' for cell in course.cells)}</tr>"
         for course in courses
     )
@@ -108,27 +108,30 @@ def courses_plot(courses: Sequence[Course]) -> str:
     drawn = [course for course in courses if course.points]
     if not any(len(course.points) > 1 for course in drawn):
         return ""
-    most = max(step for course in drawn for step, _ in course.points)
-    best = max(value for course in drawn for _, value in course.points)
-    across, up = round_steps(most, at_most=6), round_steps(max(best, 1.0), at_most=5)
-    x, y = Scale(0, across[-1], 44, WIDTH - _NAME_WIDTH), Scale(0, up[-1], HEIGHT - 46, 18)
+    points = [point for course in drawn for point in course.points]
+    values = [value for _, value in points]
+    across = round_steps(max(step for step, _ in points), at_most=6)
+    up = steps_between(min(values), max(values), at_most=5)
+    x, y = Scale(0, across[-1], 44, WIDTH - _NAME_WIDTH), Scale(up[0], up[-1], HEIGHT - 46, 18)
     shapes = [line(x(0), y(tick), x(across[-1]), y(tick), "grid") for tick in up]
     shapes += [text(x(0) - 8, y(tick) + 4, f"{tick:g}", "tick end") for tick in up]
-    shapes += [text(x(tick), y(0) + 18, f"{tick:,.0f}", "tick middle") for tick in across]
+    shapes += [text(x(tick), y(up[0]) + 18, f"{tick:,.0f}", "tick middle") for tick in across]
     title = _TITLES.get(drawn[0].measure, drawn[0].measure)
     shapes.append(text((x(0) + x(across[-1])) / 2, HEIGHT - 8, f"updates; upwards: {title} on validation rows, %", "label middle"))
-    named: list[tuple[float, float]] = []
     for course in drawn:
-        step, value = course.points[-1]
-        at_x, at_y = x(step) + 8, y(value) + 4
-        while any(abs(at_x - other_x) < _NAME_WIDTH and abs(at_y - other_y) < _LINE - 1 for other_x, other_y in named):
-            at_y += _LINE  # below what ends at the same place
-        named.append((at_x, at_y))
-        shapes.append(path([(x(at), y(found)) for at, found in course.points], f"series {_kind(course)}"))
-        shapes += [dot(x(at), y(found), f"mark {_kind(course)}", radius=3.5) for at, found in course.points]
-        shapes.append(text(at_x, at_y, f"{course.name} {value:.1f}", "strong start"))
+        shapes.append(path([(x(at), y(found)) for at, found in course.points], f"series {kind_of(course.name)}"))
+        shapes += [dot(x(at), y(found), f"mark {kind_of(course.name)}", radius=3.5) for at, found in course.points]
+    # Beside the plot, where no other curve runs through them, as high as what they came to, or below what is as high.
+    name_x, free_y = x(across[-1]) + 14, 0.0
+    for course in sorted(drawn, key=lambda course: -course.points[-1][1]):
+        value = course.points[-1][1]
+        name_y = max(y(value), free_y)
+        free_y = name_y + _LINE
+        shapes.append(dot(name_x, name_y, f"mark {kind_of(course.name)}", radius=4.5))
+        shapes.append(text(name_x + 9, name_y + 4, f"{course.name} {value:.1f}", "strong start"))
     return picture(WIDTH, HEIGHT, "Validation while training", shapes)
 
 
-def _kind(course: Course) -> str:
-    return course.name if course.name in ("teacher", "plain") else "student"
+def kind_of(name: str) -> str:
+    """The class by whose colour a model is drawn."""
+    return name if name in ("teacher", "plain") else "student"

@@ -10,7 +10,7 @@ from typing import Any
 
 from pocketseq.errors import DataError
 from pocketseq.report.figures import megabytes, millions, milliseconds
-from pocketseq_bench.report.courses import courses_of, courses_plot, courses_table
+from pocketseq_bench.report.courses import courses_of, courses_plot, courses_table, kind_of
 from pocketseq_bench.report.tables import check_table, score_titles
 
 
@@ -80,11 +80,11 @@ def _claims(claims: Sequence[Mapping[str, Any]]) -> str:
         for claim in claims
     )
     heads = "<th>The int8 student</th><th>Wanted</th><th>Found</th><th>Reached</th>"
-    return f"<table>\n<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table>"
+    return f'<table class="reached">\n<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table>'
 
 
 def _model(model: Mapping[str, Any]) -> str:
-    kind = "teacher" if model["name"] == "teacher" else "student"
+    kind = kind_of(model["name"])
     made = escape(f"{model['runtime']}, {model['precision']}")
     cells = [f'<span class="dot {kind}"></span>{escape(model["name"])}<small>{made}</small>']
     cells += [millions(model["parameters"]), megabytes(model["size_bytes"])]
