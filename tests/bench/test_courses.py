@@ -28,9 +28,11 @@ def test_a_training_tells_how_long_it_was_and_where_it_stands() -> None:
     assert ensemble.cells[:3] == ["3 × 200", "–", "0.50"]
     unlike = courses_of(table(teacher=training(0.1, members=3, member_steps=[1100, 900, 900])))[0]
     assert unlike.cells[0] == "1,100, 900 and 900"
-    alike = courses_of(table(teacher=training(0.1, members=2, earlier_steps=20, member_steps=[120, 120])))[0]
-    assert alike.cells[0] == "2 × 120"
-    assert courses_of(table(plain=training(0.1, earlier_steps=20)))[0].cells[0] == "20 + 100"
+    alike = courses_of(table(teacher=training(0.1, members=2, earlier_steps=20, member_steps=[120, 120], planned_steps=150)))[0]
+    assert alike.cells[0] == "2 × 120 of 170"
+    (longer,) = courses_of(table(plain=training(0.1, 0.3, 0.2, earlier_steps=20, planned_steps=500)))
+    assert (longer.cells[0], longer.cells[-1]) == ("20 + 300 of 520", "10.0 · 30.0 · 20.0 (best 30.0 at 220)")
+    assert [step for step, _ in longer.points] == [120, 220, 320]
     accelerated = {**training(0.1), "threads": None}
     assert courses_of(table(teacher=accelerated))[0].cells[3] == "seed 3, A <processor>"
     assert plain.cells[-1] == "10.0 · 30.0 · 20.0 (best 30.0 at 200)"

@@ -33,9 +33,9 @@ class Course:
 
     @property
     def points(self) -> list[tuple[int, float]]:
-        """Updates made and what validation came to, in percent, in order."""
-        validations = self.training.get("validations", ())
-        return [(found["step"], 100 * found[self.measure]) for found in validations if self.measure in found]
+        """Updates made, those before the last training among them, and what validation came to, in percent, in order."""
+        validations, earlier = self.training.get("validations", ()), self.training.get("earlier_steps", 0)
+        return [(earlier + found["step"], 100 * found[self.measure]) for found in validations if self.measure in found]
 
     @property
     def cells(self) -> list[str]:
@@ -56,13 +56,15 @@ class Course:
 
     def _updates(self) -> str:
         training = self.training
-        planned, earlier, members = training.get("planned_steps"), training.get("earlier_steps"), training.get("member_steps")
+        steps, planned, earlier = training["steps"], training.get("planned_steps"), training.get("earlier_steps", 0)
+        members = training.get("member_steps")
         if members and len(set(members)) > 1:
-            *others, last = (f"{steps:,}" for steps in members)
+            *others, last = (f"{made:,}" for made in members)
             return f"{', '.join(others)} and {last}"
-        before = f"{training['members']} × " if "members" in training else f"{earlier:,} + " if earlier else ""
-        stopped = f" of {planned:,}" if planned and planned > training["steps"] else ""
-        return f"{before}{members[0] if members else training['steps']:,}{stopped}"
+        stopped = f" of {earlier + planned:,}" if planned and planned > steps else ""
+        if "members" in training:
+            return f"{training['members']} × {earlier + steps:,}{stopped}"
+        return f"{earlier:,} + {steps:,}{stopped}" if earlier else f"{steps:,}{stopped}"
 
     def _along_the_way(self) -> str:
         points = self.points

@@ -86,7 +86,7 @@ def summary_markdown(tables: Sequence[Mapping[str, Any]]) -> str:
         cells = [
             table["recipe"],
             measure,
-            next(claim["wanted"] for claim in table["claims"] if claim["what"].startswith(measure)),
+            next((claim["wanted"] for claim in table["claims"] if claim["what"].startswith(measure)), MISSING),
             f"**{shipped['value']:.2f}**",
             *(f"{first[name]['value']:.2f}" if name in first else MISSING for name in ("teacher", "plain")),
             next(megabytes(model["size_bytes"]) for model in table["models"] if model["name"] == "student-int8"),

@@ -192,7 +192,7 @@ def lead(
     """
     for each in (answers, others):
         _require_answers(examples, each)
-    measure, targets = PROTOCOLS[protocol][0], [row.target for row in examples]
+    measure, targets = PROTOCOLS[protocol][0], [row.target for row in examples]  # which scores all rows
     counts, theirs = measure.count(answers, targets), measure.count(others, targets)
     sign = 1 if measure.better == "higher" else -1
     # The same rows are drawn for both.

@@ -164,21 +164,23 @@ def _asks(model: Any) -> Ask:
 def _training(path: Path) -> dict[str, Any] | None:
     """How a model was trained, how many updates were planned, and how often it has seen each of its rows. One that was trained on
     from where it stood tells the updates before as well, and passes and minutes of all. An ensemble that was trained as one tells
-    every member's updates, the minutes of all, and the rest of the first; one that was joined of others, whose trainings are
-    unlike, tells nothing.
+    every member's updates, the minutes of all, and the rest of the first. One that came from elsewhere tells nothing, and nor does
+    one that was joined of others, whose trainings are unlike.
     """
     from pocketseq_distill.ensemble import read_ensemble
 
     card, ensemble = CheckpointCard.read(path), read_ensemble(path)
-    plan = _plan(card.recipe)
-    last, *earlier = _goes(card)
+    plan, goes = _plan(card.recipe), _goes(card)
+    if not goes:
+        return None
+    passes = [go.passes for go in goes]
     told = {
         "seed": plan.get("seed"),
         "planned_steps": plan.get("steps"),
         **card.training,
-        "passes": None if last.passes is None else round(sum(go.passes or 0.0 for go in (last, *earlier)), 2),
-        "minutes": sum(go.minutes for go in (last, *earlier)),
-        **({"earlier_steps": sum(go.steps for go in earlier)} if earlier else {}),
+        "passes": None if None in passes else round(sum(found or 0.0 for found in passes), 2),
+        "minutes": sum(go.minutes for go in goes),
+        **({"earlier_steps": sum(go.steps for go in goes[1:])} if goes[1:] else {}),
     }
     told.pop("before", None)
     if ensemble is None:
@@ -186,8 +188,13 @@ def _training(path: Path) -> dict[str, Any] | None:
     members = [_goes(CheckpointCard.read(member)) for member in (path, *ensemble.others)]
     if card.recipe.get("teacher", {}).get("members") != len(members):
         return None
-    steps = [sum(go.steps for go in goes) for goes in members]
-    return {**told, "members": len(members), "member_steps": steps, "minutes": sum(go.minutes for goes in members for go in goes)}
+    steps = [sum(go.steps for go in behind) for behind in members]
+    return {
+        **told,
+        "members": len(members),
+        "member_steps": steps,
+        "minutes": sum(go.minutes for behind in members for go in behind),
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,15 +208,15 @@ class _Go:
 
 
 def _goes(card: CheckpointCard) -> list[_Go]:
-    """The trainings of a checkpoint, the last one first; none of one that came from elsewhere."""
+    """The trainings of a checkpoint, the last one first; none where it came from elsewhere."""
     goes: list[_Go] = []
     part: Mapping[str, Any] | None = {"data": card.data, "recipe": card.recipe, "training": card.training}
     while part is not None and "steps" in part["training"]:
         plan, rows, steps = _plan(part["recipe"]), part["data"].get("rows"), part["training"]["steps"]
-        passes = plan["batch_size"] * plan["accumulation"] * steps / rows if plan and rows else None
+        passes = plan["batch_size"] * plan.get("accumulation", 1) * steps / rows if plan and rows else None
         goes.append(_Go(steps, part["training"].get("minutes", 0.0), passes))
         part = part["training"].get("before")
-    return goes or [_Go(0, 0.0, None)]
+    return goes
 
 
 def _plan(recipe: Mapping[str, Any]) -> Mapping[str, Any]:

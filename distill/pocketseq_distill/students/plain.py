@@ -13,9 +13,9 @@ class PlainSettings:
     """How a plain student begins."""
 
     start: Literal["random", "student"] = "random"
-    """``random`` takes nothing over; ``student`` begins as the distilled one does. Where the teacher's members have the student's
-    shape, that is a plain student itself, trained for as long as a member: both then differ in the teacher's word alone. Where it
-    is cut from a larger teacher, a plain student that begins so has had the teacher's help."""
+    """``random`` takes nothing over; ``student`` begins as the distilled one does. That is fair where this owes nothing to the
+    teacher's training on the same rows: where it was pre-trained elsewhere, or is a member of the student's own shape, which is a
+    plain student itself. Cut from a larger teacher that was trained on them, a plain student has had that teacher's help."""
 
     def of(self, student: StudentSettings) -> StudentSettings:
         """A plain student beside a distilled one.

@@ -159,6 +159,20 @@ def test_a_teacher_of_unlike_members_is_not_said_to_be_one_training(run: Path, t
     assert (teacher["name"], teacher["training"]) == ("teacher", None)
 
 
+def test_a_teacher_from_elsewhere_tells_no_training(run: Path, tmp_path: Path) -> None:
+    """Its card has none, as that of a model from a hub."""
+    again = tmp_path / "again"
+    shutil.copytree(run, again)
+    shutil.rmtree(again / "teacher")
+    shutil.copytree(run / "teacher.members/1", again / "teacher")
+    replace(CheckpointCard.read(again / "teacher"), recipe={}, training={}).write(again / "teacher")
+    recipe = Recipe(name="tiny-g2p", task="g2p-en-us", description="", tables=TABLES, text="")
+    next(stage for stage in _installed() if stage.name == "table").run(recipe, again)
+    table = json.loads((again / "table.json").read_text(encoding="utf-8"))
+    assert table["models"][0]["training"] is None
+    assert "| trained |" in tables_block([table])
+
+
 def test_updates_before_the_last_training_are_told_as_well(run: Path, tmp_path: Path) -> None:
     """A member that was trained on from where it stood: with the passes and the minutes of both trainings."""
     again = tmp_path / "run"
