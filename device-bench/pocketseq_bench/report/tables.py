@@ -80,16 +80,18 @@ def summary_markdown(tables: Sequence[Mapping[str, Any]]) -> str:
     for table in tables:
         if not table["published"]:
             continue
-        first = {model["name"]: model["scores"][0] for model in table["models"]}
-        shipped, measure = first["student-int8"], _MEASURES[first["student-int8"]["name"]]
+        models = {model["name"]: model for model in table["models"]}
+        scores = {name: f"{model['scores'][0]['value']:.2f}" for name, model in models.items()}
+        shipped = models["student-int8"]
+        measure = _MEASURES[shipped["scores"][0]["name"]]
         found = {claim["what"]: claim["found"] for claim in table["claims"]}
         cells = [
             table["recipe"],
             measure,
             next((claim["wanted"] for claim in table["claims"] if claim["what"].startswith(measure)), MISSING),
-            f"**{shipped['value']:.2f}**",
-            *(f"{first[name]['value']:.2f}" if name in first else MISSING for name in ("teacher", "plain")),
-            next(megabytes(model["size_bytes"]) for model in table["models"] if model["name"] == "student-int8"),
+            f"**{scores['student-int8']}**",
+            *(scores.get(name, MISSING) for name in ("teacher", "plain")),
+            megabytes(shipped["size_bytes"]),
             *(found.get(what, MISSING) for what in ("smaller than the teacher", "faster than the teacher in PyTorch")),
         ]
         lines.append(f"| {' | '.join(cells)} |")

@@ -59,6 +59,14 @@ def table(run: Path) -> dict[str, Any]:
     return value
 
 
+def table_again(directory: Path) -> dict[str, Any]:
+    """What the stage makes of a run whose models are others now."""
+    recipe = Recipe(name="tiny-g2p", task="g2p-en-us", description="", tables=TABLES, text="")
+    next(stage for stage in _installed() if stage.name == "table").run(recipe, directory)
+    value: dict[str, Any] = json.loads((directory / "table.json").read_text(encoding="utf-8"))
+    return value
+
+
 def by_label(table: dict[str, Any]) -> dict[tuple[str, str, str], dict[str, Any]]:
     return {(model["name"], model["runtime"], model["precision"]): model for model in table["models"]}
 
@@ -153,9 +161,7 @@ def test_a_teacher_of_unlike_members_is_not_said_to_be_one_training(run: Path, t
     shutil.copytree(run, again)
     shutil.rmtree(again / "teacher")
     write_ensemble([run / "student", run / "teacher.members/1"], again / "teacher")
-    recipe = Recipe(name="tiny-g2p", task="g2p-en-us", description="", tables=TABLES, text="")
-    next(stage for stage in _installed() if stage.name == "table").run(recipe, again)
-    teacher = json.loads((again / "table.json").read_text(encoding="utf-8"))["models"][0]
+    teacher = table_again(again)["models"][0]
     assert (teacher["name"], teacher["training"]) == ("teacher", None)
 
 
@@ -166,9 +172,7 @@ def test_a_teacher_from_elsewhere_tells_no_training(run: Path, tmp_path: Path) -
     shutil.rmtree(again / "teacher")
     shutil.copytree(run / "teacher.members/1", again / "teacher")
     replace(CheckpointCard.read(again / "teacher"), recipe={}, training={}).write(again / "teacher")
-    recipe = Recipe(name="tiny-g2p", task="g2p-en-us", description="", tables=TABLES, text="")
-    next(stage for stage in _installed() if stage.name == "table").run(recipe, again)
-    table = json.loads((again / "table.json").read_text(encoding="utf-8"))
+    table = table_again(again)
     assert table["models"][0]["training"] is None
     assert "| trained |" in tables_block([table])
 
@@ -183,9 +187,7 @@ def test_updates_before_the_last_training_are_told_as_well(run: Path, tmp_path: 
     before = {"data": card.data, "recipe": card.recipe, "training": {"steps": 6, "minutes": 1.5}}
     replace(card, training={**card.training, "minutes": 1.0, "before": before}).write(first)
     write_ensemble([first, second], again / "teacher")
-    recipe = Recipe(name="tiny-g2p", task="g2p-en-us", description="", tables=TABLES, text="")
-    next(stage for stage in _installed() if stage.name == "table").run(recipe, again)
-    told = json.loads((again / "table.json").read_text(encoding="utf-8"))["models"][0]["training"]
+    told = table_again(again)["models"][0]["training"]
     assert (told["steps"], told["earlier_steps"], told["member_steps"]) == (4, 6, [10, 4])
     assert told["passes"] == (4 + 6) * 8 / 40
     assert told["minutes"] == 2.5 + CheckpointCard.read(second).training["minutes"]
@@ -201,7 +203,7 @@ def test_a_plain_student_has_no_teacher_to_learn_from(run: Path) -> None:
 
 
 def test_a_plain_student_may_begin_as_the_distilled_one_does(run: Path, tmp_path: Path) -> None:
-    """Cut from the first member, it then differs in the teacher's word alone; its dropout is the teacher's all the same."""
+    """Cut from the first member; its dropout is the teacher's all the same."""
     shutil.copytree(run, tmp_path / "run")
     shutil.rmtree(tmp_path / "run/plain")
     still = {"steps": 1, "batch_size": 8, "learning_rate": 1e-9}
