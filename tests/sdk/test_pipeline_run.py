@@ -223,6 +223,17 @@ def test_a_table_that_no_stage_reads_is_an_error(tmp_path: Path) -> None:
         Kitchen().run(tmp_path, bkae={"minutes": 1})
 
 
+def test_a_table_whose_stage_is_not_asked_for_is_an_error(tmp_path: Path) -> None:
+    """Settings of a stage without the table that asks for it would do nothing."""
+    stages = [
+        Stage("mix", (), lambda *_: None, sections=("mix",)),
+        Stage("plate", ("mix",), lambda *_: None, sections=("plate", "garnish"), applies=lambda made: "plate" in made.tables),
+    ]
+    with pytest.raises(RecipeError, match=r"asks for the stage 'plate' beside \['garnish'\].*found none among \['plate'\]"):
+        run_recipe(recipe(mix={}, garnish={"leaves": 2}), tmp_path, stages=stages)
+    run_recipe(recipe(mix={}, garnish={"leaves": 2}, plate={}), tmp_path, stages=stages)
+
+
 def test_a_missing_library_is_found_before_anything_runs(tmp_path: Path) -> None:
     """Nobody waits for early stages to hear that a later one cannot run; the message ends in the pip line."""
     ran = []

@@ -98,6 +98,13 @@ def _plan(recipe: Recipe, stages: list[Stage], until: str | None) -> list[Stage]
     if unknown:
         raise RecipeError(f"recipe {recipe.name!r}: expected tables among {sorted(sections)}, found {unknown}")
     asked = [stage for stage in stages if stage.applies(recipe)]
+    read = {section for stage in asked for section in stage.sections}
+    for stage in stages:
+        if unread := sorted(set(stage.sections) & set(recipe.tables) - read):
+            raise RecipeError(
+                f"recipe {recipe.name!r}: expected a table that asks for the stage {stage.name!r} beside {unread}, which only that "
+                f"stage reads, found none among {sorted(set(stage.sections) - set(recipe.tables))}"
+            )
     names = [stage.name for stage in asked]
     if until is None:
         return asked
