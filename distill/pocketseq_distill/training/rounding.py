@@ -1,8 +1,10 @@
 """Rounding: a model as the int8 export will compute it, and updates that get it used to that.
 
-Projections are rounded as ONNX Runtime's ``DynamicQuantizeMatMul`` computes them: weights symmetric in eight bits with one scale an
-output channel, activations in unsigned eight bits with one scale and zero for a whole tensor, which includes zero. Tables are
-rounded by blocks of a row. In the backward pass rounding counts as if it were not there (Bengio, Léonard and Courville 2013,
+What is computed once for a source, the encoder and the decoder's keys and values of it, is rounded as ONNX Runtime's
+``DynamicQuantizeMatMul`` computes it: weights symmetric in eight bits with one scale an output channel, activations in unsigned
+eight bits with one scale and zero for a whole tensor, which includes zero. What is computed token by token, as its ``MatMulNBits``:
+weights and activations symmetric by blocks of a row, so that no row depends on those beside it. Tables are rounded by such blocks
+too. In the backward pass rounding counts as if it were not there (Bengio, Léonard and Courville 2013,
 "Estimating or Propagating Gradients Through Stochastic Neurons"; Jacob et al. 2018).
 
 Others measured more harm than good from such updates, so they are kept only where this run measures them better.
@@ -12,8 +14,9 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -31,9 +34,14 @@ from pocketseq_distill.training.plan import TrainingPlan
 from pocketseq_distill.training.processes import of_first
 from pocketseq_distill.training.trainer import Validation
 
-_BLOCKS: Final = (128, 64, 32, 16)
+BLOCKS: Final = (256, 128, 64, 32, 16)
+"""Widths of a block, the one that the export prefers first."""
+_OF_A_SOURCE: Final = re.compile(r"(^|\.)encoder\.|\.(EncDecAttention\.[kv]|encoder_attn\.[kv]_proj)$")
+"""Names of what is computed once for a source, by T5 and BART."""
 _GENTLER: Final = 0.1
 """Learning rate of the updates with rounding, in units of the training's: they mend, they do not learn anew."""
+
+Rounding: TypeAlias = Callable[[Tensor], Tensor]
 
 Kept: TypeAlias = Literal["as trained", "more updates", "more updates, rounded"]
 
@@ -114,17 +122,21 @@ def tune_for_int8(
 @contextmanager
 def rounded(model: nn.Module) -> Iterator[None]:
     """Let a model compute as its int8 export does while the block runs; its weights stay as they are."""
-    layers = [
-        module
+    layers = {
+        name: module
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) or (isinstance(module, nn.Embedding) and "relative" not in name and "position" not in name)
-    ]
+        if isinstance(module, nn.Linear) or (isinstance(module, nn.Embedding) and "relative" not in name)
+    }
     try:
-        for layer in layers:
-            layer.__dict__["forward"] = _projection(layer) if isinstance(layer, nn.Linear) else _table(layer)
+        for name, layer in layers.items():
+            if isinstance(layer, nn.Linear):
+                of_source = _OF_A_SOURCE.search(name) is not None
+                layer.__dict__["forward"] = _projection(layer, *(_BY_CHANNEL if of_source else _BY_BLOCK))
+            else:
+                layer.__dict__["forward"] = _table(layer)
         yield
     finally:
-        for layer in layers:
+        for layer in layers.values():
             layer.__dict__.pop("forward", None)
 
 
@@ -136,12 +148,12 @@ def _fingerprint(model: nn.Module) -> str:
     return found.hexdigest()[:16]
 
 
-def _projection(layer: nn.Linear) -> Any:
+def _projection(layer: nn.Linear, round_states: Rounding, round_weight: Rounding) -> Any:
     def forward(states: Tensor) -> Tensor:
         # In float32: bfloat16 has as many bits as are left after rounding.
         with torch.autocast(states.device.type, enabled=False):
             bias = None if layer.bias is None else layer.bias.float()
-            return functional.linear(round_activations(states.float()), round_channels(layer.weight.float()), bias)
+            return functional.linear(round_states(states.float()), round_weight(layer.weight.float()), bias)
 
     return forward
 
@@ -162,9 +174,9 @@ def round_channels(weight: Tensor) -> Tensor:
 
 
 def round_blocks(rows: Tensor) -> Tensor:
-    """Round rows of a table, float32 [..., width], by the widest block that divides them."""
+    """Round rows, float32 [..., width], of a table, a projection or activations, by the widest block that divides them."""
     width = rows.size(-1)
-    block = next((size for size in _BLOCKS if width % size == 0), width)
+    block = next((size for size in BLOCKS if width % size == 0), width)
     blocks = rows.reshape(*rows.shape[:-1], width // block, block)
     return _symmetric(blocks, blocks.detach().abs().amax(dim=-1, keepdim=True)).flatten(-2)
 
@@ -183,3 +195,8 @@ def _symmetric(weight: Tensor, largest: Tensor) -> Tensor:
     scale = torch.where(largest > 0, largest / 127, torch.ones_like(largest))
     values = torch.round(weight.detach() / scale) * scale
     return weight + (values - weight.detach())
+
+
+_BY_CHANNEL: Final[tuple[Rounding, Rounding]] = (round_activations, round_channels)
+_BY_BLOCK: Final[tuple[Rounding, Rounding]] = (round_blocks, round_blocks)
+"""How activations and weights are rounded."""

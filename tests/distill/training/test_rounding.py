@@ -18,7 +18,9 @@ from transformers import PreTrainedModel
 
 from pocketseq.errors import RecipeError
 from pocketseq_distill.training.plan import TrainingPlan
-from pocketseq_distill.training.rounding import round_activations, round_blocks, round_channels, rounded, tune_for_int8
+from pocketseq_distill.training.rounding import BLOCKS, round_activations, round_blocks, round_channels, rounded, tune_for_int8
+from pocketseq_export.quantization import BLOCKS as EXPORTED
+from pocketseq_export.quantization import by_block
 
 PLAN = TrainingPlan(steps=4, batch_size=16, warmup_steps=0, bf16=False, validate_every=2, int8_steps=5)
 
@@ -39,19 +41,13 @@ def test_tables_are_rounded_by_block() -> None:
     torch.testing.assert_close(round_blocks(rows), expected)
 
 
-def test_a_projection_is_rounded_as_the_runtime_computes_it() -> None:
-    """ONNX Runtime's own DynamicQuantizeMatMul on the same numbers."""
-    generator = torch.Generator().manual_seed(0)
-    weight, states = torch.randn(24, 16, generator=generator), 3 * torch.randn(5, 16, generator=generator) + 1
-    scales = weight.abs().amax(1) / 127
-    values = torch.round(weight / scales[:, None]).to(torch.int8).numpy().T
-    node = helper.make_node("DynamicQuantizeMatMul", ["x", "w", "s", "z"], ["y"], domain="com.microsoft")
-    constants = {"w": np.ascontiguousarray(values), "s": scales.numpy(), "z": np.zeros(24, dtype=np.int8)}
+def product(node: onnx.NodeProto, constants: dict[str, np.ndarray], states: torch.Tensor, *, outputs: int) -> np.ndarray:
+    """What ONNX Runtime makes of states float32 [rows, inputs] by one operator of its own."""
     graph = helper.make_graph(
         [node],
         "product",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [5, 16])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [5, 24])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, list(states.shape))],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [len(states), outputs])],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     model = helper.make_model(
@@ -60,7 +56,61 @@ def test_a_projection_is_rounded_as_the_runtime_computes_it() -> None:
     onnx.checker.check_model(model)
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry("session.x64quantprecision", "1")  # as the SDK does where sums would overflow
-    (expected,) = onnxruntime.InferenceSession(model.SerializeToString(), options).run(None, {"x": states.numpy()})
+    (found,) = onnxruntime.InferenceSession(model.SerializeToString(), options).run(None, {"x": states.numpy()})
+    return np.asarray(found)
+
+
+def test_blocks_are_those_of_the_export() -> None:
+    """Rooms do not import one another; this holds them together."""
+    assert EXPORTED[8] == BLOCKS
+
+
+def test_a_projection_of_a_decoder_is_rounded_as_the_runtime_computes_it() -> None:
+    """ONNX Runtime's own MatMulNBits on the same numbers: rows unlike in size do not coarsen one another."""
+    generator = torch.Generator().manual_seed(0)
+    weight, states = torch.randn(24, 64, generator=generator), torch.randn(5, 64, generator=generator)
+    states *= torch.tensor([0.01, 1.0, 100.0, 3.0, 0.0])[:, None]
+    quantized = by_block(weight.numpy())
+    assert quantized.block == 64
+    node = helper.make_node(
+        "MatMulNBits", ["x", "w", "s"], ["y"], domain="com.microsoft", K=64, N=24, bits=8, block_size=64, accuracy_level=4
+    )
+    constants = {"w": quantized.values.reshape(24, 1, 64), "s": quantized.scales}
+    expected = product(node, constants, states, outputs=24)
+    found = torch.nn.functional.linear(round_blocks(states), round_blocks(weight))
+    for row, wanted in zip(found, torch.from_numpy(expected), strict=True):
+        torch.testing.assert_close(row, wanted, rtol=1e-4, atol=1e-4 * float(wanted.abs().max()))
+
+
+def test_what_is_computed_token_by_token_depends_on_no_other_row(make_model: MakeModel) -> None:
+    """In a decoder; an encoder has one scale for all that it reads, keys and values of the decoder's among it."""
+    model = make_model()
+    ids = torch.arange(3, 15).reshape(2, 6)
+    states = model.get_encoder()(input_ids=ids).last_hidden_state.detach()
+
+    def answers(places: list[int]) -> torch.Tensor:
+        found: torch.Tensor = model.get_decoder()(input_ids=ids[places], encoder_hidden_states=None).last_hidden_state
+        return found
+
+    with rounded(model):
+        torch.testing.assert_close(answers([0]), answers([0, 1])[:1])
+        layers = dict(model.named_modules())
+        names = [name for name in layers if name.endswith((".EncDecAttention.k", ".encoder_attn.v_proj"))]
+        loud = torch.cat((states, 50 * states))
+        for name in names:
+            assert not torch.allclose(layers[name](states), layers[name](loud)[:2])
+        assert names
+
+
+def test_a_projection_is_rounded_as_the_runtime_computes_it() -> None:
+    """ONNX Runtime's own DynamicQuantizeMatMul on the same numbers."""
+    generator = torch.Generator().manual_seed(0)
+    weight, states = torch.randn(24, 16, generator=generator), 3 * torch.randn(5, 16, generator=generator) + 1
+    scales = weight.abs().amax(1) / 127
+    values = torch.round(weight / scales[:, None]).to(torch.int8).numpy().T
+    node = helper.make_node("DynamicQuantizeMatMul", ["x", "w", "s", "z"], ["y"], domain="com.microsoft")
+    constants = {"w": np.ascontiguousarray(values), "s": scales.numpy(), "z": np.zeros(24, dtype=np.int8)}
+    expected = product(node, constants, states, outputs=24)
     found = torch.nn.functional.linear(round_activations(states), round_channels(weight))
     torch.testing.assert_close(found, torch.from_numpy(expected), rtol=1e-4, atol=1e-4)
 
