@@ -31,7 +31,7 @@ def trainer_arguments(plan: TrainingPlan, state_dir: Path, *, validates: bool) -
     _check_trackers(plan)
     joined()  # before the arguments do that, who wait for half an hour at most
     on_cpu = not torch.cuda.is_available()
-    return Seq2SeqTrainingArguments(
+    arguments = Seq2SeqTrainingArguments(
         output_dir=str(state_dir),
         max_steps=plan.steps,
         per_device_train_batch_size=plan.batch_size,
@@ -66,6 +66,10 @@ def trainer_arguments(plan: TrainingPlan, state_dir: Path, *, validates: bool) -
         accelerator_config={"non_blocking": not on_cpu},  # so that a batch is made while the one before it is learnt
         remove_unused_columns=False,
     )
+    if arguments.n_gpu > 1:
+        # One process has one device: over several the trainer would spread copies of the model, and multiply the batch.
+        arguments._n_gpu = 1
+    return arguments
 
 
 def _check_trackers(plan: TrainingPlan) -> None:

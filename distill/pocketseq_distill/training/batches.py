@@ -55,6 +55,11 @@ class GroupedOrder(Sampler[int]):
     def __len__(self) -> int:
         return len(self._extents) - self._left_over
 
+    @property
+    def updates(self) -> int:
+        """Updates of an epoch."""
+        return -(-len(self) // self._update_rows)
+
     def __iter__(self) -> Iterator[int]:
         random = np.random.default_rng((self._seed, self._epoch))
         shuffled = random.permutation(len(self._extents))

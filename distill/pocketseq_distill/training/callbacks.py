@@ -11,6 +11,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_callback import ExportableState
 
 from pocketseq_distill.training.averaging import WeightAverage
+from pocketseq_distill.training.batches import GroupedOrder
 from pocketseq_distill.training.plan import TrainingPlan
 from pocketseq_distill.training.processes import of_first
 
@@ -68,13 +69,16 @@ class Clock(TrainerCallback, ExportableState):
         self.agreed_s = of_first(self.elapsed_s)
         if self.agreed_s - self._saved_s >= 60 * self._plan.save_every_minutes:
             control.should_save = True
-        if is_over(self._plan, step=state.global_step, best_step=state.best_global_step, elapsed_s=self.agreed_s):
+        # Whether patience is lost, only the validation that may follow this update can tell.
+        if is_over(self._plan, step=state.global_step, best_step=None, elapsed_s=self.agreed_s):
             control.should_training_stop = control.should_save = True
             control.should_evaluate = self._validates
 
-    def on_save(self, _args: TrainingArguments, _state: TrainerState, _control: TrainerControl, **_: Any) -> None:
-        """Count the minutes to the next checkpoint from here."""
+    def on_save(self, _args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Count the minutes to the next checkpoint from here, and end where the validation before it was one too many."""
         self._saved_s = self.agreed_s
+        if is_over(self._plan, step=state.global_step, best_step=state.best_global_step, elapsed_s=self.agreed_s):
+            control.should_training_stop = True
 
 
 def elapsed_before(state: TrainerState) -> float:
@@ -96,6 +100,25 @@ class Averaging(TrainerCallback):
     def on_step_end(self, _args: TrainingArguments, state: TrainerState, _control: TrainerControl, **_: Any) -> None:
         """Take in the update."""
         self._average.update(state.global_step)
+
+
+class EpochOrder(TrainerCallback):
+    """Has the order of rows follow the epochs, also where a training goes on in the middle of one.
+
+    Where several processes share an epoch, what stands between them and the order passes that on at its beginning alone.
+    """
+
+    def __init__(self, order: GroupedOrder) -> None:
+        """Lead an order.
+
+        Args:
+            order: What the batches are drawn by.
+        """
+        self._order = order
+
+    def on_epoch_begin(self, _args: TrainingArguments, state: TrainerState, _control: TrainerControl, **_: Any) -> None:
+        """Choose the order of the epoch that this update belongs to."""
+        self._order.set_epoch(state.global_step // self._order.updates)
 
 
 class ProgressBar(TrainerCallback):

@@ -15,6 +15,7 @@ from pocketseq.errors import TrainingError
 from pocketseq_distill.memory import first_line, ran_out
 from pocketseq_distill.precision import has_bf16
 from pocketseq_distill.training.plan import TrainingPlan
+from pocketseq_distill.training.processes import joined
 from pocketseq_distill.training.resumption import last_complete_checkpoint
 
 _DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -46,11 +47,11 @@ def _memory(plan: TrainingPlan, state_dir: Path, error: BaseException) -> str:
     smaller = max(plan.batch_size // 2, 1)
     batches = -(-plan.batch_size * plan.accumulation // smaller)
     halved = not plan.bf16 and has_bf16("cuda" if torch.cuda.is_available() else "cpu")
+    divided = ", or tokens_at_once, which divides the longest batches alone" if joined().num_processes == 1 else ""
     return (
         f"expected an update of {plan.batch_size} rows at a time to fit into memory, found: {first_line(error)}; "
-        f"try batch_size = {smaller} with accumulation = {batches}, which gives the same updates in less memory, or "
-        "tokens_at_once, which divides the longest batches alone"
-        f"{', or bf16 = true' if halved else ''}; {_kept(state_dir)}"
+        f"try batch_size = {smaller} with accumulation = {batches}, which gives the same updates in less memory"
+        f"{divided}{', or bf16 = true' if halved else ''}; {_kept(state_dir)}"
     )
 
 

@@ -150,14 +150,39 @@ class TrainingPlan:
             balance=self.doubt_balance,
         )
 
+    def require_no_teacher(self, where: str) -> None:
+        """Refuse losses that only a teacher's distribution or states can give.
+
+        Args:
+            where: The table that the plan stands in, and why there is no teacher, for the message.
+
+        Raises:
+            RecipeError: one of them has a weight.
+        """
+        names = ("divergence", "hidden", "attention", "spans")
+        if asked := {name: weight for name in names if (weight := getattr(self, name))}:
+            raise RecipeError(f"{where}: expected {' and '.join(f'{name} = 0' for name in asked)}, found {asked}; leave them out")
+
     def to_json(self) -> dict[str, Any]:
         """The plan as plain JSON values."""
         return asdict(self)
 
     @property
     def course(self) -> dict[str, Any]:
-        """What decides the course of the weights, without how long it is followed: a longer plan goes on from a shorter one."""
+        """What decides the course of the weights, without how long it is followed and what comes after it.
+
+        A longer plan goes on from a shorter one, and one with ``int8_steps`` from one without.
+        """
         whole = self.to_json()
-        for name in ("steps", "max_minutes", "validate_every", "validation_rows", "patience", "save_every_minutes", "report_to"):
+        for name in (
+            "steps",
+            "max_minutes",
+            "validate_every",
+            "validation_rows",
+            "patience",
+            "save_every_minutes",
+            "report_to",
+            "int8_steps",
+        ):
             del whole[name]
         return whole

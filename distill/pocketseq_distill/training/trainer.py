@@ -23,7 +23,7 @@ from pocketseq_distill.rows import TokenRows, require_rows
 from pocketseq_distill.training.arguments import trainer_arguments
 from pocketseq_distill.training.averaging import WeightAverage
 from pocketseq_distill.training.batches import Collate, GroupedOrder, parts_of
-from pocketseq_distill.training.callbacks import Averaging, Clock, ProgressBar
+from pocketseq_distill.training.callbacks import Averaging, Clock, EpochOrder, ProgressBar
 from pocketseq_distill.training.dropout import ByteDropout
 from pocketseq_distill.training.graphs import RecordedGradients
 from pocketseq_distill.training.optimizers import Muon
@@ -82,9 +82,12 @@ class DistillationTrainer(Seq2SeqTrainer):
             MissingExtraError: a tracker that is not installed.
             RecipeError: states or attention are to be matched, and there is no teacher; or batches are to go through in parts
                 where several processes share them.
+            RecipeError: a divergence, and nothing to diverge from.
             TrainingError: there are no rows.
         """
         require_rows(rows)
+        if plan.divergence and teacher is None and rows.distributions is None:
+            raise RecipeError("training plan: expected a teacher beside divergence, found none; leave divergence out")
         self.plan = plan
         validates = validation is not None and plan.validate_every is not None
         self.clock = Clock(plan, validates=validates)
@@ -105,6 +108,9 @@ class DistillationTrainer(Seq2SeqTrainer):
                 f"training plan: expected tokens_at_once in one process alone, found {self.args.world_size} processes; leave it "
                 "out, and take a smaller batch_size with accumulation"
             )
+        update_rows = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        self._order = GroupedOrder(rows.extents, update_rows=update_rows, seed=plan.seed, whole=self.args.world_size > 1)
+        self.add_callback(EpochOrder(self._order))
         self.pop_callback(PrinterCallback)
         if self.is_world_process_zero():
             self.add_callback(ProgressBar(plan, self.clock))
@@ -213,6 +219,8 @@ class DistillationTrainer(Seq2SeqTrainer):
         """Train; the model ends as what the training gives."""
         output = super().train(*args, **kwargs)
         self._check_replayed()
+        # From here on the model computes as one that was read does, not in the precision that it learnt in.
+        self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         self.lesson.end()
         if self._average is not None and not self.args.load_best_model_at_end:
             self._average.apply()
@@ -262,6 +270,5 @@ class DistillationTrainer(Seq2SeqTrainer):
         return self.lr_scheduler
 
     def _get_train_sampler(self, train_dataset: TokenRows | None = None) -> GroupedOrder:
-        rows = self.train_dataset if train_dataset is None else train_dataset
-        update_rows = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-        return GroupedOrder(rows.extents, update_rows=update_rows, seed=self.plan.seed, whole=self.args.world_size > 1)
+        del train_dataset
+        return self._order

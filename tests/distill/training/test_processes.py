@@ -53,6 +53,20 @@ from tests.distill.training.test_processes import PLAN, losses
 losses(Path(sys.argv[1]), replace(PLAN, batch_size=4, accumulation=2, max_minutes=60, save_every_minutes=0.0))
 """
 
+RESUMING_WORKER = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+sys.path[:0] = sys.argv[2:]
+import torch
+torch.set_num_threads(1)
+from tests.distill.training.test_processes import PLAN, losses
+plan = replace(PLAN, batch_size=4, accumulation=2, hidden=0.0, save_every_minutes=0.0)
+losses(Path(sys.argv[1]) / "whole", plan)
+for steps in (6, 10):
+    losses(Path(sys.argv[1]) / "parts", replace(plan, steps=steps))
+"""
+
 SHARING_WORKER = """
 import sys
 from pathlib import Path
@@ -137,6 +151,16 @@ def test_two_processes_give_the_losses_and_weights_of_one(tmp_path: Path) -> Non
     assert one.keys() == two.keys()
     for name, weights in one.items():
         assert (weights - two[name]).abs().max() < 1e-4 * max(weights.abs().max(), 1.0), name
+
+
+@pytest.mark.slow
+def test_processes_go_on_in_the_middle_of_an_epoch_as_if_nothing_had_been(tmp_path: Path) -> None:
+    """With the rows that the epoch has left, in its own order: the weights are the same to the bit."""
+    for name in ("whole", "parts"):
+        (tmp_path / "two" / name).mkdir(parents=True)
+    folder = run_two(RESUMING_WORKER, tmp_path)
+    whole, parts = (load_file(folder / name / "student/model.safetensors") for name in ("whole", "parts"))
+    assert all(torch.equal(weight, parts[name]) for name, weight in whole.items())
 
 
 @pytest.mark.slow

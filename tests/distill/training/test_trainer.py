@@ -205,6 +205,40 @@ def test_training_stops_when_validation_stalls_and_keeps_the_best(tmp_path: Path
         assert torch.equal(value, seen[1][name]), name
 
 
+def test_the_validation_that_ends_patience_is_heeded(tmp_path: Path) -> None:
+    """A training goes on where it is better than all before, however long the last better one is ago."""
+    scores = [0.1, 0.2, 0.2, 0.3, 0.3, 0.3]
+    found = iter([*scores, *([0.0] * 100)])
+    plan = replace(PLAN, steps=1000, validate_every=3, patience=2)
+    trained = train(make_t5(), copy_rows(256), plan, state_dir=tmp_path, validation=lambda _: {"exact_match": next(found)})
+    assert (trained.steps, trained.best) == (18, 0.3)
+
+
+def test_a_divergence_needs_a_teacher(tmp_path: Path) -> None:
+    """Left out without a word, the loss would be another, or none."""
+    with pytest.raises(RecipeError, match="expected a teacher beside divergence, found none"):
+        train(make_t5(), copy_rows(16), replace(PLAN, divergence=1.0), state_dir=tmp_path)
+
+
+def test_what_is_added_after_a_training_starts_no_other() -> None:
+    """Rounded updates and a longer way go on from what there is; another loss does not."""
+    plan = replace(PLAN, validate_every=2)
+    assert plan.course == replace(plan, steps=2 * plan.steps, int8_steps=20).course
+    assert plan.course != replace(plan, label_smoothing=0.1).course
+
+
+def test_a_trained_model_computes_as_one_that_is_read_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not in the precision that it learnt in."""
+    for module in ("precision", "training.arguments"):
+        monkeypatch.setattr(f"pocketseq_distill.{module}.has_bf16", lambda _: True)
+    model = make_t5()
+    train(model, copy_rows(16), replace(PLAN, steps=2, bf16=True), state_dir=tmp_path / "state")
+    model.eval().save_pretrained(tmp_path / "model")
+    ids = torch.arange(3, 9)[None]
+    read = type(model).from_pretrained(tmp_path / "model").eval()
+    assert torch.equal(model(input_ids=ids, decoder_input_ids=ids).logits, read(input_ids=ids, decoder_input_ids=ids).logits)
+
+
 def test_the_saved_configuration_still_generates_with_a_cache(tmp_path: Path) -> None:
     """Training turns the cache off for itself, not for those who use the model later."""
     model = make_t5()
