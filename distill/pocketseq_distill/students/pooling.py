@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Final
 
 import torch
@@ -30,7 +31,7 @@ def pool_weights(student: PreTrainedModel, teacher: PreTrainedModel) -> None:
         teacher: Stays as it is.
 
     Raises:
-        RecipeError: models of two families, whose weights have different meanings.
+        RecipeError: models of two families, whose weights have different meanings, or a teacher without some of the student's.
     """
     if student.config.model_type != teacher.config.model_type:
         raise RecipeError(
@@ -40,17 +41,26 @@ def pool_weights(student: PreTrainedModel, teacher: PreTrainedModel) -> None:
     theirs = teacher.state_dict()
     layers = {prefix: _count(teacher, prefix) / _count(student, prefix) for prefix in _prefixes(student)}
     another_vocabulary = student.config.vocab_size != teacher.config.vocab_size
+    sources = {name: _source(name, layers) for name, _ in student.named_parameters()}
+    if lacking := [name for name, source in sources.items() if source not in theirs]:
+        raise RecipeError(
+            f"expected a teacher with the student's weights to pool from, found none for {lacking[0]!r} and "
+            f'{len(lacking) - 1} more (feed-forward layers with gates are others than those without); leave start = "pooled" out'
+        )
     for name, parameter in student.named_parameters():
-        source = name
-        if found := _LAYER.match(name):
-            prefix, layer, rest = found.groups()
-            source = f"{prefix}{int(int(layer) * layers[prefix])}{rest}"
-        # The first layer alone of a T5 has the table of relative positions.
-        tensor = theirs.get(source)
-        if tensor is None or (another_vocabulary and parameter.size(0) == student.config.vocab_size):
+        if another_vocabulary and parameter.size(0) == student.config.vocab_size:
             continue
-        parameter.copy_(_pooled(tensor.float(), parameter.shape, gains=name.endswith("norm.weight") or "relative" in name))
+        tensor = theirs[sources[name]].float()
+        parameter.copy_(_pooled(tensor, parameter.shape, gains=name.endswith("norm.weight") or "relative" in name))
     student.tie_weights()
+
+
+def _source(name: str, layers: Mapping[str, float]) -> str:
+    """The teacher's weight for one of the student's. A first layer, which alone has T5's relative positions, has a first one's."""
+    if found := _LAYER.match(name):
+        prefix, layer, rest = found.groups()
+        return f"{prefix}{int(int(layer) * layers[prefix])}{rest}"
+    return name
 
 
 def _pooled(tensor: Tensor, shape: torch.Size, *, gains: bool) -> Tensor:

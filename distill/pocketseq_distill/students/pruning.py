@@ -24,7 +24,6 @@ from pocketseq_distill.training.batches import Collate
 
 _ROWS: Final = 256
 """Rows that the importance of a dimension is measured on; its order settles within the first hundred."""
-_BATCH_ROWS: Final = 32
 
 _HIDDEN: Final = {"wi": "wo", "wi_0": "wo", "wi_1": "wo", "fc1": "fc2"}
 """Projections into the hidden units of a feed-forward layer, and the one out of them, as T5 and BART name them."""
@@ -146,13 +145,13 @@ def _watching(modules: dict[str, nn.Module], see: Callable[[str, Any, Tensor], N
 
 
 def _run(model: PreTrainedModel, rows: TokenRows) -> None:
-    """Send rows through a model."""
+    """Send rows through a model, one by one: beside longer ones, a row's padding would be judged on."""
     collate = Collate.of(model)
     training = model.training
     model.eval()
     with torch.no_grad():
-        for begin in range(0, min(len(rows), _ROWS), _BATCH_ROWS):
-            batch = collate(rows.take(range(begin, min(begin + _BATCH_ROWS, len(rows), _ROWS))))
+        for place in range(min(len(rows), _ROWS)):
+            batch = collate(rows.take([place]))
             del batch["labels"]
             model(**{name: tensor.to(model.device) for name, tensor in batch.items()}, use_cache=False)
     model.train(training)

@@ -85,10 +85,19 @@ def new_t5(
     return model
 
 
+_DROPOUTS: Final = ("dropout_rate", "dropout")
+"""What the families call it."""
+
+
+def dropout_of(model: PreTrainedModel) -> float:
+    """Share of its activations that a model drops in training."""
+    return next((float(rate) for name in _DROPOUTS if (rate := getattr(model.config, name, None)) is not None), 0.0)
+
+
 def with_dropout(model: PreTrainedModel, rate: float) -> PreTrainedModel:
     """The same model, which drops another share of its activations in training."""
     config = copy.deepcopy(model.config)
-    for name in ("dropout_rate", "dropout"):
+    for name in _DROPOUTS:
         if hasattr(config, name):
             setattr(config, name, rate)
     changed: PreTrainedModel = type(model)(config)

@@ -20,7 +20,7 @@ from pocketseq_distill.special_ids import SpecialIds
 from pocketseq_distill.students.beginnings import begin
 from pocketseq_distill.students.pooling import pool_weights
 from pocketseq_distill.students.pruning import prune_hidden, prune_width
-from pocketseq_distill.students.shapes import PRESETS, Preset, new_t5, with_dropout
+from pocketseq_distill.students.shapes import PRESETS, Preset, dropout_of, new_t5, with_dropout
 
 Selection: TypeAlias = Literal["spaced", "alternating"]
 """``spaced`` takes the first, the last and evenly between (Shleifer and Rush 2020, "Pre-trained Summarization Distillation");
@@ -142,6 +142,7 @@ def student_of(
         RecipeError: layers or dimensions that the teacher does not have, a student larger than its teacher, a vocabulary of its own
             without a shape of its own, or a start that does not go with the shape.
     """
+    largest = _size(teacher)  # of all members
     teacher = foundation(teacher)
     start = settings.start or ("random" if settings.preset else "copied")
     with torch.random.fork_rng(devices=[]):
@@ -154,13 +155,16 @@ def student_of(
     if settings.dropout is not None:
         student = with_dropout(student, settings.dropout)
     SpecialIds.of(student).settle(student.config)
-    sizes = [sum(parameter.numel() for parameter in model.parameters()) for model in (student, teacher)]
-    if sizes[0] > sizes[1]:
+    if (size := _size(student)) > largest:
         raise RecipeError(
-            f"expected a student no larger than its teacher of {sizes[1]:,} parameters, found {sizes[0]:,}; "
+            f"expected a student no larger than its teacher of {largest:,} parameters, found {size:,}; "
             "take a smaller preset, fewer layers or a smaller vocab_size"
         )
     return student
+
+
+def _size(model: PreTrainedModel) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def layer_map(teacher: PreTrainedModel, settings: StudentSettings) -> LayerMap:
@@ -191,7 +195,7 @@ def _preset(teacher: PreTrainedModel, settings: StudentSettings, start: Start, s
     else:
         special = SpecialIds.of(teacher)
         ids = {"vocab_size": teacher.config.vocab_size, "pad_id": special.pad, "end_id": special.end, "start_id": special.start}
-    student = new_t5(PRESETS[settings.preset], **ids, spellings=spellings)
+    student = new_t5(PRESETS[settings.preset], **ids, dropout=dropout_of(teacher), spellings=spellings)
     if settings.vocab_size is None:
         student.generation_config.forced_bos_token_id = special.first  # which stands before every label that it learns
     return student
@@ -289,6 +293,9 @@ def _config(teacher: PretrainedConfig, family: Family, chosen: dict[str, tuple[i
     setattr(config, family.decoder_count, len(chosen["decoder"]))
     if family.total_count:
         setattr(config, family.total_count, len(chosen["encoder"]))
+    for name in ("encoder_layerdrop", "decoder_layerdrop"):  # a layer that is left out at times is one of many; here it may be all
+        if hasattr(config, name):
+            setattr(config, name, 0.0)
     return config
 
 

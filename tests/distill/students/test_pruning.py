@@ -11,6 +11,7 @@ from tests.distill.models import MakeModel, copy_rows, make_bart, make_t5
 from transformers import MT5Config, MT5ForConditionalGeneration, PreTrainedModel, T5Config, T5ForConditionalGeneration
 
 from pocketseq.errors import CheckpointError, RecipeError
+from pocketseq_distill.rows import TokenRows
 from pocketseq_distill.students.pruning import prune_hidden, prune_width
 from pocketseq_distill.students.student import StudentSettings, student_of
 from pocketseq_distill.training.course import train
@@ -110,3 +111,15 @@ def test_a_family_whose_heads_share_the_width_keeps_it() -> None:
     """BART's heads would change with it."""
     with pytest.raises(CheckpointError, match="found 'bart'; leave d_model out"):
         student_of(make_bart(), StudentSettings(d_model=8), ROWS)
+
+
+def test_padding_is_not_judged_on() -> None:
+    """The pad token's embedding, however loud, decides nothing: it stands where a row has ended."""
+    rows = TokenRows.of([[3 + place % 40 for place in range(40)], *([[4, 5, 6]] * 20)], [[3, 1]] * 21)
+    quiet, loud = make_t5(), make_t5()
+    with torch.no_grad():
+        quiet.shared.weight[0] = 0
+        loud.shared.weight[0] = 100 * torch.randn(16, generator=torch.Generator().manual_seed(0))
+    of_quiet, of_loud = (prune_hidden(model, 8, rows) for model in (quiet, loud))
+    for one, other in zip(of_quiet.encoder.block, of_loud.encoder.block, strict=True):
+        assert torch.equal(one.layer[1].DenseReluDense.wi.weight, other.layer[1].DenseReluDense.wi.weight)

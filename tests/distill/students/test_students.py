@@ -8,9 +8,10 @@ import pytest
 import torch
 import transformers
 from tests.distill.models import VOCAB, MakeModel, copy_rows, make_bart, make_t5
-from transformers import PreTrainedModel
+from transformers import M2M100Config, M2M100ForConditionalGeneration, PreTrainedModel, T5Config, T5ForConditionalGeneration
 
 from pocketseq.errors import CheckpointError, RecipeError
+from pocketseq_distill.ensemble import Ensemble
 from pocketseq_distill.losses.matching import LayerMap
 from pocketseq_distill.students.shapes import PRESETS, Preset, Shape, new_t5
 from pocketseq_distill.students.student import StudentSettings, layer_map, make_student, select_layers, student_of
@@ -238,3 +239,39 @@ def test_a_share_that_drops_everything_is_refused() -> None:
     """Before anything is trained."""
     with pytest.raises(RecipeError, match=r"\[student\]: expected dropout from 0 to below 1, found 1.5"):
         StudentSettings(dropout=1.5)
+
+
+def test_a_preset_drops_what_its_teacher_drops(small_preset: Shape) -> None:
+    """Unless it has a share of its own; a plain student beside it then drops the teacher's."""
+    teacher = make_t5(dropout=0.2)
+    shares = [
+        student_of(teacher, settings, ROWS).config.dropout_rate
+        for settings in (StudentSettings(preset="nano"), StudentSettings(preset="nano", dropout=0.1))
+    ]
+    assert shares == [0.2, 0.1]
+
+
+def test_an_ensemble_is_as_large_as_all_of_its_members() -> None:
+    """A student may be larger than the first of them."""
+    members = [make_t5(layers=1, decoder_layers=1, seed=seed) for seed in (0, 1)]
+    settings = StudentSettings(decoder_layers=1, encoder_indices=(0, 0))
+    with pytest.raises(RecipeError, match="expected a student no larger than its teacher"):
+        student_of(members[0], settings, ROWS)
+    assert student_of(Ensemble(members), settings, ROWS).config.num_layers == 2
+
+
+def test_weights_that_the_teacher_lacks_are_not_pooled(small_preset: Shape) -> None:
+    """Feed-forward layers with gates have none without; left as they are, they would be random without a word."""
+    sizes = {name: getattr(make_t5().config, name) for name in ("vocab_size", "d_model", "d_kv", "d_ff", "num_layers", "num_heads")}
+    config = T5Config(**sizes, feed_forward_proj="gated-gelu", decoder_start_token_id=0)
+    with pytest.raises(RecipeError, match=r"found none for 'encoder\.block\.0\.layer\.1\.DenseReluDense\.wi\.weight' and 3 more"):
+        student_of(T5ForConditionalGeneration(config), StudentSettings(preset="nano", start="pooled"), ROWS)
+
+
+def test_no_layer_of_a_student_is_left_out_in_training() -> None:
+    """A family that drops whole layers at times has many of them; a student may have one."""
+    torch.manual_seed(0)
+    config = M2M100Config(**{**make_bart().config.to_dict(), "encoder_layerdrop": 0.5, "decoder_layerdrop": 0.5})
+    student = student_of(M2M100ForConditionalGeneration(config), StudentSettings(), ROWS)
+    assert (student.config.encoder_layerdrop, student.config.decoder_layerdrop) == (0.0, 0.0)
+    assert (config.encoder_layerdrop, config.decoder_layerdrop) == (0.5, 0.5)
