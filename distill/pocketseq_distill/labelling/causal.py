@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pocketseq.errors import CheckpointError, TeacherError
 from pocketseq.files import digest, sha256
@@ -19,7 +19,11 @@ from pocketseq_distill.labelling.teacher import Asking, Candidate, Question, Rep
 from pocketseq_distill.memory import memory_for_answers
 from pocketseq_distill.special_ids import without_defaults
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 _NEW_TOKENS: Final = 128
+_SCORED_TOKENS: Final = 16_384
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,12 +177,25 @@ class CausalTeacher:
                 (inputs["attention_mask"].repeat_interleave(how.candidates, dim=0), torch.ones_like(sequences[:, width:])), dim=1
             )
             positions = (mask.cumsum(-1) - 1).clamp(min=0)
-            logits = model(input_ids=sequences, attention_mask=mask, position_ids=positions, use_cache=False).logits
-            scores = logits[:, width - 1 : -1].float().log_softmax(-1).gather(2, sequences[:, width:, None])[:, :, 0]
+            # A few rows at a time: all distributions of a batch over a large vocabulary are gigabytes.
+            size = max(1, _SCORED_TOKENS // sequences.size(1))
+            scores = torch.cat(
+                [
+                    self._scores(*(one[begin : begin + size] for one in (sequences, mask, positions)), width=width)
+                    for begin in range(0, len(sequences), size)
+                ]
+            )
         answers = [
             self._candidate(tokens, values) for tokens, values in zip(sequences[:, width:].tolist(), scores.tolist(), strict=True)
         ]
         return [Reply(tuple(answers[begin : begin + how.candidates])) for begin in range(0, len(answers), how.candidates)]
+
+    def _scores(self, sequences: Tensor, mask: Tensor, positions: Tensor, *, width: int) -> Tensor:
+        """Log-probabilities float32 [rows, answer] of what stands behind prompts of this width, int64 [rows, token]."""
+        model, _ = self._loaded
+        found = model(input_ids=sequences, attention_mask=mask, position_ids=positions, use_cache=False).logits
+        scores: Tensor = found[:, width - 1 : -1].float().log_softmax(-1).gather(2, sequences[:, width:, None])[:, :, 0]
+        return scores
 
     def _candidate(self, tokens: list[int], scores: list[float]) -> Candidate:
         """Cut an answer at its end token or at the first stop string; what ended it counts among its tokens, as in a student."""

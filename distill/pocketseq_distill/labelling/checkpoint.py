@@ -33,7 +33,7 @@ class LazyCheckpoint:
         self._device = device
 
     def __reduce__(self) -> tuple[type[LazyCheckpoint], tuple[Path]]:
-        """Another process, maybe on another machine and in another folder, finds a device of its own."""
+        """Another process, maybe on another machine and in another folder, takes the accelerator that it is shown."""
         return type(self), (self.path.resolve(),)
 
     @cached_property

@@ -82,6 +82,8 @@ def label_on_ray(pieces: Sequence[Sequence[Example]], labeller: Labeller, worker
         fn_constructor_args=(labeller,),
         batch_size=batch_rows,
         compute=ray.data.ActorPoolStrategy(size=workers),
+        # Ray shows a worker the accelerators that it asked for, and no other.
+        num_gpus=min(1.0, int(10_000 * ray.cluster_resources().get("GPU", 0) / workers) / 10_000) or None,
     )
     try:
         for batch in found.iter_batches(batch_size=None, prefetch_batches=0):

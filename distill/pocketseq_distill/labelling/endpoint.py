@@ -252,8 +252,7 @@ class EndpointTeacher:
             self._failed_in_a_row += 1
             if self._failed_in_a_row >= _FAILURES:
                 raise type(error)(
-                    f"{error} ({_FAILURES} questions in a row found no answer; what was labelled is kept, "
-                    "and the same call goes on)"
+                    f"{error} ({_FAILURES} answers in a row could not be had; what was labelled is kept, and the same call goes on)"
                 )
         failure: Failure = "unavailable"
         if isinstance(error, EndpointTimeoutError):

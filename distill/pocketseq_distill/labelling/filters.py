@@ -93,14 +93,15 @@ def filter_rows(
         settings: What to keep.
 
     Raises:
-        RecipeError: a bound on what a reverse model says, and labels without it.
+        RecipeError: a bound on what a reverse model says, and labels without it; or a choice by references that no row has.
     """
+    examples = list(examples)
+    _require_references(examples, settings)
     kept: list[Example] = []
     removed: Counter[Removal] = Counter()
     samples: defaultdict[Removal, list[dict[str, Any]]] = defaultdict(list)
     seen: set[tuple[str, str]] = set()
     references = 0
-    examples = list(examples)
     labelled = [(example, label) for example in examples if (label := labels.get(example.id))]
     agreed = sum(label.text == example.target for example, label in labelled)
     bound = _reverse_bound([label for _, label in labelled], settings)
@@ -125,6 +126,16 @@ def filter_rows(
         references += label is None or label.text != target
         kept.append(replace(example, target=target))
     return Filtered(kept, removed, samples, references, agreed / len(labelled) if labelled else None)
+
+
+def _require_references(examples: Sequence[Example], settings: FilterSettings) -> None:
+    """Refuse references that no row has; where some rows have one, an empty one is a true answer like any other."""
+    asked = {name: value for name in ("wrong", "unlabelled") if (value := getattr(settings, name)) == "reference"}
+    if asked and examples and not any(example.target for example in examples):
+        raise RecipeError(
+            f"[filter]: expected references for {' and '.join(f'{name} = {value!r}' for name, value in asked.items())}, found "
+            f"{len(examples)} rows without; leave it out to learn what the teacher answers"
+        )
 
 
 def _answers(examples: Iterable[Example], labels: Mapping[str, Label]) -> Iterator[tuple[Example, Label | None]]:

@@ -44,7 +44,7 @@ def open_teacher(
         from pocketseq_distill.labelling.checkpoint import CheckpointTeacher
 
         if checkpoint is None and settings.checkpoint is None:
-            raise RecipeError("[teacher]: expected checkpoint, causal, endpoint or function, found none of them")
+            raise RecipeError("[teacher]: expected checkpoint, ensemble, causal, endpoint or function, found none of them")
         teacher = CheckpointTeacher(checkpoint or find_teacher(settings.checkpoint or ""))
         return Opened(teacher, teacher.card.template)
     if template is None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from math import inf
+from pathlib import Path
 from typing import Final
 
 from pocketseq_distill.labelling.checkpoint import LazyCheckpoint
@@ -12,7 +14,12 @@ _BATCH_ROWS: Final = 64
 
 
 class ReverseModel(LazyCheckpoint):
-    """A checkpoint that goes from answers to inputs."""
+    """A checkpoint that goes from answers to inputs; the threads that wait for an endpoint share one, and take turns."""
+
+    def __init__(self, path: str | Path, *, device: str | None = None) -> None:
+        """Name a checkpoint; see ``LazyCheckpoint``."""
+        super().__init__(path, device=device)
+        self._turn = threading.Lock()  # a model is asked with its output layer put aside
 
     def cross_entropies(self, sources: Sequence[str], answers: Sequence[str]) -> list[float]:
         """Score answers by the inputs that they answer.
@@ -30,7 +37,9 @@ class ReverseModel(LazyCheckpoint):
         pairs.sort(key=lambda pair: len(pair[1]) + len(pair[2]))
         for begin in range(0, len(pairs), _BATCH_ROWS):
             part = pairs[begin : begin + _BATCH_ROWS]
-            for (place, _, _), value in zip(part, self._ask([(source, answer) for _, source, answer in part]), strict=True):
+            with self._turn:
+                values = self._ask([(source, answer) for _, source, answer in part])
+            for (place, _, _), value in zip(part, values, strict=True):
                 found[place] = value
         return found
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 
 from pocketseq.commands import quiet_imports
 from pocketseq.errors import CheckpointError, DataError, InputError, LabellingError, PocketSeqError, TeacherError
@@ -58,7 +59,7 @@ def label_in_processes(pieces: Sequence[Sequence[Example]], labeller: Labeller, 
     try:
         for _ in range(count):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(theirs, packed, threads), daemon=True)
+            process = context.Process(target=_work, args=(theirs, packed, threads, len(workers)), daemon=True)
             process.start()
             theirs.close()  # so that the pipe ends when the process does
             workers.append(_Worker(process, ours))
@@ -94,6 +95,14 @@ def label_in_processes(pieces: Sequence[Sequence[Example]], labeller: Labeller, 
         )
 
 
+def _accelerators() -> list[str]:
+    """CUDA devices that this process may use, by what ``CUDA_VISIBLE_DEVICES`` calls them; found without loading what uses them."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is not None:
+        return [name for name in given.split(",") if name]
+    return [str(number) for number in range(len(list(Path("/dev").glob("nvidia[0-9]*"))))]
+
+
 def _hand_out(worker: _Worker, piece: Sequence[Example]) -> None:
     """Give a worker its next piece; one that is gone is found when it is listened to."""
     with suppress(OSError):
@@ -105,10 +114,12 @@ def _ending(process: BaseProcess) -> str:
     return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
 
-def _work(pipe: Connection, packed: bytes, threads: int) -> None:
+def _work(pipe: Connection, packed: bytes, threads: int, number: int) -> None:
     """Label whatever comes through the pipe until it closes; the caller alone answers Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["OMP_NUM_THREADS"] = str(threads)  # heard by a torch that is imported from here on
+    if devices := _accelerators():  # processes take turns at them; left alone, all would crowd onto the first
+        os.environ["CUDA_VISIBLE_DEVICES"] = devices[number % len(devices)]
     quiet_imports()
     labeller: Labeller | None = None
     while True:

@@ -20,6 +20,13 @@ def upper(rows: Rows) -> list[str]:
     return [row["line"].upper() for row in rows]
 
 
+def device(rows: Rows) -> list[str]:
+    """The accelerator that this process is shown."""
+    time.sleep(0.2)  # so that both processes have some
+    note(rows)
+    return [os.environ.get("CUDA_VISIBLE_DEVICES", "none") for _ in rows]
+
+
 def choosy(rows: Rows) -> list[str | None]:
     """Capitals for lines of an odd length; nothing for the others."""
     return [row["line"].upper() if len(row["line"]) % 2 else None for row in rows]

@@ -74,6 +74,15 @@ def test_weights_kept_in_bfloat16_stay_so_where_the_device_computes_in_it(
     assert model.dtype == dtype
 
 
+def test_answers_are_scored_a_few_rows_at_a_time(gpt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All distributions of a batch would not fit beside a large vocabulary; the scores are the same."""
+    whole = teacher(gpt).ask(QUESTIONS, Asking(bf16=False))
+    monkeypatch.setattr("pocketseq_distill.labelling.causal._SCORED_TOKENS", 1)
+    for one, other in zip(whole, teacher(gpt).ask(QUESTIONS, Asking(bf16=False)), strict=True):
+        assert one.candidates[0].text == other.candidates[0].text
+        assert one.candidates[0].logprob == pytest.approx(other.candidates[0].logprob, abs=1e-5)
+
+
 def test_a_stop_string_ends_an_answer_and_is_none_of_it(gpt: Path) -> None:
     """Wherever it comes first; the token that brought it counts, as an end token does."""
     text, _ = alone(gpt, QUESTIONS[0], 6)

@@ -170,7 +170,7 @@ def test_a_student_is_drawn_to_a_teacher_that_is_gone(tmp_path: Path) -> None:
 def test_a_position_takes_four_bytes_a_token(tmp_path: Path) -> None:
     """Ids of a vocabulary below 65,536 in two bytes, log-probabilities in two."""
     kept = ask(tmp_path, make_t5)
-    assert kept.bytes_a_token == 20
+    assert kept.ids.itemsize + kept.logprobs.itemsize == 4
     assert len(kept.ids) == len(ROWS.label_ids)
 
 

@@ -101,9 +101,9 @@ def test_empties_refusals_and_timeouts_are_counted_and_visible(script: Callable[
 
 
 def test_an_endpoint_that_is_down_is_left_alone(script: Callable[..., Scripted], tmp_path: Path) -> None:
-    """After twenty questions in a row without an answer, with the endpoint's words; a key that is refused ends it at once."""
+    """After twenty answers in a row that could not be had, with the endpoint's words; a key that is refused ends it at once."""
     server = script(lambda body, number: (503, {"error": {"message": "resting"}}))
-    with pytest.raises(EndpointServerError, match=r"503: resting; .* \(20 questions in a row found no answer; .* goes on"):
+    with pytest.raises(EndpointServerError, match=r"503: resting; .* \(20 answers in a row could not be had; .* goes on"):
         label_rows(repair_examples(200), server.teacher(retries=0), tmp_path / "labels.jsonl", SETTINGS)
     assert len(server.bodies) < 40
     server = script(lambda body, number: (401, {"error": {"message": "who are you"}}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -172,6 +173,11 @@ def test_unlike_vocabularies_are_refused_by_name(members: list[Path], other_voca
     save_checkpoint(whole.model, tmp_path / "reads", card=replace(whole.card, template=other), tokenizer=members[0])
     with pytest.raises(CheckpointError, match=r"reads: expected the input template of .*first, found another"):
         write_ensemble([members[0], tmp_path / "reads"], tmp_path / "joined")
+    twin = Path(shutil.copytree(members[0], tmp_path / "speaks"))
+    settings = json.loads((twin / "generation_config.json").read_text(encoding="utf-8"))
+    (twin / "generation_config.json").write_text(json.dumps({**settings, "forced_bos_token_id": 9}), encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"speaks: expected forced_bos_token_id None as in .*first, found 9"):
+        write_ensemble([members[0], twin], tmp_path / "joined")
     assert not (tmp_path / "joined").exists()
     assert not list(tmp_path.glob(".*"))
 

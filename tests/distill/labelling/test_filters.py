@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tests.distill.models import TEMPLATE, repair_examples
 
+from pocketseq.errors import RecipeError
 from pocketseq.examples import Example
 from pocketseq.tokenizer import TextTokenizer
 from pocketseq_distill.labelling.filters import Filtered, FilterSettings, filter_rows
@@ -61,6 +62,16 @@ def test_the_reference_can_stand_in(tokenizer: TextTokenizer) -> None:
     assert [row.target for row in filtered.rows] == [row.target for row in (RIGHT, WRONG, EMPTY, CUT, MISSING)]
     assert filtered.references == 4
     assert not filtered.removed
+
+
+@pytest.mark.parametrize("settings", [FilterSettings(wrong="reference"), FilterSettings(unlabelled="reference")])
+def test_references_that_no_row_has_cannot_stand_in(tokenizer: TextTokenizer, settings: FilterSettings) -> None:
+    """All answers would be learnt as nothing; where some rows have one, nothing is an answer like any other."""
+    without = [replace(row, target="") for row in (RIGHT, WRONG)]
+    labels = {row.id: label(row, "for value") for row in without}
+    with pytest.raises(RecipeError, match=r"\[filter\]: expected references for .* = 'reference', found 2 rows without"):
+        filter_rows(without, labels, TEMPLATE, tokenizer, settings)
+    assert filter_rows([RIGHT, without[1]], labels, TEMPLATE, tokenizer, settings).rows
 
 
 def test_an_answer_that_the_template_cannot_express_is_removed(tokenizer: TextTokenizer) -> None:

@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,14 @@ def test_the_worst_answers_by_the_reverse_model_are_removed(reverse: Path, tmp_p
     label_rows(EXAMPLES, teacher, tmp_path / "without.jsonl", LabelSettings())
     with pytest.raises(RecipeError, match=r"expected labels with .* a reverse model .* name one as reverse in \[label\]"):
         filter_rows(rows, read_labels(tmp_path / "without.jsonl", EXAMPLES), plain, tokenizer, FilterSettings(reverse_worst=0.1))
+
+
+def test_threads_that_wait_for_an_endpoint_share_a_reverse_model(reverse: Path) -> None:
+    """Each gets the scores of its own answers, as many threads as ask at once."""
+    answers = [[f"{line} {number}" for number in range(3)] for line in LINES]
+    alone = ReverseModel(reverse)
+    expected = [alone.cross_entropies([line] * 3, texts) for line, texts in zip(LINES, answers, strict=True)]
+    shared = ReverseModel(reverse)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda line, texts: shared.cross_entropies([line] * 3, texts), LINES, answers))
+    assert found == expected

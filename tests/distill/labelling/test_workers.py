@@ -52,6 +52,13 @@ def test_two_processes_share_the_rows(log: Path, tmp_path: Path) -> None:
     assert one == two
 
 
+def test_each_process_has_an_accelerator_of_its_own(log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They take turns at those that there are; left alone, all would crowd onto the first."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    label_rows(EXAMPLES, teacher("device"), tmp_path / "labels.jsonl", SETTINGS)
+    assert {label.text for label in read_labels(tmp_path / "labels.jsonl", EXAMPLES).values()} == {"2", "5"}
+
+
 def test_a_killed_worker_leaves_labels_that_go_on(log: Path, tmp_path: Path) -> None:
     """What it had in hand is lost, what the others had is not; the same call asks for the rest only."""
     path = tmp_path / "labels.jsonl"
