@@ -14,7 +14,7 @@ from pocketseq.examples import Example, read_examples
 from pocketseq.tokenizer import TextTokenizer
 from pocketseq_distill.corpus import TASKS, LibrarySettings, PairsSettings, build_library_corpus, build_pairs_corpus
 from pocketseq_distill.corpus.sources import SPLITS, source_files, split_of
-from pocketseq_distill.corpus.splits import without_duplicates
+from pocketseq_distill.corpus.splits import surroundings, without_duplicates
 from pocketseq_distill.corpus.vocabulary import train_tokenizer
 
 SMALL = LibrarySettings(share=0.06, rows_per_file=60)
@@ -60,7 +60,7 @@ def test_code_that_was_copied_between_files_is_not_tested_with() -> None:
     """A held-out row whose line and neighbours stand in the train split goes, and is counted."""
     row = Example(id="1", fields={"before": "a\nx = 1", "line": "y = = 2", "after": "z"}, target="y = 2")
     copied = Example(id="2", fields={"before": "b\n  x  = 1", "line": "y 2", "after": "z\nmore"}, target="y = 2")
-    unique, removed = without_duplicates({"train": [row], "validation": [], "calibration": [], "test": [copied]})
+    unique, removed = without_duplicates({"train": [row], "validation": [], "calibration": [], "test": [copied]}, surroundings)
     assert unique == {"train": [row], "validation": [], "calibration": [], "test": []}
     assert removed["test"] == 1
 
@@ -140,6 +140,21 @@ def test_pairs_without_files_of_their_own_are_split_by_a_stable_hash(tmp_path: P
     assert sum(first.rows.values()) == 400
     assert first.rows["train"] > 300
     assert all(first.rows.values())
+
+
+def test_an_input_with_two_answers_is_in_one_split(tmp_path: Path) -> None:
+    """Half of the answers to a test input would otherwise be learnt; also where the splits have files of their own."""
+    source = tmp_path / "pairs.jsonl"
+    source.write_text("".join(json.dumps({"source": f"in {n % 400}", "target": f"out {n}"}) + "\n" for n in range(800)))
+    build_pairs_corpus(tmp_path / "one", PairsSettings(train=(str(source),)), task="shout")
+    inputs = {split: {row.fields["text"] for row in rows} for split, rows in rows_of(tmp_path / "one").items()}
+    assert sum(map(len, inputs.values())) == len(set().union(*inputs.values())) == 400
+    test = tmp_path / "test.jsonl"
+    test.write_text(
+        json.dumps({"source": "in 7", "target": "another"}) + "\n" + json.dumps({"source": "new", "target": "b"}) + "\n"
+    )
+    build_pairs_corpus(tmp_path / "two", PairsSettings(train=(str(source),), test=(str(test),)), task="shout")
+    assert [row.fields["text"] for row in rows_of(tmp_path / "two")["test"]] == ["new"]
 
 
 def test_a_split_without_rows_is_refused(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pocketseq.examples import Example
 from pocketseq.template import Field, Template
 from pocketseq_distill.corpus.sources import SPLITS, Split, split_of
 from pocketseq_distill.corpus.splits import Corpus, write_corpus
+from pocketseq_distill.labelling.label import source_digest
 from pocketseq_distill.pairs import Columns, read_pairs
 
 
@@ -20,7 +21,8 @@ class PairsSettings:
     train: tuple[str, ...]
     """A ``.jsonl``, ``.csv``, ``.tsv`` or ``.parquet`` file, ``datasets:NAME``, or two parallel text files."""
     validation: tuple[str, ...] = ()
-    """The same for validation; without it, this split and those that follow take their share of ``train`` by a stable hash."""
+    """The same for validation; without it, this split and those that follow take their share of ``train`` by a stable hash of the
+    input, so that all answers to one are in one split."""
     calibration: tuple[str, ...] = ()
     test: tuple[str, ...] = ()
     fields: dict[str, str] = field(default_factory=lambda: {"text": "source"})
@@ -58,7 +60,7 @@ def build_pairs_corpus(folder: Path, settings: PairsSettings, *, task: str) -> C
     splits: dict[Split, list[Example]] = {split: [] for split in SPLITS}
     given = {split: getattr(settings, split) for split in SPLITS}
     for row in _rows(given["train"], columns):
-        home = split_of(row.id)
+        home = split_of(source_digest(row))
         splits[home if home != "train" and not given[home] else "train"].append(row)
     for split in SPLITS[1:]:
         if given[split]:
@@ -74,6 +76,7 @@ def build_pairs_corpus(folder: Path, settings: PairsSettings, *, task: str) -> C
         max_new_tokens=settings.max_new_tokens,
         limits={split: len(rows) for split, rows in splits.items()},
         seed=settings.seed,
+        place=source_digest,
     )
 
 

@@ -11,7 +11,7 @@ from pocketseq.errors import RecipeError
 from pocketseq.examples import Example
 from pocketseq_distill.corpus.lines import code_lines
 from pocketseq_distill.corpus.sources import SPLITS, SourceFile, Split, source_files
-from pocketseq_distill.corpus.splits import Corpus, write_corpus
+from pocketseq_distill.corpus.splits import Corpus, surroundings, write_corpus
 from pocketseq_distill.corpus.tasks import CLEAN_SHARE, TASKS, Task
 
 
@@ -72,6 +72,7 @@ def build_library_corpus(
             "test": settings.held_out_rows,
         },
         seed=settings.seed,
+        place=surroundings,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -40,6 +40,7 @@ def write_corpus(
     max_new_tokens: int,
     limits: Mapping[Split, int],
     seed: int,
+    place: Callable[[Example], str],
 ) -> Corpus:
     """Remove duplicates, shuffle, cut and write the splits, and ``corpus.json`` with their counts.
 
@@ -51,11 +52,12 @@ def write_corpus(
         max_new_tokens: Its longest answer.
         limits: Rows to keep at most, by split.
         seed: Seed of the shuffling.
+        place: See ``without_duplicates``.
 
     Raises:
         DataError: a split of which nothing is left, because all of its rows are in those before it.
     """
-    unique, removed = without_duplicates(splits)
+    unique, removed = without_duplicates(splits, place)
     gone = [split for split, rows in unique.items() if splits[split] and not rows]
     if gone:
         raise DataError(
@@ -88,10 +90,14 @@ def write_corpus(
     return Corpus(folder=folder, fingerprint=fingerprint, rows=counts)
 
 
-def without_duplicates(splits: Mapping[Split, list[Example]]) -> tuple[dict[Split, list[Example]], dict[str, int]]:
+def without_duplicates(
+    splits: Mapping[Split, list[Example]], place: Callable[[Example], str]
+) -> tuple[dict[Split, list[Example]], dict[str, int]]:
     """Keep a row of the train split once, and a place of the other splits only if no split before it has seen it.
 
-    A place is the answer with its neighbouring lines, white space aside: code that was copied from file to file tests nothing.
+    Args:
+        splits: Rows by split.
+        place: What rows have in common of which only one tests anything, such as their input.
 
     Returns:
         The rows that stay, and how many went, by split.
@@ -101,19 +107,17 @@ def without_duplicates(splits: Mapping[Split, list[Example]]) -> tuple[dict[Spli
     for split in SPLITS:
         kept: dict[str, Example] = {}
         for row in splits[split]:
-            place = _place(row)
             if split == "train":
                 kept.setdefault(row.id, row)
-            elif place not in seen:
-                kept[place] = row
-            seen.add(place)
+            elif place(row) not in seen:
+                kept[place(row)] = row
+            seen.add(place(row))
         unique[split] = list(kept.values())
     return unique, {split: len(splits[split]) - len(rows) for split, rows in unique.items()}
 
 
-def _place(row: Example) -> str:
-    if "after" not in row.fields:
-        return row.id
-    before = row.fields.get("before", "").rstrip().rpartition("\n")[2]
+def surroundings(row: Example) -> str:
+    """The answer with its neighbouring lines, white space aside: code that was copied from file to file tests nothing."""
+    before = row.fields["before"].rstrip().rpartition("\n")[2]
     after = row.fields["after"].lstrip().partition("\n")[0]
     return "\n".join(" ".join(text.split()) for text in (before, row.target, after))
