@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -57,7 +57,13 @@ class AskedEvaluation:
 
 
 def evaluate_through_text(
-    settings: TeacherSettings, examples: Sequence[Example], how: EvaluationSettings, *, template: Template, labels: Path
+    settings: TeacherSettings,
+    examples: Sequence[Example],
+    how: EvaluationSettings,
+    *,
+    template: Template,
+    labels: Path,
+    asking: Asking,
 ) -> AskedEvaluation:
     """Measure the teacher through text of a run on held-out rows.
 
@@ -70,6 +76,7 @@ def evaluate_through_text(
         how: How much to measure.
         template: How inputs are read.
         labels: What ``pocketseq label`` wrote about the rows, if it did; read for an endpoint alone.
+        asking: How it was asked for labels: as long answers, as precisely computed, are what it is judged by.
 
     Raises:
         DataError: no rows, or damaged labels.
@@ -82,21 +89,24 @@ def evaluate_through_text(
         return _by_labels(labels, examples, primary=template.primary)
     teacher = open_teacher(settings, template).teacher
     texts: list[str | None] = []
-    asking, size = Asking(batch_size=how.batch_size), how.batch_size * 4
+    asking = Asking(batch_size=how.batch_size, max_new_tokens=asking.max_new_tokens, bf16=asking.bf16)
+    size = how.batch_size * 4
     for begin in tqdm(range(0, len(examples), size), desc="evaluate teacher", unit="chunk", dynamic_ncols=True):
         replies = teacher.ask([Question(example.fields) for example in examples[begin : begin + size]], asking)
         texts += [reply.candidates[0].text if reply.candidates else None for reply in replies]
     runtime = "causal" if settings.causal is not None else "function"
-    return _judged(texts, examples, runtime, primary=template.primary, latency=_latency(teacher, examples[: how.latency_rows]))
+    return _judged(
+        texts, examples, runtime, primary=template.primary, latency=_latency(teacher, examples[: how.latency_rows], asking)
+    )
 
 
-def _latency(teacher: Teacher, examples: Sequence[Example]) -> Latency | None:
+def _latency(teacher: Teacher, examples: Sequence[Example], asking: Asking) -> Latency | None:
     """Time of answers one by one, after the first has opened what there is to open."""
     times_ms: list[float] = []
     with one_thread():
         for example in examples:
             begun = time.perf_counter()
-            teacher.ask([Question(example.fields)], Asking(batch_size=1))
+            teacher.ask([Question(example.fields)], replace(asking, batch_size=1))
             times_ms.append(1000 * (time.perf_counter() - begun))
     if not times_ms:
         return None

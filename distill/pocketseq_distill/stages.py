@@ -8,7 +8,6 @@ from platform import python_version
 from typing import Any
 
 from pocketseq.checkpoint import CheckpointCard
-from pocketseq.errors import RecipeError
 from pocketseq.examples import read_examples, write_examples
 from pocketseq.files import sha256, write_json
 from pocketseq.pipeline import Recipe, Stage
@@ -42,8 +41,9 @@ def _corpus_inputs(recipe: Recipe, run: Path) -> Any:
 def _teacher_inputs(recipe: Recipe, run: Path) -> Any:
     """A teacher on disk may be replaced under its name."""
     del run
-    name = recipe.table("teacher").get("checkpoint")
-    members = recipe.table("teacher").get("ensemble", {}).get("members", ())
+    table = recipe.table("teacher")
+    members = table.get("ensemble", {}).get("members", ())
+    name = table.get("checkpoint") or table.get("start")
     if not name and not members:
         return None
     from pocketseq_distill.checkpoints import checkpoint_fingerprint, find_teacher
@@ -77,7 +77,9 @@ def _teacher(recipe: Recipe, run: Path) -> None:
     if settings.checkpoint:
         copy_teacher(find_teacher(settings.checkpoint), run / "teacher")
         return
-    card, plan = card_of_corpus(run, recipe.task), recipe.settings("teacher_train", TrainingPlan)
+    plan = recipe.settings("teacher_train", TrainingPlan)
+    plan.require_no_teacher(f"recipe {recipe.name!r}: [teacher_train] is of a model that has no teacher itself")
+    card = card_of_corpus(run, recipe.task)
     train_teachers(Data.of_run(run, "data"), run / "teacher", card=card, settings=settings, plan=plan, recipe_name=recipe.name)
 
 
@@ -107,17 +109,15 @@ def _train(recipe: Recipe, run: Path) -> None:
     from pocketseq_distill.teaching import TeacherSettings
     from pocketseq_distill.training.plan import TrainingPlan
 
-    if recipe.settings("teacher", TeacherSettings).through_text and recipe.settings("train", TrainingPlan).divergence:
-        raise RecipeError(
-            f"recipe {recipe.name!r}: expected divergence = 0 in [train] with a teacher through text, whose distributions are not "
-            f"known, found {recipe.table('train').get('divergence')}; learn from its answers alone"
-        )
+    plan = recipe.settings("train", TrainingPlan)
+    if recipe.settings("teacher", TeacherSettings).through_text:
+        plan.require_no_teacher(f"recipe {recipe.name!r}: [train] has the answers alone of a teacher through text")
     distil(
         run / "teacher",
         Data.of_run(run, "filtered"),
         run / "student",
         student=recipe.settings("student", StudentSettings),
-        plan=recipe.settings("train", TrainingPlan),
+        plan=plan,
         recipe_name=recipe.name,
     )
 
@@ -130,10 +130,7 @@ def _plain(recipe: Recipe, run: Path) -> None:
     from pocketseq_distill.training.plan import TrainingPlan
 
     plan = recipe.settings("plain_train", TrainingPlan)
-    if plan.divergence:
-        raise RecipeError(
-            f"recipe {recipe.name!r}: [plain_train]: expected divergence = 0, as it has no teacher, found {plan.divergence}"
-        )
+    plan.require_no_teacher(f"recipe {recipe.name!r}: [plain_train] is of a student that has no teacher")
     student = recipe.settings("plain", PlainSettings).of(recipe.settings("student", StudentSettings))
     distil(run / "teacher", Data.of_run(run, "data"), run / "plain", student=student, plan=plan, recipe_name=recipe.name)
 
@@ -141,6 +138,7 @@ def _plain(recipe: Recipe, run: Path) -> None:
 def _evaluate(recipe: Recipe, run: Path) -> None:
     from pocketseq_distill.asked import evaluate_through_text
     from pocketseq_distill.evaluation import EvaluationSettings, evaluate_checkpoint
+    from pocketseq_distill.labelling.labels import LabelSettings
     from pocketseq_distill.teaching import TeacherSettings
 
     examples = list(read_examples(run / "data/test.jsonl"))
@@ -149,7 +147,8 @@ def _evaluate(recipe: Recipe, run: Path) -> None:
     teacher = recipe.settings("teacher", TeacherSettings)
     if teacher.through_text:  # it labelled; what stands in its place in the run is only what students are cut from
         template, labels = CheckpointCard.read(run / "teacher").template, run / _TEST_LABELS
-        asked = evaluate_through_text(teacher, examples, settings, template=template, labels=labels)
+        asking = recipe.settings("label", LabelSettings).asking
+        asked = evaluate_through_text(teacher, examples, settings, template=template, labels=labels, asking=asking)
         write_json(run / "evaluation/teacher.json", asked.to_json())
     else:
         names.insert(0, "teacher")

@@ -30,6 +30,7 @@ from pocketseq_distill.tokenizer import read_tokenizer
 from pocketseq_distill.training.averaging import blend
 from pocketseq_distill.training.course import train
 from pocketseq_distill.training.plan import TrainingPlan
+from pocketseq_distill.training.processes import first_before_others, is_first, joined, wait_for_all
 from pocketseq_distill.training.validation import HeldOutAnswers, held_out
 
 
@@ -77,6 +78,13 @@ class TeacherSettings:
             raise RecipeError(f"[teacher]: expected one teacher through text, found {given}; leave all but one out")
         if self.ensemble is not None and (self.checkpoint or self.start or self.trim):
             raise RecipeError("[teacher]: expected ensemble alone, found checkpoint, start or trim beside it; leave them out")
+        if self.checkpoint and self.start:
+            raise RecipeError(
+                f"[teacher]: expected checkpoint, which is taken as it is, or start, whose training goes on, found "
+                f"{self.checkpoint!r} and {self.start!r}; leave one of them out"
+            )
+        if self.trim and not self.checkpoint:
+            raise RecipeError("[teacher]: expected a checkpoint beside trim, whose vocabulary is cut, found none")
         if self.members < 1 or (self.members > 1 and (self.checkpoint or self.ensemble)):
             raise RecipeError(
                 f"[teacher]: expected members of 1 or more, for teachers that are trained, found {self.members} and "
@@ -175,7 +183,10 @@ def train_teachers(
     for number, member in enumerate(members):
         seeded = replace(plan, seed=plan.seed + number)
         train_teacher(data, member, card=card, settings=settings, plan=seeded, recipe_name=recipe_name, tokenizer=tokenizer)
-    return write_ensemble(members, output)
+    if is_first():
+        write_ensemble(members, output)
+    wait_for_all()
+    return CheckpointCard.read(output)
 
 
 def train_teacher(
@@ -207,6 +218,7 @@ def train_teacher(
         RecipeError: it is to go on from an ensemble.
         TrainingError: no rows, or a loss that is not finite.
     """
+    joined()  # before a model takes a device
     start = find_teacher(settings.start) if settings.start else None
     if start and read_ensemble(start) is not None:
         raise RecipeError(
@@ -215,7 +227,8 @@ def train_teacher(
         )
     folder = start or tokenizer or output.with_name(f"{output.name}.tokenizer")
     if start is None:
-        learn_tokenizer(data.train, folder, vocab_size=settings.vocab_size, template=card.template, units=settings.units)
+        with first_before_others():
+            learn_tokenizer(data.train, folder, vocab_size=settings.vocab_size, template=card.template, units=settings.units)
     reader = read_tokenizer(folder, card.template)
     examples = held_out(data.validation, data.train)[: plan.validation_rows] if plan.validate_every else []
     validation = HeldOutAnswers(examples, reader, card) if examples else None
@@ -224,7 +237,8 @@ def train_teacher(
     model = first.model if first else new_teacher(settings, reader)
     special, longest = SpecialIds.of(model), card.max_new_tokens
     tokenized = tokenize(data.train, card.template, reader, end_id=special.end, max_target_tokens=longest, given=special.given)
-    tokenized.tell_left_out()
+    if is_first():
+        tokenized.tell()
     began = copy.deepcopy(model) if settings.start_share else None
     trained = train(
         model,
@@ -241,7 +255,7 @@ def train_teacher(
             summary["validations"].append({"step": trained.steps, "start_share": settings.start_share, **validation(model)})
     card = replace(
         card,
-        data={"fingerprint": data.fingerprint, "rows": len(tokenized.rows), **tokenized.left_out},
+        data={"fingerprint": data.fingerprint, "rows": len(tokenized.rows), **tokenized.counts},
         recipe={
             "name": recipe_name,
             "teacher": {"start": settings.start, "start_share": settings.start_share} if first else asdict(settings),
@@ -252,5 +266,7 @@ def train_teacher(
     if first:
         before = {"data": first.card.data, "recipe": first.card.recipe, "training": first.card.training}
         card = replace(card, training={**card.training, "before": before})
-    save_checkpoint(model, output, card=card, tokenizer=folder)
+    if is_first():
+        save_checkpoint(model, output, card=card, tokenizer=folder)
+    wait_for_all()
     return card

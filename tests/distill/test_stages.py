@@ -16,7 +16,7 @@ from pocketseq.examples import read_examples, write_examples
 from pocketseq.files import write_json
 from pocketseq.pipeline import Recipe
 from pocketseq_distill import stages
-from pocketseq_distill.checkpoints import checkpoint_fingerprint
+from pocketseq_distill.checkpoints import checkpoint_fingerprint, save_checkpoint
 from pocketseq_distill.ensemble import Ensemble
 from pocketseq_distill.generation import TeacherModel
 from pocketseq_distill.imagining.stage import IMAGINED
@@ -24,6 +24,7 @@ from pocketseq_distill.labelling.function import FunctionTeacher
 from pocketseq_distill.labelling.labels import LabelSettings, label_rows
 
 from .models import TEMPLATE, repair_examples
+from .weights import loud
 
 RECIPE = Recipe(
     name="tiny",
@@ -81,7 +82,7 @@ def test_a_run_labels_with_a_function_and_keeps_what_it_had(run: Path) -> None:
     assert stages.LABEL.inputs(RECIPE, run) is None
     assert stages.LABEL.inputs(through_text, run) == [None, FunctionTeacher(function).id]
     stages.FILTER.run(through_text, run)
-    with pytest.raises(RecipeError, match=r"expected divergence = 0 in \[train\] with a teacher through text"):
+    with pytest.raises(RecipeError, match=r"\[train\] has the answers alone of a teacher through text: expected divergence = 0"):
         stages.TRAIN.run(through_text, run)
 
 
@@ -183,6 +184,8 @@ def test_imagined_inputs_are_labelled_and_learnt_from(run: Path) -> None:
     [
         ({"checkpoint": "python-fix", "members": 2}, "expected members of 1 or more, for teachers that are trained, found 2"),
         ({"function": "a:b", "causal": {"checkpoint": "x", "prompt": "{line}"}}, "expected one teacher through text, found"),
+        ({"checkpoint": "python-fix", "start": "python-fix"}, "expected checkpoint, which is taken as it is, or start"),
+        ({"trim": True}, "expected a checkpoint beside trim"),
         ({"ensemble": {"members": ["a", "b"]}, "trim": True}, "expected ensemble alone, found checkpoint, start or trim"),
         ({"endpoint": {"url": "https://host/v1"}}, "'model'"),
     ],
@@ -204,3 +207,23 @@ def test_a_run_trims_its_teacher_to_its_corpus(run: Path, teacher_path: Path) ->
     assert trimmed.card.template == whole.card.template
     stages.LABEL.run(RECIPE, run)
     assert len((run / "labels/train.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_teacher_that_another_begins_as_may_be_replaced_under_its_name(run: Path, teacher_path: Path, tmp_path: Path) -> None:
+    """Its fingerprint is among what the stage depends on, as is that of one that is taken as it is."""
+    start = Path(shutil.copytree(teacher_path, tmp_path / "start"))
+    recipe = replace(RECIPE, tables={**RECIPE.tables, "teacher": {"start": str(start)}})
+    before = stages.TEACHER.inputs(recipe, run)
+    model = TeacherModel.load(start)
+    save_checkpoint(loud(model.model), start, card=model.card, tokenizer=teacher_path)
+    assert before != stages.TEACHER.inputs(recipe, run)
+
+
+@pytest.mark.parametrize("loss", ["divergence", "hidden", "attention", "spans"])
+@pytest.mark.parametrize("table", ["teacher_train", "plain_train"])
+def test_what_has_no_teacher_learns_from_none(run: Path, table: str, loss: str) -> None:
+    """Each loss that needs one is refused, not left out, and a plain student stays plain."""
+    stage = stages.TEACHER if table == "teacher_train" else stages.PLAIN
+    recipe = replace(RECIPE, tables={"teacher": {}, "student": {}, table: {"steps": 2, loss: 1.0}})
+    with pytest.raises(RecipeError, match=rf"\[{table}\] is of .* no teacher.*: expected {loss} = 0"):
+        stage.run(recipe, run)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pocketseq.examples import read_examples, write_examples
 from pocketseq.files import write_json
@@ -20,11 +20,18 @@ IMAGINED: Final = "imagined/train.jsonl"
 """Imagined rows in the run directory."""
 IMAGINED_LABELS: Final = "labels/imagined.jsonl"
 """What the teacher answers to them."""
+_SHAPE: Final = ("vocab_size", "units", "d_model", "d_ff", "heads", "encoder_layers", "decoder_layers", "dropout")
 
 
 def asks_for_it(recipe: Recipe) -> bool:
     """Whether a recipe has inputs imagined: its table may be empty, as every setting has a default."""
     return "imagine" in recipe.tables
+
+
+def _shape(recipe: Recipe, run: Path) -> Any:
+    """What the reverse model has of the teacher's table; who answers, and what that may cost, is nothing to it."""
+    del run
+    return {name: value for name, value in recipe.table("teacher").items() if name in _SHAPE}
 
 
 def _imagine(recipe: Recipe, run: Path) -> None:
@@ -58,7 +65,8 @@ IMAGINE: Final = Stage(
     name="imagine",
     after=("corpus",),
     run=_imagine,
-    sections=("teacher", "imagine", "imagine_train"),
+    sections=("imagine", "imagine_train"),
+    inputs=_shape,
     outputs=("imagined",),
     applies=asks_for_it,
     needs=("torch", "transformers", "accelerate"),

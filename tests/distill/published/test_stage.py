@@ -13,7 +13,7 @@ import torch
 from tests.distill.models import make_causal
 
 from pocketseq.checkpoint import CheckpointCard
-from pocketseq.errors import DataError, RecipeError
+from pocketseq.errors import DataError
 from pocketseq.files import write_json
 from pocketseq.pipeline import Recipe
 from pocketseq.pipeline.run import run_recipe
@@ -192,14 +192,6 @@ def test_updates_before_the_last_training_are_told_as_well(run: Path, tmp_path: 
     assert told["passes"] == (4 + 6) * 8 / 40
     assert told["minutes"] == 2.5 + CheckpointCard.read(second).training["minutes"]
     assert "before" not in told
-
-
-def test_a_plain_student_has_no_teacher_to_learn_from(run: Path) -> None:
-    """A divergence in its plan is a mistake, not a wish."""
-    tables = {**TABLES, "plain_train": {"steps": 2, "divergence": 1.0}}
-    recipe = Recipe(name="tiny-g2p", task="g2p-en-us", description="", tables=tables, text="")
-    with pytest.raises(RecipeError, match=r"\[plain_train\]: expected divergence = 0"):
-        stages.PLAIN.run(recipe, run)
 
 
 def test_a_plain_student_may_begin_as_the_distilled_one_does(run: Path, tmp_path: Path) -> None:
