@@ -107,7 +107,7 @@ def vary(
         values: What it is set to in turn.
         teacher_path: The teacher.
         data: What is learnt, and what it is measured on.
-        folder: For the trainings; empty afterwards. One that was killed goes on.
+        folder: For the trainings; gone afterwards. Killed at any moment, the same call goes on.
         seeds: One training of each value for each.
 
     Raises:
@@ -214,7 +214,6 @@ class _Bench:
                     teacher=asked_along,
                     layers=layers,
                 )
-        shutil.rmtree(folder, ignore_errors=True)
         asked = self._ask(model.eval())
         with rounded(model):
             as_int8 = self._ask(model)

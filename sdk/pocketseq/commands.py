@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -54,6 +55,22 @@ def quiet_imports() -> None:
 
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def require_one_process(name: str) -> None:
+    """Refuse what several processes, started by ``torchrun``, would each do from start to end, over one another's files.
+
+    Args:
+        name: The command.
+
+    Raises:
+        PocketSeqError: there are several.
+    """
+    if (count := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
+        raise PocketSeqError(
+            f"expected one process for 'pocketseq {name}', found {count} (WORLD_SIZE); start it without torchrun: of the commands "
+            "'pocketseq train' alone shares its work among several"
+        )
 
 
 def load_command(target: str) -> Command:

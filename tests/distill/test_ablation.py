@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,9 +17,11 @@ from pocketseq.errors import DataError, RecipeError
 from pocketseq.examples import write_examples
 from pocketseq.files import write_json
 from pocketseq.pipeline import Recipe
+from pocketseq_distill import ablation
 from pocketseq_distill.ablation import _Asked, _Bench, _with_cloud, vary
 from pocketseq_distill.commands.ablate import read_setting
 from pocketseq_distill.distil import Data
+from pocketseq_distill.students.student import StudentSettings
 
 from .models import repair_examples
 
@@ -95,6 +98,34 @@ def test_a_killed_student_of_another_value_is_not_measured(
         assert (files / "result.training/0-0").is_dir()
     ablate(files, teacher_path, "student.start=random")
     assert "0-0: what was trained there began from something else" in capsys.readouterr().err
+
+
+def test_values_that_are_through_are_not_trained_again(files: Path, teacher_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed in the training of the last value, the same call goes on with it."""
+    make = ablation.student_of
+
+    def dies(teacher: Any, settings: StudentSettings, *more: Any, **named: Any) -> Any:
+        if settings.start == "random":
+            raise KeyboardInterrupt
+        return make(teacher, settings, *more, **named)
+
+    recipe = Recipe.read(files / "tiny.toml")
+    recipe = replace(recipe, tables={**recipe.tables, "train": {"steps": 4, "batch_size": 8, "validate_every": 2}})
+    data = Data(repair_examples(24), repair_examples(12, seed=1), "f")
+
+    def again() -> list[ablation.Outcome]:
+        return vary(recipe, "student.start", ["copied", "random"], teacher_path=teacher_path, data=data, folder=files / "state")
+
+    with monkeypatch.context() as killed:
+        killed.setattr(ablation, "student_of", dies)
+        with pytest.raises(KeyboardInterrupt):
+            again()
+    made = (files / "state/0-0/checkpoint-4/model.safetensors").stat().st_mtime_ns
+    with monkeypatch.context() as kept:
+        kept.setattr(ablation, "shutil", SimpleNamespace(rmtree=lambda *_, **__: None))
+        outcomes = again()
+    assert (files / "state/0-0/checkpoint-4/model.safetensors").stat().st_mtime_ns == made
+    assert [len(one.trainings[0].curve) for one in outcomes] == [3, 3]
 
 
 def test_rows_that_are_trained_on_measure_nothing(files: Path, teacher_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -103,6 +103,30 @@ def test_a_training_needs_a_length(teacher_path: Path, rows: Path, tmp_path: Pat
     assert "expected --recipe RECIPE, whose table [train] says how to train, or --steps N, found neither" in capsys.readouterr().err
 
 
+def test_held_out_rows_may_be_pairs_and_their_lack_is_told(
+    teacher_path: Path, rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They are read as the others are; a recipe that validates, and has nothing to do it on, says so."""
+    (tmp_path / "held-out.tsv").write_text("source\ttarget\nfor valu\tfor value\n")
+    (tmp_path / "tiny.toml").write_text(RECIPE)
+    given = ["train", str(teacher_path), str(rows), "--recipe", str(tmp_path / "tiny.toml"), "--steps", "2"]
+    assert main([*given, "-o", str(tmp_path / "one"), "--validation", str(tmp_path / "held-out.tsv")]) == 0
+    assert CheckpointCard.read(tmp_path / "one").training["validations"]
+    assert "no --validation" not in capsys.readouterr().err
+    assert main([*given, "-o", str(tmp_path / "other")]) == 0
+    assert "no --validation: the student ends as its last update leaves it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["run", "python-fix-demo"], ["gap", "run"]])
+def test_what_several_processes_would_each_do_is_refused(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Under torchrun they would write the same files over one another."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(words) == 2
+    assert f"expected one process for 'pocketseq {words[0]}', found 2 (WORLD_SIZE)" in capsys.readouterr().err
+
+
 def test_the_help_of_labelling_teaches_the_kinds_of_teachers(capsys: pytest.CaptureFixture[str]) -> None:
     """Each with what one types."""
     with pytest.raises(SystemExit):

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pocketseq.commands import Command
+from pocketseq.commands import Command, require_one_process
 from pocketseq_distill.commands.data import add_data_arguments, read_data
 
 if TYPE_CHECKING:
@@ -47,11 +47,12 @@ def run(args: Namespace) -> int:
     from pocketseq.files import digest, write_json
     from pocketseq.pipeline import Recipe
     from pocketseq_distill.ablation import to_json, vary
-    from pocketseq_distill.checkpoints import find_teacher
+    from pocketseq_distill.checkpoints import checkpoint_fingerprint, find_teacher
     from pocketseq_distill.distil import Data, hardware
     from pocketseq_distill.training.plan import TrainingPlan
     from pocketseq_distill.training.validation import held_out
 
+    require_one_process("ablate")
     setting, values = read_setting(args.vary)
     recipe = Recipe.read(args.recipe)
     train = {**recipe.table("train"), "steps": args.steps, "validate_every": args.validate_every or max(args.steps // 5, 1)}
@@ -70,6 +71,7 @@ def run(args: Namespace) -> int:
     document = {
         **to_json(setting, outcomes),
         "recipe": recipe.name,
+        "teacher": checkpoint_fingerprint(teacher),
         "student": dict(recipe.table("student")),
         "train": train,
         "rows": len(rows),

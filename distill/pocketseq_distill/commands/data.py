@@ -29,12 +29,26 @@ def read_data(args: Namespace, template: Template) -> list[Example]:
     Raises:
         DataError: a bad row, with file and line.
     """
+    return read_file(args.data if args.targets is None else (args.data, args.targets), args, template)
+
+
+def read_file(name: str | tuple[str, str], args: Namespace, template: Template) -> list[Example]:
+    """Read rows that are written as those of DATA are, their columns called alike.
+
+    Args:
+        name: As DATA names them, or inputs and answers as two text files.
+        args: Tell the columns.
+        template: See ``read_data``.
+
+    Raises:
+        DataError: a bad row, with file and line.
+    """
     from pocketseq_distill.pairs import Columns, read_pairs
 
-    if args.targets is None and _holds_examples(Path(args.data)):
-        return list(read_examples(Path(args.data)))
+    if isinstance(name, str) and _holds_examples(Path(name)):
+        return list(read_examples(Path(name)))
     columns = Columns(fields={template.primary: args.source_column}, target=args.target_column)
-    return list(read_pairs(args.data if args.targets is None else (args.data, args.targets), columns=columns))
+    return list(read_pairs(name, columns=columns))
 
 
 def _holds_examples(path: Path) -> bool:

@@ -6,7 +6,7 @@ import json
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from pocketseq.commands import Command
+from pocketseq.commands import Command, require_one_process
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -25,6 +25,7 @@ def run(args: Namespace) -> int:
     from pocketseq_distill.attribution import GapSettings, attribute_gap
     from pocketseq_distill.attribution.findings import table
 
+    require_one_process("gap")
     settings = GapSettings(rows=args.rows, updates=args.updates, subset=args.subset, subset_updates=args.subset_updates)
     gap = attribute_gap(args.run, settings)
     write_json(args.run / "gap.json", gap.to_json())

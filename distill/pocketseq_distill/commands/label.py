@@ -87,11 +87,11 @@ def run(args: Namespace) -> int:
         recipe.settings("label", LabelSettings), **{name: value for name, value in given.items() if value is not None}
     )
     opened, rows = _open(recipe, args)
-    if args.tried is not None:
-        return _try(opened, rows[: args.tried], settings)
-    missing = unlabelled(rows, args.output, opened.teacher, settings)
+    missing = rows[: args.tried] if args.tried is not None else unlabelled(rows, args.output, opened.teacher, settings)
     if isinstance(opened.teacher, EndpointTeacher):
         announce(opened.teacher.estimate(missing, settings.asking), opened.teacher.settings.budget)
+    if args.tried is not None and not args.dry_run:
+        return _try(opened, missing, settings)
     if args.dry_run:
         print(f"{args.output}: {len(missing)} rows to label; nothing was asked")
         return 0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pocketseq.commands import Command
 from pocketseq.examples import Example
-from pocketseq_distill.commands.data import add_data_arguments, read_data
+from pocketseq_distill.commands.data import add_data_arguments, read_data, read_file
 
 if TYPE_CHECKING:
     from pocketseq.pipeline import Recipe
@@ -24,7 +24,7 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="the student; a killed training goes on")
     parser.add_argument("--recipe", metavar="RECIPE", help="a recipe whose tables [filter], [student] and [train] hold")
     parser.add_argument("--labels", metavar="FILE", type=Path, help="answers from 'pocketseq label' (default: references)")
-    parser.add_argument("--validation", metavar="FILE", type=Path, help="held-out example rows (.jsonl)")
+    parser.add_argument("--validation", metavar="FILE", help="held-out rows, in a file such as DATA (without --targets)")
     parser.add_argument(
         "--steps", metavar="N", type=int, help="updates of the weights, instead of the recipe's; needed without one"
     )
@@ -44,7 +44,6 @@ def run(args: Namespace) -> int:
     """Train the student."""
     from pocketseq.checkpoint import CheckpointCard
     from pocketseq.errors import RecipeError
-    from pocketseq.examples import read_examples
     from pocketseq.files import digest
     from pocketseq_distill.checkpoints import find_teacher
 
@@ -54,15 +53,19 @@ def run(args: Namespace) -> int:
     if args.recipe is None and args.steps is None:
         raise RecipeError("expected --recipe RECIPE, whose table [train] says how to train, or --steps N, found neither")
     rows = read_data(args, template)
+    validation = read_file(args.validation, args, template) if args.validation else []
     # What takes seconds to import only now, when the words are known to be right.
     from pocketseq_distill.distil import Data, distil
     from pocketseq_distill.students.student import StudentSettings
     from pocketseq_distill.training.plan import TrainingPlan
     from pocketseq_distill.training.processes import is_first
 
+    plan = recipe.settings("train", TrainingPlan)
+    if plan.validate_every and not validation and is_first():
+        print("no --validation: the student ends as its last update leaves it, and stops no sooner", file=sys.stderr)
     data = Data(
         train=_labelled(rows, args.labels, recipe, teacher) if args.labels else rows,
-        validation=list(read_examples(args.validation)) if args.validation else [],
+        validation=validation,
         fingerprint=digest([row.id for row in rows]),
     )
     card = distil(
@@ -70,7 +73,7 @@ def run(args: Namespace) -> int:
         data,
         args.output,
         student=recipe.settings("student", StudentSettings),
-        plan=recipe.settings("train", TrainingPlan),
+        plan=plan,
         recipe_name=recipe.name,
         keep_state=args.keep_state,
     )

@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from dataclasses import replace
 from pathlib import Path
 
-from pocketseq.commands import Command
+from pocketseq.commands import Command, require_one_process
 from pocketseq.pipeline.recipe import Recipe, packaged_recipes
 from pocketseq.pipeline.run import run_recipe
 
@@ -27,6 +27,7 @@ def configure(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Run the recipe; what is done already is skipped."""
+    require_one_process("run")
     recipe = replace(Recipe.read(args.recipe), data=args.data)
     directory = args.output or Path("runs") / recipe.name
     run_recipe(recipe, directory, until=args.until, restart_at=args.restart_at)
