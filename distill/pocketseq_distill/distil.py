@@ -91,7 +91,7 @@ def distil(
     with first_before_others():
         reading = read_rows(teacher, teacher_path, data.train, own_tokenizer, student=student, plan=plan)
     if is_first():
-        reading.tokenized.tell_left_out()
+        reading.tokenized.tell()
     rows = reading.tokenized.rows
     require_rows(rows)  # before a teacher is asked about them
     size = reading.tokenizer.size if student.vocab_size else None
@@ -132,7 +132,7 @@ def distil(
     card = replace(
         reading.card,
         teacher=origin,
-        data={"fingerprint": data.fingerprint, "rows": len(rows), **reading.tokenized.left_out},
+        data={"fingerprint": data.fingerprint, "rows": len(rows), **reading.tokenized.counts},
         recipe={"name": recipe_name, "student": asdict(student), "train": plan.to_json()},
         metrics={},
         training=training,

@@ -25,6 +25,7 @@ from pocketseq.files import write_json
 from pocketseq_distill.checkpoints import copy_checkpoint, directory_to_write
 from pocketseq_distill.decoder import cache_name
 from pocketseq_distill.losses.heads import Head, unspoken
+from pocketseq_distill.special_ids import SPECIAL_NAMES, said_beside_configuration
 from pocketseq_distill.tokenizer import read_tokenizer
 
 Average: TypeAlias = Literal["probabilities", "log_probabilities"]
@@ -263,11 +264,15 @@ def check_kinship(first: Path, other: Path) -> None:
             )
             words = f"expected the vocabulary of {first}, found another: token {place} is {one!r} there and {two!r} here"
         raise CheckpointError(f"{other}: {words}; an ensemble needs members that were trained with one tokenizer")
-    configs = [json.loads((path / "config.json").read_text(encoding="utf-8")) for path in (first, other)]
-    for name in ("vocab_size", "decoder_start_token_id", "eos_token_id", "pad_token_id"):
-        if configs[0].get(name) != configs[1].get(name):
+    config, their_config = (
+        json.loads((path / "config.json").read_text(encoding="utf-8"))
+        | {name: value for name, value in said_beside_configuration(path).items() if value is not None}
+        for path in (first, other)
+    )
+    for name in ("vocab_size", *SPECIAL_NAMES):
+        if config.get(name) != their_config.get(name):
             raise CheckpointError(
-                f"{other}: expected {name} {configs[0].get(name)} as in {first}, found {configs[1].get(name)}; "
+                f"{other}: expected {name} {config.get(name)} as in {first}, found {their_config.get(name)}; "
                 "an ensemble needs members of one vocabulary"
             )
     if card.template != their_card.template:

@@ -38,11 +38,6 @@ class Distributions:
     logprobs: npt.NDArray[np.float16]
     """float16 [all label tokens, k]: their log-probabilities in the whole vocabulary."""
 
-    @property
-    def bytes_a_token(self) -> int:
-        """What one labelled position takes, on disk and in memory."""
-        return int(self.ids.shape[1] * (self.ids.itemsize + self.logprobs.itemsize))
-
     def take(self, places: Offsets) -> Distributions:
         """What is said at some of the labels."""
         return Distributions(self.ids[places], self.logprobs[places])
@@ -131,20 +126,24 @@ class Tokenized:
     """Examples left out since their target is over the budget."""
     places: tuple[int, ...]
     """Which example each row is."""
+    cut: int
+    """Rows whose primary field is longer than its budget, so that the model sees a part of it."""
 
     @property
-    def left_out(self) -> dict[str, int]:
-        """Examples left out, by reason."""
-        return {"inexpressible": self.inexpressible, "too_long": self.too_long}
+    def counts(self) -> dict[str, int]:
+        """Examples left out, by reason, and rows whose input is cut."""
+        return {"inexpressible": self.inexpressible, "too_long": self.too_long, "cut": self.cut}
 
-    def tell_left_out(self) -> None:
-        """Say on standard error how many examples are not trained on, and why; nothing where all are."""
+    def tell(self) -> None:
+        """Say on standard error how many examples are not trained on, and why, or not wholly; nothing where all are."""
         why = {
             "whose answers cannot be written in the output form": self.inexpressible,
             "whose answers are too long": self.too_long,
         }
         if told := " and ".join(f"{count} rows {words}" for words, count in why.items() if count):
             print(f"left out of training: {told}; {len(self.rows)} rows are left", file=sys.stderr)
+        if self.cut:
+            print(f"cut to what the template allows: the inputs of {self.cut} of {len(self.rows)} rows", file=sys.stderr)
 
 
 def tokenize(
@@ -170,7 +169,7 @@ def tokenize(
     sources: list[list[int]] = []
     labels: list[list[int]] = []
     places: list[int] = []
-    inexpressible = too_long = 0
+    inexpressible = too_long = cut = 0
     for place, example in enumerate(examples):
         encoded = template.encode(tokenizer, example.fields)
         target = template.encode_target(tokenizer, encoded, example.target)
@@ -182,7 +181,8 @@ def tokenize(
             sources.append(encoded.ids)
             labels.append([*given, *target, end_id])
             places.append(place)
-    return Tokenized(TokenRows.of(sources, labels), inexpressible, too_long, tuple(places))
+            cut += template.primary in encoded.truncated
+    return Tokenized(TokenRows.of(sources, labels), inexpressible, too_long, tuple(places), cut)
 
 
 def _packed(sequences: Sequence[Sequence[int]]) -> tuple[Ids, Offsets]:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from transformers import GenerationConfig, PretrainedConfig
 
 _ALSO_CONFIGURED: Final = ("decoder_start_token_id", "eos_token_id", "pad_token_id")
-_NAMES: Final = (*_ALSO_CONFIGURED, "forced_bos_token_id", "bad_words_ids")
+SPECIAL_NAMES: Final = (*_ALSO_CONFIGURED, "forced_bos_token_id", "bad_words_ids")
+"""What the configurations of Hugging Face call them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +138,6 @@ def said_beside_configuration(path: Path) -> dict[str, Any]:
         return {}
     try:
         generation, config = (json.loads(one.read_text(encoding="utf-8")) for one in (file, path / "config.json"))
-        return {name: generation.get(name) for name in _NAMES if generation.get(name) != config.get(name)}
+        return {name: generation.get(name) for name in SPECIAL_NAMES if generation.get(name) != config.get(name)}
     except (OSError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{file}: expected a JSON object that can be read, found: {error}; download it again") from None

@@ -67,7 +67,7 @@ def test_examples_become_what_the_template_says(teacher_path: Path) -> None:
     tokenizer = read_tokenizer(teacher_path, TEMPLATE)
     examples = repair_examples(8)
     tokenized = tokenize(examples, TEMPLATE, tokenizer, end_id=1, max_target_tokens=16)
-    assert tokenized.left_out == {"inexpressible": 0, "too_long": 0}
+    assert tokenized.counts == {"inexpressible": 0, "too_long": 0, "cut": 0}
     for index, example in enumerate(examples):
         encoded = TEMPLATE.encode(tokenizer, example.fields)
         row = tokenized.rows[index]
@@ -87,6 +87,22 @@ def test_targets_that_do_not_fit_are_left_out_and_counted(teacher_path: Path) ->
     assert (len(tokenized.rows), tokenized.inexpressible, tokenized.too_long) == (1, 1, 0)
     tokenized = tokenize([short], TEMPLATE, tokenizer, end_id=1, max_target_tokens=2)
     assert (len(tokenized.rows), tokenized.inexpressible, tokenized.too_long) == (0, 0, 1)
+
+
+def test_inputs_that_are_cut_are_counted(teacher_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By their primary field; how much of what stands around it a model sees is the template's to say."""
+    tokenizer = read_tokenizer(teacher_path, TEMPLATE)
+    long = " ".join(["value"] * 40)
+    short, cut, beside = repair_examples(3)
+    rows = [
+        short,
+        replace(cut, fields={"line": long, "after": ""}, target=long),
+        replace(beside, fields={**beside.fields, "after": long}),
+    ]
+    tokenized = tokenize(rows, TEMPLATE, tokenizer, end_id=1, max_target_tokens=16)
+    assert tokenized.counts == {"inexpressible": 0, "too_long": 0, "cut": 1}
+    tokenized.tell()
+    assert capsys.readouterr().err == "cut to what the template allows: the inputs of 1 of 3 rows\n"
 
 
 def test_what_a_model_is_made_to_say_stands_before_every_label(teacher_path: Path) -> None:
