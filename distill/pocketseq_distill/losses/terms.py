@@ -44,53 +44,14 @@ Teaching: TypeAlias = Tensor | TopTokens
 """What a teacher says of every position: logits float [..., vocab], or its likeliest tokens."""
 
 
-def cross_entropy(logits: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> Tensor:
-    """Sum of −log p(label) over the labelled positions.
-
-    Args:
-        logits: float [..., vocab].
-        labels: int64 [...]; ``IGNORED`` where there is none.
-        smoothing: Share of the probability that is spread evenly over the vocabulary.
-
-    Returns:
-        float32 []; zero where nothing is labelled.
-    """
-    return distillation_loss(logits, None, labels, LossWeights(smoothing=smoothing))
-
-
-def divergence(
-    student_logits: Tensor,
-    teacher: Teaching,
-    labels: Tensor,
-    *,
-    kind: Divergence = "forward_kl",
-    temperature: float = 1.0,
-    beta: float = 0.5,
-) -> Tensor:
-    """Sum over the labelled positions of T² times the divergence, both distributions softened by the temperature T.
+def _divergence(student: Tensor, target: Tensor, weights: LossWeights) -> Tensor:
+    """T² times the divergence, float32 [position] of log-probabilities float32 [position, token] both, softened by T.
 
     With P the teacher's and Q the student's distribution: forward KL is KL(P ‖ Q), reverse KL is KL(Q ‖ P), and the generalized
     Jensen-Shannon divergence is β·KL(P ‖ M) + (1 − β)·KL(Q ‖ M) with M = β·P + (1 − β)·Q (Agarwal et al. 2024, "On-Policy
     Distillation of Language Models", equation 1). The factor T² keeps the size of the gradients when T changes (Hinton, Vinyals
     and Dean 2015, "Distilling the Knowledge in a Neural Network", section 2).
-
-    Args:
-        student_logits: float [..., vocab].
-        teacher: Logits of the same vocabulary, or the likeliest tokens; then all other tokens are one, for both models.
-        labels: int64 [...]; ``IGNORED`` where there is none.
-        kind: Which divergence.
-        temperature: T, above zero; of the likeliest tokens only 1 is known.
-        beta: β of the Jensen-Shannon divergence, between 0 and 1.
-
-    Returns:
-        float32 []; zero where nothing is labelled.
     """
-    weights = LossWeights(cross_entropy=0.0, divergence=1.0, kind=kind, temperature=temperature, beta=beta)
-    return distillation_loss(student_logits, teacher, labels, weights)
-
-
-def _divergence(student: Tensor, target: Tensor, weights: LossWeights) -> Tensor:
-    """T² times the divergence, float32 [position] of log-probabilities float32 [position, token] both."""
     match weights.kind:
         case "forward_kl":
             total = _kl(target, student)
@@ -144,7 +105,7 @@ class LossWeights:
     kind: Divergence = "forward_kl"
     """Which divergence."""
     temperature: float = 1.0
-    """Temperature at which the two distributions are compared."""
+    """Temperature at which the two distributions are compared; with likeliest tokens 1, all others being one."""
     beta: float = 0.5
     """β of the Jensen-Shannon divergence."""
     smoothing: float = 0.0

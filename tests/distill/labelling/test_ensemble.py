@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from tests.distill.disk import room_for
+from tests.distill.losses.sums import divergence
 from tests.distill.losses.test_heads import Largest
 from tests.distill.models import copy_rows, make_marian, make_t5, repair_examples
 from tests.distill.weights import loud
@@ -27,7 +28,7 @@ from pocketseq_distill.labelling.checkpoint import CheckpointTeacher
 from pocketseq_distill.labelling.distributions import teacher_distributions
 from pocketseq_distill.labelling.labels import LabelSettings, label_rows, read_labels
 from pocketseq_distill.losses.heads import chunked_loss, unspoken
-from pocketseq_distill.losses.terms import LossWeights, divergence
+from pocketseq_distill.losses.terms import LossWeights
 from pocketseq_distill.students.student import StudentSettings
 from pocketseq_distill.students.trimming import trim_checkpoint
 from pocketseq_distill.training.plan import TrainingPlan

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 import torch
+from tests.distill.losses.sums import divergence
 from tests.distill.models import OPINIONS, MakeModel, copy_rows, make_t5
 from tests.distill.training.test_trainer import PLAN, gradients
 
 from pocketseq.errors import RecipeError
 from pocketseq_distill.losses import lesson
 from pocketseq_distill.losses.on_policy import is_on_policy, own_answers
-from pocketseq_distill.losses.terms import IGNORED, divergence
+from pocketseq_distill.losses.terms import IGNORED
 from pocketseq_distill.students.student import make_student
 from pocketseq_distill.training.batches import Collate
 from pocketseq_distill.training.course import train
