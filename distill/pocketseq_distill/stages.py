@@ -60,6 +60,7 @@ def _teacher(recipe: Recipe, run: Path) -> None:
     from pocketseq_distill.training.plan import TrainingPlan
 
     settings = recipe.settings("teacher", TeacherSettings)
+    _check_taught(recipe)  # before answers are paid for
     if settings.ensemble:
         from pocketseq_distill.ensemble import write_ensemble
 
@@ -81,6 +82,16 @@ def _teacher(recipe: Recipe, run: Path) -> None:
     plan.require_no_teacher(f"recipe {recipe.name!r}: [teacher_train] is of a model that has no teacher itself")
     card = card_of_corpus(run, recipe.task)
     train_teachers(Data.of_run(run, "data"), run / "teacher", card=card, settings=settings, plan=plan, recipe_name=recipe.name)
+
+
+def _check_taught(recipe: Recipe) -> None:
+    """Refuse losses for which a teacher through text has nothing to say."""
+    from pocketseq_distill.teaching import TeacherSettings
+    from pocketseq_distill.training.plan import TrainingPlan
+
+    if recipe.settings("teacher", TeacherSettings).through_text and recipe.table("train"):
+        plan = recipe.settings("train", TrainingPlan)
+        plan.require_no_teacher(f"recipe {recipe.name!r}: [train] has the answers alone of a teacher through text")
 
 
 def _filter(recipe: Recipe, run: Path) -> None:
@@ -106,18 +117,15 @@ def _filter(recipe: Recipe, run: Path) -> None:
 def _train(recipe: Recipe, run: Path) -> None:
     from pocketseq_distill.distil import Data, distil
     from pocketseq_distill.students.student import StudentSettings
-    from pocketseq_distill.teaching import TeacherSettings
     from pocketseq_distill.training.plan import TrainingPlan
 
-    plan = recipe.settings("train", TrainingPlan)
-    if recipe.settings("teacher", TeacherSettings).through_text:
-        plan.require_no_teacher(f"recipe {recipe.name!r}: [train] has the answers alone of a teacher through text")
+    _check_taught(recipe)
     distil(
         run / "teacher",
         Data.of_run(run, "filtered"),
         run / "student",
         student=recipe.settings("student", StudentSettings),
-        plan=plan,
+        plan=recipe.settings("train", TrainingPlan),
         recipe_name=recipe.name,
     )
 

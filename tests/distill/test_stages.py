@@ -82,8 +82,11 @@ def test_a_run_labels_with_a_function_and_keeps_what_it_had(run: Path) -> None:
     assert stages.LABEL.inputs(RECIPE, run) is None
     assert stages.LABEL.inputs(through_text, run) == [None, FunctionTeacher(function).id]
     stages.FILTER.run(through_text, run)
-    with pytest.raises(RecipeError, match=r"\[train\] has the answers alone of a teacher through text: expected divergence = 0"):
-        stages.TRAIN.run(through_text, run)
+    for stage in (stages.TEACHER, stages.TRAIN):  # before answers are paid for, and where the table has changed since
+        with pytest.raises(
+            RecipeError, match=r"\[train\] has the answers alone of a teacher through text: expected divergence = 0"
+        ):
+            stage.run(through_text, run)
 
 
 def test_the_teacher_that_labelled_is_the_one_that_is_evaluated(run: Path) -> None:
