@@ -36,7 +36,7 @@ def prune_hidden(model: PreTrainedModel, size: int, rows: TokenRows) -> PreTrain
     """Keep the hidden units of every feed-forward layer that carry most.
 
     Args:
-        model: An encoder-decoder of a family in ``students.FAMILIES``; it stays as it is.
+        model: An encoder-decoder of a family in ``layers.FAMILIES``; it stays as it is.
         size: Hidden units of each layer of the new model.
         rows: What the units are judged on.
 

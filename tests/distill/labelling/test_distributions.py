@@ -24,7 +24,7 @@ from pocketseq_distill.labelling.teacher import Asking, Question
 from pocketseq_distill.losses import heads
 from pocketseq_distill.losses.terms import IGNORED
 from pocketseq_distill.rows import Distributions, TokenRows
-from pocketseq_distill.students.student import make_student
+from pocketseq_distill.students.layers import make_student
 from pocketseq_distill.training.batches import Collate
 from pocketseq_distill.training.plan import TrainingPlan
 

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, T5Config, T5ForConditionalGeneration
 from pocketseq.errors import RecipeError
 from pocketseq_distill.losses.matching import LayerMap, Matching, spread, stand_ins
 from pocketseq_distill.losses.terms import IGNORED
-from pocketseq_distill.students.student import make_student
+from pocketseq_distill.students.layers import make_student
 from pocketseq_distill.training.course import train
 from pocketseq_distill.training.plan import TrainingPlan
 

@@ -16,7 +16,7 @@ from pocketseq.errors import RecipeError
 from pocketseq_distill.losses import lesson
 from pocketseq_distill.losses.on_policy import is_on_policy, own_answers
 from pocketseq_distill.losses.terms import IGNORED
-from pocketseq_distill.students.student import make_student
+from pocketseq_distill.students.layers import make_student
 from pocketseq_distill.training.batches import Collate
 from pocketseq_distill.training.course import train
 from pocketseq_distill.training.plan import TrainingPlan

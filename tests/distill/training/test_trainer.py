@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, Seq2SeqTrainingArguments, TrainerCallb
 from pocketseq.errors import CheckpointError, RecipeError, TrainingError
 from pocketseq_distill.losses.matching import LayerMap
 from pocketseq_distill.rows import TokenRows
-from pocketseq_distill.students.student import make_student
+from pocketseq_distill.students.layers import make_student
 from pocketseq_distill.training.course import train
 from pocketseq_distill.training.graphs import RecordedGradients
 from pocketseq_distill.training.plan import TrainingPlan
