@@ -8,6 +8,7 @@ from platform import python_version
 from typing import Any
 
 from pocketseq.checkpoint import CheckpointCard
+from pocketseq.errors import RecipeError
 from pocketseq.examples import read_examples, write_examples
 from pocketseq.files import sha256, write_json
 from pocketseq.pipeline import Recipe, Stage
@@ -80,6 +81,11 @@ def _teacher(recipe: Recipe, run: Path) -> None:
         return
     plan = recipe.settings("teacher_train", TrainingPlan)
     plan.require_no_teacher(f"recipe {recipe.name!r}: [teacher_train] is of a model that has no teacher itself")
+    if plan.int8_steps:
+        raise RecipeError(
+            f"recipe {recipe.name!r}: [teacher_train]: expected int8_steps = 0, which only what is exported needs, found "
+            f"{plan.int8_steps}"
+        )
     card = card_of_corpus(run, recipe.task)
     train_teachers(Data.of_run(run, "data"), run / "teacher", card=card, settings=settings, plan=plan, recipe_name=recipe.name)
 

@@ -222,6 +222,13 @@ def test_a_teacher_that_another_begins_as_may_be_replaced_under_its_name(run: Pa
     assert before != stages.TEACHER.inputs(recipe, run)
 
 
+def test_rounded_updates_are_for_what_is_exported(run: Path) -> None:
+    """A teacher would not hear of them."""
+    recipe = replace(RECIPE, tables={"teacher_train": {"steps": 2, "validate_every": 1, "int8_steps": 2}})
+    with pytest.raises(RecipeError, match=r"\[teacher_train\]: expected int8_steps = 0"):
+        stages.TEACHER.run(recipe, run)
+
+
 @pytest.mark.parametrize("loss", ["divergence", "hidden", "attention", "spans"])
 @pytest.mark.parametrize("table", ["teacher_train", "plain_train"])
 def test_what_has_no_teacher_learns_from_none(run: Path, table: str, loss: str) -> None:

@@ -14,14 +14,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tests.distill.labelling.test_distributions import Counted
-from tests.distill.models import copy_rows, make_t5
+from tests.distill.models import TEMPLATE, copy_rows, make_t5, repair_examples
 from torch import distributed
 from transformers import T5Config, T5ForConditionalGeneration
 
+from pocketseq.checkpoint import CheckpointCard
 from pocketseq.errors import PocketSeqError
+from pocketseq_distill.distil import Data
+from pocketseq_distill.ensemble import Ensemble
+from pocketseq_distill.generation import TeacherModel
 from pocketseq_distill.labelling import distributions
 from pocketseq_distill.labelling.distributions import teacher_distributions
 from pocketseq_distill.losses.matching import LayerMap
+from pocketseq_distill.teaching import TeacherSettings, train_teachers
 from pocketseq_distill.training import processes
 from pocketseq_distill.training.batches import GroupedOrder
 from pocketseq_distill.training.course import train
@@ -67,6 +72,16 @@ for steps in (6, 10):
     losses(Path(sys.argv[1]) / "parts", replace(plan, steps=steps))
 """
 
+TEACHING_WORKER = """
+import sys
+from pathlib import Path
+sys.path[:0] = sys.argv[2:]
+import torch
+torch.set_num_threads(1)
+from tests.distill.training.test_processes import teach
+teach(Path(sys.argv[1]))
+"""
+
 SHARING_WORKER = """
 import sys
 from pathlib import Path
@@ -88,6 +103,16 @@ def losses(folder: Path, plan: TrainingPlan) -> None:
     if processes.is_first():
         (folder / "losses.json").write_text(json.dumps([entry["loss"] for entry in trained.history if "loss" in entry]))
         student.save_pretrained(folder / "student")
+
+
+def teach(folder: Path) -> None:
+    """Train two small teachers that answer as one."""
+    settings = TeacherSettings(vocab_size=400, d_model=16, d_ff=32, heads=2, encoder_layers=1, decoder_layers=1, members=2)
+    card = CheckpointCard(task="repair", template=TEMPLATE, max_new_tokens=16)
+    data = Data(repair_examples(32), repair_examples(8, seed=1), "f")
+    train_teachers(
+        data, folder / "teacher", card=card, settings=settings, plan=replace(SHORT_PLAN, batch_size=4), recipe_name="tiny"
+    )
 
 
 def share(folder: Path) -> None:
@@ -161,6 +186,15 @@ def test_processes_go_on_in_the_middle_of_an_epoch_as_if_nothing_had_been(tmp_pa
     folder = run_two(RESUMING_WORKER, tmp_path)
     whole, parts = (load_file(folder / name / "student/model.safetensors") for name in ("whole", "parts"))
     assert all(torch.equal(weight, parts[name]) for name, weight in whole.items())
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_teachers_of_one(tmp_path: Path) -> None:
+    """One of them writes vocabulary, members and ensemble, which both read."""
+    run_two(TEACHING_WORKER, tmp_path)
+    assert isinstance(TeacherModel.load(tmp_path / "two/teacher").model, Ensemble)
+    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == ["teacher", "teacher.members", "teacher.tokenizer"]
+    assert CheckpointCard.read(tmp_path / "two/teacher").training["steps"] == 2
 
 
 @pytest.mark.slow
