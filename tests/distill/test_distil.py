@@ -39,7 +39,7 @@ def test_a_student_is_an_ordinary_checkpoint_with_its_story(teacher_path: Path, 
     assert card.template == teacher.card.template
     assert card.license == "Apache-2.0"
     assert card.teacher == checkpoint_fingerprint(teacher_path)
-    assert card.data == {"fingerprint": "f", "rows": 64, "inexpressible": 0, "too_long": 0}
+    assert card.data == {"fingerprint": "f", "rows": 64, "inexpressible": 0, "too_long": 0, "cut": 0}
     assert card.recipe["name"] == "tiny"
     assert card.recipe["train"]["divergence"] == 1.0
     assert card.training["steps"] == 6
