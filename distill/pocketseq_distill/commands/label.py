@@ -90,11 +90,11 @@ def run(args: Namespace) -> int:
     missing = rows[: args.tried] if args.tried is not None else unlabelled(rows, args.output, opened.teacher, settings)
     if isinstance(opened.teacher, EndpointTeacher):
         announce(opened.teacher.estimate(missing, settings.asking), opened.teacher.settings.budget)
-    if args.tried is not None and not args.dry_run:
-        return _try(opened, missing, settings)
     if args.dry_run:
         print(f"{args.output}: {len(missing)} rows to label; nothing was asked")
         return 0
+    if args.tried is not None:
+        return _try(opened, missing, settings)
     report = label_rows(rows, opened.teacher, args.output, settings, source_field=opened.template.primary)
     print(f"{args.output}: {report}")
     for name, samples in report.samples.items():

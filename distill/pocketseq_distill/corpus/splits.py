@@ -107,11 +107,12 @@ def without_duplicates(
     for split in SPLITS:
         kept: dict[str, Example] = {}
         for row in splits[split]:
+            found = place(row)
             if split == "train":
                 kept.setdefault(row.id, row)
-            elif place(row) not in seen:
-                kept[place(row)] = row
-            seen.add(place(row))
+            elif found not in seen:
+                kept[found] = row
+            seen.add(found)
         unique[split] = list(kept.values())
     return unique, {split: len(splits[split]) - len(rows) for split, rows in unique.items()}
 

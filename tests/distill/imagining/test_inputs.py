@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pocketseq.checkpoint import CheckpointCard
 from pocketseq.errors import RecipeError
 from pocketseq.examples import Example
+from pocketseq.pipeline import Recipe
 from pocketseq.template import Field, Template
 from pocketseq_distill.distil import Data
 from pocketseq_distill.generation import TeacherModel
 from pocketseq_distill.imagining.inputs import Imagined, ImagineSettings, imagine, train_reverse
+from pocketseq_distill.imagining.stage import IMAGINE
 from pocketseq_distill.teaching import TeacherSettings
 from pocketseq_distill.training.plan import TrainingPlan
 
@@ -133,3 +136,15 @@ def test_a_reverse_model_reads_whole_answers_where_a_teacher_writes_edits(tmp_pa
     train_reverse(rows, tmp_path / "reverse", card=card, settings=settings, plan=TrainingPlan(steps=1, batch_size=4))
     (answer,) = CheckpointCard.read(tmp_path / "reverse").template.fields
     assert answer.max_tokens == 40
+
+
+def test_what_a_teacher_may_cost_imagines_nothing_anew() -> None:
+    """A larger budget leaves the reverse model and its inputs as they are; another shape does not."""
+
+    def inputs(**teacher: Any) -> Any:
+        return IMAGINE.inputs(Recipe("tiny", "shout", "", {"teacher": teacher, "imagine": {}}, ""), Path("run"))
+
+    endpoint = {"url": "http://localhost/v1", "model": "some", "budget": {"requests": 10}}
+    assert inputs(d_model=64, endpoint=endpoint) == inputs(d_model=64, endpoint={**endpoint, "budget": {"requests": 20}})
+    assert inputs(d_model=64) != inputs(d_model=32)
+    assert "teacher" not in IMAGINE.sections

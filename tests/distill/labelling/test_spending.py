@@ -164,7 +164,9 @@ def test_the_command_estimates_then_labels(served: Served, tmp_path: Path, capsy
     assert "nothing was asked" in shown.out
     assert not labels.exists()
     assert main([*command, "--try", "1"]) == 0
-    assert f"input      {EXAMPLES[0].fields['line']!r}" in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert "1 rows to label: 1 requests, about" in shown.err  # which are paid for too
+    assert f"input      {EXAMPLES[0].fields['line']!r}" in shown.out
     assert main([*command, "--rows", "4"]) == 0
     assert "4 rows labelled now, 4 in all" in capsys.readouterr().out
     assert main(command) == 2
