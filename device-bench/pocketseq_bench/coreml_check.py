@@ -96,7 +96,7 @@ def check_coreml(source: str | Path, rows: Sequence[Example], *, warmup: int) ->
         for variant in (each for each in manifest.variants if each.runtime == "coreml"):
             require_runtime(variant)
             baseline = _baseline(manifest, variant)
-            questions = _Questions(bundle, rows, baseline, _answers(source, baseline, rows), warmup)
+            questions = _Questions(source, bundle, rows, baseline, _answers(source, baseline, rows), warmup)
             checked.append((questions, variant, [questions.ask(variant, units) for units in UNITS]))
     return {
         "format": FORMAT,
@@ -145,6 +145,7 @@ def check_table(found: dict[str, Any]) -> str:
 class _Questions:
     """What is asked of a variant, and what it is held to."""
 
+    source: str | Path
     bundle: Bundle
     rows: Sequence[Example]
     baseline: Variant
@@ -156,7 +157,7 @@ class _Questions:
         """Let a variant answer on some compute units."""
         try:
             started = time.perf_counter()
-            with PocketModel.load(self.bundle.source, runtime="coreml", precision=variant.precision, compute_units=units) as model:
+            with PocketModel.load(self.source, runtime="coreml", precision=variant.precision, compute_units=units) as model:
                 model.generate(self.rows[0].fields)
                 open_ms = 1000 * (time.perf_counter() - started)
                 timed = time_calls(lambda row: model.generate(row.fields), self.rows, warmup=self.warmup)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,10 @@ from tests.export.models import t5, write_checkpoint
 
 from pocketseq.examples import Example
 from pocketseq.records import plain
-from pocketseq_bench.coreml_check import UNITS, main
+from pocketseq_bench.coreml_check import UNITS, check_coreml, main
 from pocketseq_export import export_checkpoint
+
+ROWS = [Example(id=str(number), fields={"text": text}, target=text) for number, text in enumerate(("hello", "x = 1", "ab"))]
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +25,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_checkpoint(folder / "checkpoint", t5())
     export_checkpoint(folder / "checkpoint", folder / "bundle", runtimes=["coreml", "onnx"], precisions=["fp32", "coreml/int8"])
     export_checkpoint(folder / "checkpoint", folder / "onnx", precisions=["fp32"])
-    rows = [Example(id=str(number), fields={"text": text}, target=text) for number, text in enumerate(("hello", "x = 1", "ab"))]
-    (folder / "rows.jsonl").write_text("".join(json.dumps(plain(row)) + "\n" for row in rows))
+    (folder / "rows.jsonl").write_text("".join(json.dumps(plain(row)) + "\n" for row in ROWS))
     return folder
 
 
@@ -75,6 +77,16 @@ def test_a_unit_that_fails_is_a_finding(
     assert "CPU_AND_NE   did not run: RuntimeUnavailableError: " in capsys.readouterr().out
     (fp32,) = (each for each in json.loads(output.read_text())["variants"] if each["precision"] == "fp32")
     assert [each["agrees"] for each in fp32["compute_units"]] == [True, True, True, False]
+
+
+def test_a_path_is_checked_whatever_bundles_the_package_has(
+    exported: Path, mac: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The package's own of the same name has no variant for Core ML, and would have failed on all units."""
+    shutil.copytree(exported / "bundle", tmp_path / "python-fix")
+    monkeypatch.chdir(tmp_path)
+    found = check_coreml(Path("python-fix"), ROWS[:1], warmup=0)
+    assert [each["failure"] for variant in found["variants"] for each in variant["compute_units"]] == [None] * 2 * len(UNITS)
 
 
 @pytest.mark.parametrize(

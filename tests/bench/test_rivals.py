@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -53,6 +54,17 @@ def test_our_own_process_says_what_the_sdk_says(bundle: Path, found: dict[str, A
     assert found["drafts"]["same_answers"] == 1.0
     assert found["start_s"][OURS.name]["ours_over_theirs"]["value"] == 1
     assert found["serving_bytes"][OURS.name] > 0
+
+
+def test_a_path_is_compared_whatever_bundles_the_package_has(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The package's own of the same name has other fields, and its process would have failed."""
+    shutil.copytree(bundle, tmp_path / "python-fix")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(field, "CONTENDERS", (OURS,))
+    (task,) = compare(tmp_path, Path("python-fix"), examples(*TEXTS), directory=tmp_path, rounds=1, tasks=TASKS[:1])["tasks"]
+    assert task["same_answers"] == {OURS.name: 1.0}
 
 
 def test_a_forced_length_is_a_whole_answer(bundle: Path) -> None:

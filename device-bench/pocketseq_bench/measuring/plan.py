@@ -17,6 +17,7 @@ from pocketseq_bench.device import Pinning, bundle_card, choose_cores, device_ca
 from pocketseq_bench.document import BundleCard, DeviceCard
 from pocketseq_bench.measuring.inputs import BenchInputs, default_inputs
 from pocketseq_bench.measuring.settings import BenchSettings
+from pocketseq_bench.source import source_text
 
 _METHOD: Final = 2
 """Way of measuring; what an interrupted run measured in an earlier one does not count."""
@@ -70,7 +71,7 @@ class Plan:
         # All on the same processors: on a busy machine it matters more which these are than what runs there.
         pinning = choose_cores(max(settings.threads))
         return cls(
-            source=str(source),
+            source=source_text(source),
             bundle=bundle_card(manifest),
             primary=manifest.template.primary,
             configurations=tuple(

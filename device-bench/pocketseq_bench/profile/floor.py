@@ -17,6 +17,7 @@ from pocketseq.manifest import Geometry
 from pocketseq.runtimes.silent import SILENCE
 from pocketseq_bench.profile.opening import greedy_graphs
 from pocketseq_bench.profile.starting import compiled_once
+from pocketseq_bench.source import source_text
 
 _WHOLE: Final = """
 import json, sys, time
@@ -92,7 +93,7 @@ def profile_floor(
         PocketSeqError: a process failed; carries the end of what it wrote to standard error.
     """
     given: dict[str, Any] = {
-        "bundle": str(bundle),
+        "bundle": source_text(bundle),
         "precision": precision,
         "fields": dict(fields),
         "text": "".join(fields.values()),

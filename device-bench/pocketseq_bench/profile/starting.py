@@ -13,6 +13,7 @@ from statistics import median
 from typing import Final
 
 from pocketseq.errors import PocketSeqError
+from pocketseq_bench.source import source_text
 
 PACKAGES: Final = ("numpy", "onnxruntime", "tokenizers", "pocketseq")
 """Whose imports are told apart; all others are the standard library's."""
@@ -51,7 +52,7 @@ def profile_start(source: str | Path, fields: Mapping[str, str], *, precision: s
     taken: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory() as folder:
         environment = compiled_once(Path(folder))
-        command = [sys.executable, "-X", "importtime", "-c", _PROGRAM, str(source), precision, json.dumps(dict(fields))]
+        command = [sys.executable, "-X", "importtime", "-c", _PROGRAM, source_text(source), precision, json.dumps(dict(fields))]
         for _ in range(runs + 1):
             done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)  # noqa: S603
             if done.returncode != 0:

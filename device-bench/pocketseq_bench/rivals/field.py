@@ -17,6 +17,7 @@ from pocketseq.examples import Example
 from pocketseq.manifest import Manifest
 from pocketseq.tokenizer import TextTokenizer
 from pocketseq_bench.rivals.contenders import CONTENDERS, CTRANSLATE2_GUIDE, EXCLUDED, WORKERS, Contender
+from pocketseq_bench.source import source_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,7 @@ def _rows(manifest: Manifest, tokenizer: Path, examples: Sequence[Example], coun
 
 def _settings(manifest: Manifest, checkpoint: Path, bundle: str | Path, directory: Path, threads: int) -> dict[str, Any]:
     return {
-        "bundle": str(bundle),
+        "bundle": source_text(bundle),
         "checkpoint": str(checkpoint),
         "converted": {kind: str(directory / f"ctranslate2-{kind}") for kind in ("int8", "float32")},
         "threads": threads,
