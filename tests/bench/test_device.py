@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -48,6 +49,14 @@ def test_memory_is_read_the_same_with_and_without_psutil(monkeypatch: pytest.Mon
     without = resident_bytes().value
     assert with_it is not None
     assert without is None or abs(with_it - without) < 0.2 * with_it
+
+
+def test_the_peak_is_that_of_the_process_itself() -> None:
+    """Not of the one that started it, which has trained a model, say, and is larger by far."""
+    held = bytearray(b"x") * (400 << 20)
+    program = "from pocketseq_bench.device.processes import peak_bytes; print(peak_bytes().value or 0)"
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert 0 <= int(told) < len(held)
 
 
 def test_dropped_pages_are_counted(tmp_path: Path) -> None:

@@ -25,16 +25,16 @@ def resident_bytes() -> Reading:
     psutil = psutil_or_none()
     if psutil is not None:
         return Reading(psutil.Process().memory_info().rss)
-    try:
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-        kib = next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1]
-        return Reading(1024 * int(kib))
-    except (OSError, StopIteration):
-        return Reading(None, WITHOUT_PSUTIL)
+    told = _told_bytes("self/status", "VmRSS")
+    return Reading(None, WITHOUT_PSUTIL) if told is None else Reading(told)
 
 
 def peak_bytes() -> Reading:
     """The most resident memory that this process ever had."""
+    # What the system counts as used it hands on to the program that a process becomes: a large parent's peak would be its child's.
+    told = _told_bytes("self/status", "VmHWM")
+    if told is not None:
+        return Reading(told)
     try:
         import resource
     except ImportError:
@@ -49,8 +49,13 @@ def available_bytes() -> int | None:
     psutil = psutil_or_none()
     if psutil is not None:
         return int(psutil.virtual_memory().available)
+    return _told_bytes("meminfo", "MemAvailable")
+
+
+def _told_bytes(file: str, name: str) -> int | None:
+    """What Linux tells of memory in a file of ``/proc``, in KiB there."""
     try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return 1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1])
+        lines = Path("/proc", file).read_text(encoding="utf-8", errors="replace").splitlines()
+        return 1024 * int(next(line for line in lines if line.startswith(f"{name}:")).split()[1])
     except (OSError, StopIteration):
         return None
