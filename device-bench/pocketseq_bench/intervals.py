@@ -1,12 +1,17 @@
 """Intervals by bootstrap, over rounds rather than single samples: what disturbs a machine lasts longer than one of them.
 
-Efron 1979, "Bootstrap Methods: Another Look at the Jackknife"; the percentile interval of the resampled medians.
+Efron 1979, "Bootstrap Methods: Another Look at the Jackknife"; the percentile interval of the resampled medians. Of few rounds it
+is too narrow, since they spread less about their own middle than about the true one: so it is expanded to what a t distribution
+asks for (Hesterberg 2015, "What Teachers Should Know About the Bootstrap": the expanded percentile interval).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from math import atan, cos, pi, sin, sqrt
+from statistics import NormalDist
 from typing import Final
 
 import numpy as np
@@ -18,6 +23,9 @@ Rounds = Sequence[Sequence[float]]
 """Samples by round; rounds without samples do not count."""
 
 DRAWS: Final = 500
+"""Times that is drawn at least."""
+_DRAWN: Final = 20_000
+"""Rounds drawn at least: of few rounds the ends of the interval lie farther out among the draws."""
 LEVEL: Final = 0.95
 FEWEST: Final = 5
 """Rounds from which two percentiles can be told apart; of fewer so few are other ones that chance looks like a difference."""
@@ -59,8 +67,9 @@ def median_interval(rounds: Rounds, *, seed: int = 0) -> Interval:
 
     A single round is resampled sample by sample, which is all that can be done, and too narrow on a noisy machine.
     """
-    medians = _resampled_medians(_turns(rounds), np.random.default_rng(seed))
-    low, high = np.quantile(medians, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+    turns = _turns(rounds)
+    medians = _resampled_medians(turns, np.random.default_rng(seed))
+    low, high = np.quantile(medians, _ends(len(turns)))
     return Interval(float(np.median(np.concatenate([np.asarray(turn) for turn in rounds]))), float(low), float(high))
 
 
@@ -77,13 +86,15 @@ def ratio_interval(before: Rounds, after: Rounds, *, percent: float = 50, seed: 
     """
     rng = np.random.default_rng(seed)
     earlier, later = _turns(before), _turns(after)
-    ratios = _resampled_medians(later, rng, percent) / _resampled_medians(earlier, rng, percent)
-    low, high = np.quantile(ratios, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+    draws = max(_draws(earlier), _draws(later))
+    ratios = _resampled_medians(later, rng, percent, draws=draws) / _resampled_medians(earlier, rng, percent, draws=draws)
+    fewest = min(len(earlier), len(later))
+    low, high = np.quantile(ratios, _ends(fewest))
     value = np.percentile(np.concatenate([np.asarray(turn) for turn in after]), percent)
     value = value / np.percentile(np.concatenate([np.asarray(turn) for turn in before]), percent)
     # One more of each side: a share of none among so many draws does not prove that there is no chance.
-    beyond = min(int((ratios <= 1).sum()), int((ratios >= 1).sum())) + 1
-    p = 1.0 if min(len(earlier), len(later)) < FEWEST else min(1.0, 2 * beyond / (len(ratios) + 1))
+    beyond = (min(int((ratios <= 1).sum()), int((ratios >= 1).sum())) + 1) / (len(ratios) + 1)
+    p = 1.0 if fewest < FEWEST else 2 * _by_chance(min(beyond, 0.5), fewest)
     return Interval(float(value), float(low), float(high), p=p)
 
 
@@ -93,7 +104,10 @@ def _turns(rounds: Rounds) -> list[NDArray[np.float64]]:
     return list(turns[0][:, None]) if len(turns) == 1 else turns
 
 
-def _resampled_medians(turns: Sequence[NDArray[np.float64]], rng: np.random.Generator, percent: float = 50) -> NDArray[np.float64]:
+def _resampled_medians(
+    turns: Sequence[NDArray[np.float64]], rng: np.random.Generator, percent: float = 50, *, draws: int = 0
+) -> NDArray[np.float64]:
+    draws = draws or _draws(turns)
     longest = max(len(turn) for turn in turns)
     table = np.full((len(turns), longest), np.nan)
     for place, turn in enumerate(turns):
@@ -102,7 +116,43 @@ def _resampled_medians(turns: Sequence[NDArray[np.float64]], rng: np.random.Gene
     percentile = np.percentile if even else np.nanpercentile
     at_once = max(1, _MOST // table.size)
     parts = []
-    for first in range(0, DRAWS, at_once):
-        chosen = rng.integers(0, len(turns), (min(at_once, DRAWS - first), len(turns)))
+    for first in range(0, draws, at_once):
+        chosen = rng.integers(0, len(turns), (min(at_once, draws - first), len(turns)))
         parts.append(percentile(table[chosen].reshape(len(chosen), -1), percent, axis=1))
     return np.concatenate(parts)
+
+
+def _draws(turns: Sequence[NDArray[np.float64]]) -> int:
+    return max(DRAWS, _DRAWN // len(turns))
+
+
+@cache
+def _ends(rounds: int) -> tuple[float, float]:
+    """Shares of the draws below the ends of the interval."""
+    low, high = 0.0, 0.5
+    while high - low > 1e-9:
+        middle = (low + high) / 2
+        low, high = (middle, high) if _by_chance(middle, rounds) < (1 - LEVEL) / 2 else (low, middle)
+    return high, 1 - high
+
+
+def _by_chance(share: float, rounds: int) -> float:
+    """How probable it is that what so small a share of the draws lies beyond is beyond by chance.
+
+    Args:
+        share: Above 0, at most a half.
+        rounds: How many were drawn from.
+    """
+    degrees = rounds - 1
+    return _student(NormalDist().inv_cdf(share) * sqrt(degrees / rounds), degrees) if degrees else share
+
+
+def _student(t: float, degrees: int) -> float:
+    """Share of the t distribution below a number (Abramowitz and Stegun 1964, 26.7.3 and 26.7.4, which want whole degrees)."""
+    angle, odd = atan(t / sqrt(degrees)), degrees % 2
+    total, term = 0.0, cos(angle) if odd else 1.0
+    for number in range(odd, degrees - 1, 2):
+        total += term
+        term *= (number + 1) / (number + 2) * cos(angle) ** 2
+    within = 2 / pi * (angle + sin(angle) * total) if odd else sin(angle) * total
+    return (1 + within) / 2
