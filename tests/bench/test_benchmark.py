@@ -236,9 +236,7 @@ def test_a_process_that_does_not_answer_is_ended(bundle: Path, monkeypatch: pyte
     assert "expected an answer within 0 s, found none" in document.rows[0].problem
 
 
-def test_a_path_is_measured_whatever_bundles_the_package_has(
-    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_path_is_measured_whatever_bundles_the_package_has(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder may be called as one of them is; the text that is its name alone means the package's."""
     shutil.copytree(bundle, tmp_path / "python-fix")
     monkeypatch.chdir(tmp_path)

@@ -56,9 +56,7 @@ def test_our_own_process_says_what_the_sdk_says(bundle: Path, found: dict[str, A
     assert found["serving_bytes"][OURS.name] > 0
 
 
-def test_a_path_is_compared_whatever_bundles_the_package_has(
-    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_path_is_compared_whatever_bundles_the_package_has(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The package's own of the same name has other fields, and its process would have failed."""
     shutil.copytree(bundle, tmp_path / "python-fix")
     monkeypatch.chdir(tmp_path)
