@@ -167,6 +167,33 @@ def test_other_libraries_are_shown_beside(bench: BenchDocument, tmp_path: Path, 
     assert read_document(tmp_path / "out/bench.json").rivals == rivals
 
 
+def test_a_comparison_made_elsewhere_is_not_shown_beside(
+    bench: BenchDocument, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of another processor, or of another bundle; that of the same says where it was made."""
+    here = {"processor": bench.device.processor, "machine": "x86_64", "extensions": list(bench.device.extensions)}
+    write_document(tmp_path / "a.json", bench)
+    paths = [str(tmp_path / "a.json"), "--rivals", str(tmp_path / "rivals.json"), "-o", str(tmp_path / "out")]
+    for bundle, there, found in (
+        ("tiny", here | {"extensions": ["avx2", "avx512_vnni"]}, "tiny on A <fast> processor (avx2, avx512_vnni)"),
+        ("tiny", here | {"processor": "A slow one", "extensions": []}, "tiny on A slow one"),
+        ("other", here, "other on A <fast> processor (avx2)"),
+    ):
+        (tmp_path / "rivals.json").write_text(json.dumps({"tasks": [], "bundle": bundle, "environment": there}), encoding="utf-8")
+        assert main(["bench", "merge", *paths]) == 2
+        said = " ".join(capsys.readouterr().err.split())
+        assert (
+            f"expected a comparison of tiny on A <fast> processor (avx2), as the first benchmark is, found one of {found};" in said
+        )
+        assert not (tmp_path / "out").exists()
+    (tmp_path / "rivals.json").write_text(json.dumps({"tasks": [], "bundle": "tiny", "environment": here}), encoding="utf-8")
+    assert main(["bench", "merge", *paths]) == 0
+    assert "### Beside other libraries, on A <fast> processor\n" in (tmp_path / "out/bench.md").read_text(encoding="utf-8")
+    assert "<h2>Beside other libraries, on A &lt;fast&gt; processor</h2>" in (tmp_path / "out/bench.html").read_text(
+        encoding="utf-8"
+    )
+
+
 @pytest.mark.parametrize("others", [[{"name": "wide", "tasks": []}], [1], 1])
 def test_a_broken_comparison_is_refused_before_anything_is_written(others: object, bench: BenchDocument, tmp_path: Path) -> None:
     """No bench.json of half a report is left."""

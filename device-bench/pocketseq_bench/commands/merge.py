@@ -29,11 +29,13 @@ def run(args: Namespace) -> int:
     from pocketseq_bench.document import read_document, write_document
     from pocketseq_bench.report.bench_table import devices_table
     from pocketseq_bench.report.files import write_bench_reports
-    from pocketseq_bench.report.rivals import read_rivals
+    from pocketseq_bench.report.rivals import check_alike, read_rivals
 
     documents = [read_document(path) for path in args.results]
     if args.rivals is not None:
-        documents[0] = replace(documents[0], rivals=read_rivals(args.rivals))
+        rivals = read_rivals(args.rivals)
+        check_alike(rivals, documents[0], where=str(args.rivals))
+        documents[0] = replace(documents[0], rivals=rivals)
     for number, document in enumerate(documents):
         name = "bench.json" if len(documents) == 1 else f"bench-{number + 1}.json"
         write_document(args.output / name, document)

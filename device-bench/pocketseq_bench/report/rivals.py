@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from pocketseq.errors import DataError
 from pocketseq.report.figures import MISSING, count, plus_minus, share
+from pocketseq_bench.document import BenchDocument
 from pocketseq_bench.intervals import Interval
 from pocketseq_bench.pairing import ours_over_theirs
 from pocketseq_bench.report.bench_table import markdown_table
@@ -39,6 +40,27 @@ def read_rivals(path: Path) -> dict[str, Any]:
     return value
 
 
+def check_alike(rivals: Rivals, document: BenchDocument, *, where: str) -> None:
+    """Make sure that a comparison is of a benchmark's bundle and machine, as far as it tells.
+
+    Args:
+        rivals: What ``read_rivals`` gave.
+        document: The benchmark that it is to stand beside.
+        where: Name for the message.
+
+    Raises:
+        DataError: it is of another bundle, or of another machine.
+    """
+    bundle, there, device = rivals.get("bundle", document.bundle.name), rivals.get("environment"), document.device
+    expected = f"{document.bundle.name} on {_machine(device.processor or device.machine, device.extensions)}"
+    found = f"{bundle} on {_machine(there['processor'] or there['machine'], there['extensions'])}" if there else None
+    if bundle != document.bundle.name or found not in (None, expected):
+        raise DataError(
+            f"{where}: expected a comparison of {expected}, as the first benchmark is, found one of {found or bundle}; make both "
+            "on one machine, or merge without --rivals"
+        )
+
+
 def rivals_markdown(rivals: Rivals) -> str:
     """Tokens a second by library and task, whether their answers are the same, and who was left out."""
     headings, rows = _table(rivals)
@@ -47,7 +69,7 @@ def rivals_markdown(rivals: Rivals) -> str:
     lines += ["", *excluded] if excluded else []
     for other in _others(rivals):
         lines += ["", f"{_about(other)}:", "", markdown_table(*_table(other))]
-    return "\n".join(["### Beside other libraries", "", *lines])
+    return "\n".join([f"### {_title(rivals)}", "", *lines])
 
 
 def rivals_section(rivals: Rivals) -> str:
@@ -60,9 +82,19 @@ def rivals_section(rivals: Rivals) -> str:
         "reference's. No time is quoted where they are not. Ratios are medians over rounds, ± the farther end of the 95% interval."
     )
     return (
-        f'<section>\n<h2>Beside other libraries</h2>\n<p class="note">{escape(note)}</p>\n{_html(*_table(rivals))}\n{listed}'
+        f'<section>\n<h2>{escape(_title(rivals))}</h2>\n<p class="note">{escape(note)}</p>\n{_html(*_table(rivals))}\n{listed}'
         f"{others}\n</section>"
     )
+
+
+def _title(rivals: Rivals) -> str:
+    """With the machine, which the tables around it need not be of."""
+    there = rivals.get("environment")
+    return "Beside other libraries" + (f", on {there['processor'] or there['machine']}" if there else "")
+
+
+def _machine(processor: str, extensions: Sequence[str]) -> str:
+    return f"{processor} ({', '.join(extensions)})" if extensions else processor
 
 
 def _html(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
