@@ -22,7 +22,7 @@ from typing import Any, Final
 import numpy as np
 
 from pocketseq import Hybrid, PocketModel, Policy
-from pocketseq.errors import MissingExtraError, PocketSeqError
+from pocketseq.errors import DataError, MissingExtraError, PocketSeqError
 from pocketseq.results import Result
 from pocketseq.telemetry import Telemetry
 from pocketseq.template import Input, Template
@@ -89,12 +89,12 @@ def routing(source: str | Path, inputs: BenchInputs, *, precision: str | None = 
 
     Raises:
         MissingExtraError: OpenTelemetry's SDK is not installed.
-        DataError: too few inputs.
+        DataError: too few inputs, or too few that differ from the one before.
         InputError: not one round.
     """
     check_enough(inputs, warmup=WARMUP, rounds=rounds)
     rows = [row.fields for row in inputs.rows]
-    # The least that is still looked at: every confidence suffices, no gate asks ahead, and no row comes twice while one is kept.
+    # The least that is still looked at: every confidence suffices, no gate asks ahead, and of answers one alone is kept.
     policy = Policy(threshold=0.0, hedge_below=0.0, cache_size=1)
     endpoint = FakeEndpoint("never asked")
     with ExitStack() as stack:
@@ -116,11 +116,19 @@ def routing(source: str | Path, inputs: BenchInputs, *, precision: str | None = 
                 first = (number + place) % len(hybrids)
                 for name in [*hybrids][first:] + [*hybrids][:first]:
                     began = {clock: now() for clock, now in _CLOCKS.items()}
-                    hybrids[name].suggest(row)
-                    for clock, now in _CLOCKS.items():
-                        taken[name][clock].append(now() - began[clock] - model.spent[clock])
+                    suggestion = hybrids[name].suggest(row)
+                    spent = {clock: now() - began[clock] - model.spent[clock] for clock, now in _CLOCKS.items()}
+                    if suggestion.source != "cache":  # the model was not asked, and what it spent last was for another row
+                        for clock, seconds in spent.items():
+                            taken[name][clock].append(seconds)
     if endpoint.calls:
         raise PocketSeqError(f"expected local suggestions only, found {len(endpoint.calls)} that asked the cloud")
+    counted = min(len(found["wall"]) for found in taken.values())
+    if counted < rounds:
+        raise DataError(
+            f"{inputs.origin}: expected rows that differ from the one before, found {counted} suggestions in {rounds} rounds that "
+            "did not come from the cache; give more rows"
+        )
     return {
         "format": FORMAT,
         "bundle": manifest.name,

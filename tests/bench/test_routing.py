@@ -24,6 +24,16 @@ def test_routing_is_told_without_the_model() -> None:
             assert 0 < one["p50"] <= one["p95"] <= one["p99"]
 
 
+def test_what_the_cache_answers_is_not_counted() -> None:
+    """A row that follows itself does not ask the model, of whose time nothing can be taken off then; one row alone always does."""
+    rows = default_inputs("python-fix").rows
+    repeated = [*rows[:WARMUP], rows[20], rows[20], rows[20], rows[20], rows[21]]
+    found = routing("python-fix", BenchInputs.of_examples(repeated, origin="some"), rounds=2)
+    assert all(one["p50"] > 0 for clocks in found["routing_ms"].values() for one in clocks.values())
+    with pytest.raises(DataError, match="some: expected rows that differ from the one before, found 1 suggestions in 2 rounds"):
+        routing("python-fix", BenchInputs.of_examples(rows[: WARMUP + 1], origin="some"), rounds=2)
+
+
 def test_what_leaves_nothing_to_measure_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Before anything is opened; a command says so in a line."""
     inputs = BenchInputs.of_examples(default_inputs("python-fix").rows[:WARMUP], origin="some")
