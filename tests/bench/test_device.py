@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import namedtuple
 from pathlib import Path
 
 import pytest
@@ -151,3 +152,13 @@ def test_what_others_do_is_a_share_of_the_processors() -> None:
     others = meter.others(own_s=1e6)
     assert others.value == 0.0
     assert 0 <= (meter.others(own_s=0.0).value or 0.0) <= 1
+
+
+def test_stolen_time_is_no_other_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 100 s of all processors 30 were ours, 10 another program's, 20 the hypervisor's, and in 40 nothing ran."""
+    times = namedtuple("times", ("user", "system", "idle", "iowait", "steal", "guest"))  # as psutil tells them on Linux
+    readings = [times(1, 1, 1, 1, 1, 0), times(36, 6, 31, 11, 21, 5)]
+    monkeypatch.setattr("psutil.cpu_times", lambda: readings[0])
+    meter = LoadMeter()
+    monkeypatch.setattr("psutil.cpu_times", lambda: readings[1])
+    assert meter.others(own_s=30).value == pytest.approx(0.1)

@@ -43,10 +43,14 @@ class LoadMeter:
         if self._from is None:
             return Reading(None, WITHOUT_PSUTIL)
         now = self._psutil.cpu_times()
-        idle = (now.idle - self._from.idle) + getattr(now, "iowait", 0.0) - getattr(self._from, "iowait", 0.0)
         total = sum(now) - sum(self._from)
         # Guests are counted twice, in user time and by themselves.
-        total -= sum(getattr(now, name, 0.0) - getattr(self._from, name, 0.0) for name in ("guest", "guest_nice"))
+        total -= self._since(now, "guest", "guest_nice")
         if total <= 0:
             return Reading(0.0)
-        return Reading(max(0.0, (total - idle - own_s) / total))
+        # What was stolen no program of this machine had.
+        return Reading(max(0.0, (total - self._since(now, "idle", "iowait", "steal") - own_s) / total))
+
+    def _since(self, now: Any, *names: str) -> float:
+        """Seconds of these kinds, as far as the system tells them apart."""
+        return sum(getattr(now, name, 0.0) - getattr(self._from, name, 0.0) for name in names)
