@@ -91,6 +91,21 @@ def test_pinning_holds_to_processors_that_there_are() -> None:
     assert pin([10_000]).startswith("not pinned")
 
 
+def test_threads_have_cores_of_their_own_while_there_are_any(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads of one core share what computes: the sibling of a processor that was chosen comes after all other cores."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16, 24)), raising=False)
+    monkeypatch.setattr("pocketseq_bench.device.pinning.PROCESSORS", tmp_path)
+    for number in range(16, 24):
+        topology = tmp_path / f"cpu{number}/topology"
+        topology.mkdir(parents=True)
+        (topology / "thread_siblings_list").write_text(f"{number - number % 2}-{number - number % 2 + 1}\n", encoding="ascii")
+        (tmp_path / f"cpu{number}/cpu_capacity").write_text("1024" if number in {18, 19, 20, 21} else "800", encoding="ascii")
+    assert [choose_cores(count).cores for count in (1, 2, 5)] == [(21,), (19, 21), (17, 19, 20, 21, 23)]
+    for topology in tmp_path.glob("cpu*/topology/*"):
+        topology.unlink()
+    assert choose_cores(2).cores == (20, 21)
+
+
 def rapl(root: Path, microjoules: int) -> Path:
     domain = root / "powercap/intel-rapl:0"
     domain.mkdir(parents=True, exist_ok=True)

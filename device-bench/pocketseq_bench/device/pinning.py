@@ -6,8 +6,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from pocketseq_bench.device.processes import WITHOUT_PSUTIL, psutil_or_none
+
+PROCESSORS: Final = Path("/sys/devices/system/cpu")
+"""Where Linux tells of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +25,7 @@ class Pinning:
 
 
 def choose_cores(count: int) -> Pinning:
-    """Choose the fastest processors, and among these the least busy.
+    """Choose the fastest processors, and among these the least busy; of one core only one while there are other cores.
 
     Args:
         count: How many threads will run.
@@ -38,6 +42,9 @@ def choose_cores(count: int) -> Pinning:
     load = {core: busy[core] if core < len(busy) else 0.0 for core in allowed}
     # Of processors alike the last: interrupts mostly land on the first.
     order = sorted(allowed, key=lambda core: (-_speed(core), round(load[core] / 20), -core))
+    # Two processors of one core share what computes: the second of each comes after all the others.
+    first = {_siblings(core): core for core in reversed(order)}
+    order.sort(key=lambda core: first[_siblings(core)] != core)
     cores = tuple(sorted(order[:count]))
     return Pinning(cores, f"processor{'s' if count > 1 else ''} {', '.join(map(str, cores))}")
 
@@ -65,11 +72,19 @@ def _allowed() -> list[int] | None:
     return None
 
 
+def _siblings(core: int) -> str:
+    """The processors that are one core, as the system writes them; itself where it does not tell."""
+    try:
+        return (PROCESSORS / f"cpu{core}/topology/thread_siblings_list").read_text(encoding="ascii").strip()
+    except OSError:
+        return str(core)
+
+
 def _speed(core: int) -> int:
     """Capacity or highest frequency, where cores differ; 0 where the system does not tell."""
     for name in ("cpu_capacity", "cpufreq/cpuinfo_max_freq"):
         try:
-            return int(Path(f"/sys/devices/system/cpu/cpu{core}/{name}").read_text(encoding="ascii"))
+            return int((PROCESSORS / f"cpu{core}" / name).read_text(encoding="ascii"))
         except (OSError, ValueError):
             continue
     return 0
