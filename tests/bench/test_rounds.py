@@ -95,6 +95,22 @@ def test_energy_is_that_of_suggestions_alone(bundle: Path, monkeypatch: pytest.M
     assert not any("start" in rest or "stop" in rest for rest in spans)
 
 
+def test_a_batch_is_never_cut_short(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Suggestions a second are told by the median call, which is to be one of as many inputs as all others."""
+    asked: set[tuple[int, int]] = set()
+    ask = Process.ask
+
+    def noted(self: Process, do: str, **arguments: Any) -> dict[str, Any]:
+        if do == "batch":
+            asked.add((arguments["size"], len(arguments["rows"])))
+        return ask(self, do, **arguments)
+
+    monkeypatch.setattr(Process, "ask", noted)
+    (row,) = measure(bundle, settings=replace(BRIEF, batches=(1, 3, 4, 5))).rows
+    assert asked == {(1, 4), (3, 6), (4, 4), (5, 5)}
+    assert [len(found.call_ms.rounds[0]) for found in row.throughput] == [4, 2, 1, 1]
+
+
 def test_the_shortest_time_without_a_pause_has_a_turn(bundle: Path) -> None:
     """However short it is, something was answered."""
     (row,) = measure(bundle, settings=replace(BRIEF, sustained_minutes=1e-9)).rows

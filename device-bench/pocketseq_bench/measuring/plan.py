@@ -19,7 +19,7 @@ from pocketseq_bench.measuring.inputs import BenchInputs, default_inputs
 from pocketseq_bench.measuring.settings import BenchSettings
 from pocketseq_bench.source import source_text
 
-_METHOD: Final = 2
+_METHOD: Final = 3
 """Way of measuring; what an interrupted run measured in an earlier one does not count."""
 
 

@@ -66,7 +66,8 @@ def measure_batches(bench: Bench) -> None:
         for configuration, process in bench.in_turns(number):
             for size in settings.batches:
                 if number == 0 or bench.has_time((1 + ROUNDS) / 2):
-                    rows = bench.plan.turn(number, rows=max(settings.turn_rows, size))
+                    # Whole calls: a shorter one would count as many suggestions as the others.
+                    rows = bench.plan.turn(number, rows=-(-settings.turn_rows // size) * size)
                     bench.keep(configuration, process, f"batch {size}", number, "batch", rows=rows, size=size)
 
 
