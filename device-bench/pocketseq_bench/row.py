@@ -121,7 +121,7 @@ class Sustained:
     minutes: float
     """How long."""
     window_s: float
-    """Length of one window."""
+    """Length of one window, the mean: each ends with a turn."""
     medians_ms: tuple[float, ...]
     """Median of one suggestion, by window."""
     slowdown: float

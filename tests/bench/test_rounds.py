@@ -111,6 +111,20 @@ def test_a_batch_is_never_cut_short(bundle: Path, monkeypatch: pytest.MonkeyPatc
     assert [len(found.call_ms.rounds[0]) for found in row.throughput] == [4, 2, 1, 1]
 
 
+def test_windows_are_as_long_as_they_say(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A turn of two seconds in windows that were to be shorter: three of them are the six seconds that it took."""
+    now = [0.0]
+
+    def later() -> float:
+        now[0] += 2.0
+        return now[0]
+
+    monkeypatch.setattr(rounds_module, "time", SimpleNamespace(monotonic=later))
+    (row,) = measure(bundle, settings=replace(BRIEF, sustained_minutes=0.1)).rows
+    assert row.sustained is not None
+    assert (row.sustained.window_s, len(row.sustained.medians_ms)) == (3.0, 2)
+
+
 def test_the_shortest_time_without_a_pause_has_a_turn(bundle: Path) -> None:
     """However short it is, something was answered."""
     (row,) = measure(bundle, settings=replace(BRIEF, sustained_minutes=1e-9)).rows
