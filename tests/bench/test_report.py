@@ -67,6 +67,13 @@ def test_a_teacher_that_does_not_tell_its_size_has_a_row_all_the_same(findings: 
     assert "teacher (endpoint)" in terminal_report(untold)
 
 
+def test_the_page_says_no_more_of_its_rows_than_it_knows(findings: Findings) -> None:
+    """They were held out; whether from files of their own depends on where the corpus came from."""
+    text = report_page(findings)
+    assert "Measured on 4 held-out rows. Times are for one suggestion" in text
+    assert "training row" not in text
+
+
 class Page(HTMLParser):
     """Notes what a page would load and whether its tags close."""
 

@@ -66,7 +66,7 @@ def _models(findings: Findings) -> str:
     cloud = f'<span class="dot hybrid"></span>hybrid<small>{share(hybrid.cloud_fraction)} from the cloud, {hybrid.n} rows</small>'
     rows += f'\n<tr class="hybrid-row"><td>{cloud}</td>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
     note = (
-        f"Measured on {' and '.join(map(str, counts))} held-out rows, from files that no training row comes from. "
+        f"Measured on {' and '.join(map(str, counts))} held-out rows. "
         "Times are for one suggestion end to end, one thread, one at a time. "
         f"The hybrid was asked about {hybrid.n} of the rows; on these the device alone has "
         f"{common.shown(of_hybrid(hybrid, common, local=True))} {common.title}."
