@@ -43,6 +43,9 @@ FP32_IDENTICAL: Final = 0.995
 TOLERANCE: Final = 0.01
 """Exact match that any other may lose; one row is always allowed."""
 
+NEVER: Final = -1e4
+"""Log-probability below which a token is banned: -30,000 in Core ML's float16, -1e9 in ONNX."""
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -195,12 +198,23 @@ class _Questions:
         largest = 0.0
         for row, answer in list(zip(self.rows, self.answers, strict=True))[:COMPARED]:
             ids = np.array([manifest.template.encode(tokenizer, row.fields).ids], dtype=np.int64)
-            given = np.array([[manifest.geometry.start_id, *answer.tokens[:-1]]], dtype=np.int64)
-            lines: list[Floats] = [
-                runtime.step(given, runtime.encode(ids, np.ones_like(ids)), runtime.start(1)).logprobs for runtime in runtimes
-            ]
-            largest = max(largest, float(np.abs(lines[0] - lines[1]).max()))
+            prompt = (manifest.geometry.start_id, *manifest.generation.forced_prefix)
+            given = np.array([[*prompt, *answer.tokens[:-1]]], dtype=np.int64)
+            mine, theirs = (
+                runtime.step(given, runtime.encode(ids, np.ones_like(ids)), runtime.start(1)).logprobs[0, len(prompt) - 1 :]
+                for runtime in runtimes
+            )
+            largest = max(largest, _apart(mine, theirs))
         return largest
+
+
+def _apart(mine: Floats, theirs: Floats) -> float:
+    """Largest difference of two log-probabilities; what neither would ever say is written with other numbers by each format."""
+    said = ~((mine < NEVER) & (theirs < NEVER))
+    largest = float(np.abs(mine[said] - theirs[said]).max(initial=0.0))
+    if not largest < np.inf:
+        raise DataError("expected log-probabilities, found some that are no numbers")
+    return largest
 
 
 def _baseline(manifest: Manifest, variant: Variant) -> Variant:

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 from tests.coreml.mac import pretend_mac
-from tests.export.models import t5, write_checkpoint
+from tests.export.models import m2m100, t5, write_checkpoint
 
 from pocketseq.examples import Example
+from pocketseq.manifest import Variant
 from pocketseq.records import plain
+from pocketseq.runtimes import open_runtime
+from pocketseq.runtimes.onnx import OnnxRuntime
 from pocketseq_bench.coreml_check import UNITS, check_coreml, main
 from pocketseq_export import export_checkpoint
 
@@ -87,6 +94,53 @@ def test_a_path_is_checked_whatever_bundles_the_package_has(
     monkeypatch.chdir(tmp_path)
     found = check_coreml(Path("python-fix"), ROWS[:1], warmup=0)
     assert [each["failure"] for variant in found["variants"] for each in variant["compute_units"]] == [None] * 2 * len(UNITS)
+
+
+def test_what_stands_before_every_answer_is_given_too(tmp_path: Path, mac: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Log-probabilities are compared along the answers, and those go on from the prefix that the bundle forces."""
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", m2m100())
+    export_checkpoint(checkpoint, tmp_path / "bundle", runtimes=["coreml", "onnx"], precisions=["fp32"])
+    given: list[list[int]] = []
+    step = OnnxRuntime.step
+
+    def noted(self: OnnxRuntime, token_ids: Any, *rest: Any) -> Any:
+        given.append(token_ids[0].tolist())
+        return step(self, token_ids, *rest)
+
+    monkeypatch.setattr(OnnxRuntime, "step", noted)
+    check_coreml(tmp_path / "bundle", ROWS[:1], warmup=0)
+    assert max(given, key=len)[:2] == [2, 7]
+
+
+@pytest.mark.parametrize(
+    ("place", "number", "difference", "failure"),
+    [
+        ((0, 0, 3), np.nan, None, "DataError: expected log-probabilities, found some that are no numbers"),
+        ((..., 3), -3e4, pytest.approx(0, abs=0.1), None),
+    ],
+)
+def test_a_difference_is_of_numbers_that_mean_something(
+    place: Any, number: float, difference: Any, failure: str | None, exported: Path, mac: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is no number is a failure; a token that neither would ever say is -1e9 in one format and -3e4 in the other."""
+
+    def opened(bundle: Any, variant: Variant, **options: Any) -> Any:
+        runtime = open_runtime(bundle, variant, **options)
+
+        def step(*inputs: Any) -> Any:
+            found = runtime.step(*inputs)
+            logprobs = found.logprobs.copy()
+            if variant.runtime == "coreml":
+                logprobs[place] = number
+            elif number == -3e4:
+                logprobs[place] = -1e9
+            return replace(found, logprobs=logprobs)
+
+        return SimpleNamespace(encode=runtime.encode, start=runtime.start, step=step)
+
+    monkeypatch.setattr("pocketseq_bench.coreml_check.open_runtime", opened)
+    for each in check_coreml(exported / "bundle", ROWS[:1], warmup=0)["variants"][0]["compute_units"]:
+        assert (each["max_abs_logit_difference"], each["failure"], each["agrees"]) == (difference, failure, failure is None)
 
 
 @pytest.mark.parametrize(
