@@ -8,13 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.export.models import VOCAB, t5, write_checkpoint
+from tests.export.models import VOCAB, m2m100, t5, write_checkpoint
 
-from pocketseq import Example
+from pocketseq import Example, PocketModel
 from pocketseq.bundle import open_bundle
 from pocketseq.errors import DataError, InputError, PocketSeqError
+from pocketseq.runtimes.onnx import OnnxRuntime
+from pocketseq.tokenizer import TextTokenizer
 from pocketseq_bench.overhead import WARMUP
 from pocketseq_bench.profile import profile, profile_markdown
+from pocketseq_bench.profile.findings import run_graphs
 from pocketseq_bench.profile.opening import profile_opening
 from pocketseq_bench.profile.operators import by_kind, by_node, multiplications, read_profile
 from pocketseq_bench.profile.shortlist import profile_shortlist
@@ -47,6 +50,26 @@ def test_every_graph_is_taken_apart(found: dict[str, Any]) -> None:
     assert encode["DynamicQuantizeMatMul"]["nodes"] == 2 * 4 + 1
     assert found["processor"]["encoder_products"] >= encode["DynamicQuantizeMatMul"]["products"] > 0
     assert (found["inputs"]["rows"], found["inputs"]["mean_source_tokens"]) == (WARMUP + 2, 7.5)  # an end token stands behind each
+
+
+def test_the_graphs_answer_as_the_sdk_does(tmp_path: Path) -> None:
+    """Where a bundle forces a prefix the answers come after it, and their lengths are those of the SDK."""
+    export_checkpoint(write_checkpoint(tmp_path / "checkpoint", m2m100()), tmp_path / "bundle", precisions=["fp32"])
+    given: list[list[int]] = []
+
+    class Noting(OnnxRuntime):
+        def step(self, token_ids: Any, memory: Any, cache: Any) -> Any:
+            given.append(token_ids[0].tolist())
+            return super().step(token_ids, memory, cache)
+
+    with open_bundle(tmp_path / "bundle") as bundle, PocketModel.load(tmp_path / "bundle") as model:
+        manifest = bundle.manifest
+        runtime = Noting(bundle.paths(manifest.variants[0].files), manifest.geometry)
+        tokenizer = TextTokenizer.from_file(bundle.path(manifest.tokenizer))
+        sources = [np.array([manifest.template.encode(tokenizer, row.fields).ids]) for row in ROWS[:2]]
+        lengths = run_graphs(runtime, manifest, sources, rounds=1)
+        assert lengths == [len(model.generate(row.fields).tokens) for row in ROWS[:2]]
+    assert given == [[2], [2]]
 
 
 def test_what_is_the_sdks_own_is_less_than_the_whole(found: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from pocketseq.bundle import Bundle, open_bundle
+from pocketseq.decoding.greedy import greedy_answer
 from pocketseq.examples import Example
 from pocketseq.manifest import Manifest
 from pocketseq.records import plain
@@ -83,7 +84,7 @@ def profile(source: str | Path, examples: Sequence[Example], *, precision: str =
         sources = _sources(manifest, bundle, examples)
         with tempfile.TemporaryDirectory() as folder:
             runtime = OnnxRuntime(files, manifest.geometry, profile=Path(folder))
-            lengths = _answer(runtime, manifest, sources, rounds)
+            lengths = run_graphs(runtime, manifest, sources, rounds=rounds)
             written = runtime.end_profiles()
             profiles = {name: read_profile(file) for name, file in written.items()}
         shortlist = profile_shortlist(files, manifest.geometry, sources, lengths, rounds=rounds)
@@ -136,18 +137,26 @@ def _sources(manifest: Manifest, bundle: Bundle, examples: Sequence[Example]) ->
     return [np.array([one.ids], dtype=np.int64) for one in encoded]
 
 
-def _answer(runtime: OnnxRuntime, manifest: Manifest, sources: Sequence[Ids], rounds: int) -> list[int]:
-    """Run the graphs on the inputs, one after the other; gives the length of each answer."""
-    start = np.array([[manifest.geometry.start_id]], dtype=np.int64)
+def run_graphs(runtime: OnnxRuntime, manifest: Manifest, sources: Sequence[Ids], *, rounds: int) -> list[int]:
+    """Answer inputs one after the other, greedily.
+
+    Args:
+        runtime: With the graphs.
+        manifest: Of their bundle.
+        sources: Token ids of the inputs, int64 [1, source] each.
+        rounds: How often each is answered.
+
+    Returns:
+        Tokens of the answer to each.
+    """
+    prompt = np.array([[manifest.geometry.start_id, *manifest.generation.forced_prefix]], dtype=np.int64)
+    end_id, limit = manifest.geometry.end_id, manifest.generation.max_new_tokens
     lengths: list[int] = []
     for _ in range(rounds):
         lengths = []
         for ids in sources:
             memory = runtime.encode(ids, np.ones_like(ids))
-            run = runtime.greedy(
-                start, memory, runtime.start(1), end_id=manifest.geometry.end_id, limit=manifest.generation.max_new_tokens
-            )
-            lengths.append(run.ids.shape[1])
+            lengths.append(len(greedy_answer(runtime, memory, prompt=prompt, end_id=end_id, max_new_tokens=limit).ids))
     return lengths
 
 
