@@ -12,7 +12,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version as installed
-from itertools import islice
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -21,7 +20,7 @@ import numpy as np
 from pocketseq import PocketModel, Result
 from pocketseq.bundle import Bundle, open_bundle
 from pocketseq.errors import DataError, PocketSeqError, VariantNotFoundError
-from pocketseq.examples import Example, read_examples
+from pocketseq.examples import Example
 from pocketseq.files import write_json
 from pocketseq.manifest import Manifest, Variant
 from pocketseq.metrics import evaluate_rows
@@ -32,6 +31,7 @@ from pocketseq.runtimes.macos import macos_version
 from pocketseq.runtimes.opening import require_runtime
 from pocketseq.tokenizer import TextTokenizer
 from pocketseq_bench.environment import environment
+from pocketseq_bench.instrument import first_rows
 from pocketseq_bench.latency import Latency, time_calls
 
 FORMAT: Final = 1
@@ -241,7 +241,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--warmup", metavar="N", type=int, default=10, help="answers that are not timed (default: 10)")
     args = parser.parse_args(arguments)
     try:
-        found = check_coreml(args.bundle, list(islice(read_examples(args.rows), args.limit)), warmup=args.warmup)
+        found = check_coreml(args.bundle, first_rows(args.rows, args.limit, option="--limit"), warmup=args.warmup)
     except PocketSeqError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -13,16 +13,16 @@ import time
 from argparse import ArgumentParser
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
 from pocketseq import PocketModel, Result, open_bundle, write_manifest
 from pocketseq.errors import DataError, InputError, PocketSeqError
-from pocketseq.examples import Example, read_examples
+from pocketseq.examples import Example
 from pocketseq.files import write_json
 from pocketseq_bench.environment import environment
+from pocketseq_bench.instrument import first_rows
 
 FORMAT: Final = 1
 ROUNDS: Final = 7
@@ -43,8 +43,10 @@ def measure_drafts(model: PocketModel, rows: Sequence[Example], *, rounds: int =
         JSON values: raw times, tokens a second by both clocks, their ratio, and how the answers compare.
 
     Raises:
-        InputError: the bundle answers with edits.
+        InputError: the bundle answers with edits, or not one round.
     """
+    if rounds < 1:
+        raise InputError(f"rounds: expected a whole number from 1, found {rounds}")
     answers = {name: _answer(model, rows, draft=name == "drafted") for name in ("plain", "drafted")}
     plain, drafted = answers.values()
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in answers}
@@ -103,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="write the result as JSON")
     args = parser.parse_args(arguments)
     try:
-        rows = list(islice(read_examples(args.inputs), args.rows))
+        rows = first_rows(args.inputs, args.rows, option="--rows")
         if not rows:
             raise DataError(f"{args.inputs}: expected rows to measure on, found none")
         if args.decide and not args.bundle.is_dir():

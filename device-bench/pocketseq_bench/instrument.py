@@ -1,15 +1,17 @@
-"""The command line of what measures one bundle on inputs of its task, prints a few lines, and writes JSON."""
+"""What instruments share: checks of what they are given, and a command line that measures one bundle on inputs of its task."""
 
 from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
 from pocketseq import open_bundle
 from pocketseq.errors import DataError, InputError, PocketSeqError
+from pocketseq.examples import Example, read_examples
 from pocketseq.files import write_json
 from pocketseq_bench.measuring.inputs import BenchInputs, default_inputs, read_inputs
 
@@ -37,6 +39,23 @@ def check_enough(inputs: BenchInputs, *, warmup: int, rounds: int) -> None:
         raise DataError(f"{inputs.origin}: expected more than the {warmup} rows of the warm-up, found {len(inputs.rows)}")
     if rounds < 1:
         raise InputError(f"rounds: expected a whole number from 1, found {rounds}")
+
+
+def first_rows(path: Path, count: int, *, option: str) -> list[Example]:
+    """Read the first rows of a file.
+
+    Args:
+        path: JSONL of examples.
+        count: How many, where there are as many.
+        option: What they were asked for by.
+
+    Raises:
+        DataError: a row that is no example.
+        InputError: not one is asked for.
+    """
+    if count < 1:
+        raise InputError(f"{option}: expected a whole number from 1, found {count}")
+    return list(islice(read_examples(path), count))
 
 
 def measure_bundle(

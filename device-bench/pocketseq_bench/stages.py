@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from pocketseq import CloudEndpoint, Hybrid, PocketModel, Policy
 from pocketseq.errors import RecipeError
-from pocketseq.examples import read_examples
+from pocketseq.examples import Example, read_examples
 from pocketseq.files import sha256, write_json, writing
 from pocketseq.pipeline import Recipe, Stage
 from pocketseq.pipeline.progress import Progress
@@ -54,9 +54,7 @@ def suggest(recipe: Recipe, directory: Path) -> None:
         RecipeError: less than one row is asked for.
     """
     settings = recipe.settings("suggest", SuggestSettings)
-    if settings.rows is not None and settings.rows < 1:
-        raise RecipeError(f"recipe {recipe.name!r}: [suggest]: rows: expected at least 1, found {settings.rows}")
-    rows = list(read_examples(directory / "data" / "test.jsonl"))[: settings.rows]
+    rows = _rows(recipe, directory, section="suggest", count=settings.rows)
     policy = Policy(mode="prefer_local", deadline_ms=settings.deadline_ms, cache_size=0)  # each row is to be answered anew
     kinds = {"causal", "endpoint", "function"} & set(recipe.table("teacher"))
     # An endpoint's answers cost money, and none of them are asked for here.
@@ -93,9 +91,10 @@ def bench(recipe: Recipe, directory: Path) -> None:
 
     Raises:
         BundleError: the run has no usable bundle.
+        RecipeError: less than one row is asked for.
     """
     given = recipe.settings("bench", StageSettings)
-    rows = list(read_examples(directory / "data" / "test.jsonl"))[: given.rows]
+    rows = _rows(recipe, directory, section="bench", count=given.rows)
     settings = BenchSettings(
         starts=3,
         cold_starts=1,
@@ -108,6 +107,12 @@ def bench(recipe: Recipe, directory: Path) -> None:
     )
     inputs = BenchInputs.of_examples(rows, origin="data/test.jsonl")
     run_bench(directory / "bundle", inputs=inputs, settings=settings, directory=directory)
+
+
+def _rows(recipe: Recipe, directory: Path, *, section: str, count: int | None) -> list[Example]:
+    if count is not None and count < 1:
+        raise RecipeError(f"recipe {recipe.name!r}: [{section}]: rows: expected at least 1, found {count}")
+    return list(read_examples(directory / "data" / "test.jsonl"))[:count]
 
 
 def _report_inputs(recipe: Recipe, directory: Path) -> Any:

@@ -147,6 +147,8 @@ def test_a_difference_is_of_numbers_that_mean_something(
     ("bundle", "message"), [("onnx", "expected a variant coreml, found onnx/fp32"), ("bundle", "run by Core ML")]
 )
 def test_what_cannot_be_checked_is_said(bundle: str, message: str, exported: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A bundle without Core ML variants, or a machine without Core ML: exit status 2 and what to do."""
+    """A bundle without Core ML variants, or a machine without Core ML, or less than one row: exit status 2 and what to do."""
     assert main([str(exported / bundle), str(exported / "rows.jsonl")]) == 2
     assert message in capsys.readouterr().err
+    assert main([str(exported / bundle), str(exported / "rows.jsonl"), "--limit", "-1"]) == 2
+    assert "error: --limit: expected a whole number from 1, found -1" in capsys.readouterr().err

@@ -76,6 +76,10 @@ def test_what_cannot_be_measured_is_refused(tmp_path: Path, capsys: pytest.Captu
     assert main([str(bundle), str(rows)]) == 1
     assert "expected rows to measure on, found none" in capsys.readouterr().err
     write_examples(rows, ROWS)
+    assert main([str(bundle), str(rows), "--rows", "-1"]) == 1
+    assert "--rows: expected a whole number from 1, found -1" in capsys.readouterr().err
+    with PocketModel.load(bundle) as model, pytest.raises(InputError, match="rounds: expected a whole number from 1, found 0"):
+        measure_drafts(model, ROWS, rounds=0)
     assert main(["python-fix", str(rows), "--decide"]) == 1
     assert "expected a bundle directory to write a decision into" in capsys.readouterr().err
     with pytest.raises(InputError), PocketModel.load(bundle) as model:

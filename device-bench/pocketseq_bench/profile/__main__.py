@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser
-from itertools import islice
 from pathlib import Path
 
 from pocketseq.errors import PocketSeqError
-from pocketseq.examples import read_examples
 from pocketseq.files import write_json
+from pocketseq_bench.instrument import first_rows
 from pocketseq_bench.profile.findings import ROUNDS, profile
 from pocketseq_bench.profile.markdown import profile_markdown
 
@@ -27,7 +26,7 @@ def main() -> int:
     parser.add_argument("--rounds", metavar="N", type=int, default=ROUNDS, help="answers to each (default: %(default)s)")
     args = parser.parse_args()
     try:
-        examples = list(islice(read_examples(args.rows), args.limit))
+        examples = first_rows(args.rows, args.limit, option="--limit")
         found = profile(args.bundle, examples, precision=args.precision, rounds=args.rounds)
     except PocketSeqError as error:
         print(error, file=sys.stderr)
