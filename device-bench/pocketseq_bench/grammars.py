@@ -24,7 +24,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from pocketseq import open_bundle
-from pocketseq.errors import DataError, PocketSeqError
+from pocketseq.errors import DataError, MissingExtraError, PocketSeqError
 from pocketseq.files import write_json
 from pocketseq_bench.environment import environment
 
@@ -133,12 +133,18 @@ def _apart(source: str, library: str, form: str, limit_s: float) -> dict[str, An
 
 
 def measure_one(source: str, library: str, form: str) -> dict[str, Any]:
-    """Measure one library on one form, here."""
+    """Measure one library on one form, here.
+
+    Raises:
+        MissingExtraError: llguidance is not installed, which spells the tokens for outlines-core too.
+    """
     with open_bundle(source) as bundle:
         definition = bundle.path(bundle.manifest.tokenizer).read_text(encoding="utf-8")
         size, end = bundle.manifest.geometry.vocab_size, bundle.manifest.geometry.end_id
-    from llguidance import LLTokenizer
-
+    try:
+        from llguidance import LLTokenizer
+    except ImportError:
+        raise MissingExtraError("grammar", "llguidance") from None
     tokenizer = LLTokenizer(definition, n_vocab=size, eos_token=end)
     vocabulary: Any = None
     if library == "outlines-core":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,17 @@ def test_each_form_has_a_process_of_its_own(tmp_path: Path, monkeypatch: pytest.
     assert table.splitlines()[2].endswith("| – |")
     late = grammars.grammars("python-fix", limit_s=0.001)
     assert late["libraries"]["llguidance"]["forms"]["date"] == {"failed": "not ready within 0.001 s"}
+
+
+def test_without_llguidance_the_other_library_says_that_it_needs_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It spells the tokens for both; the line is what a table shows in the place of times."""
+    monkeypatch.setitem(sys.modules, "llguidance", None)
+    assert grammars.main(["python-fix", "--one", "outlines-core", "date"]) == 1
+    assert capsys.readouterr().err.endswith(
+        "'llguidance', which is not installed; mend it with: pip install \"pocketseq[grammar]\"\n"
+    )
 
 
 def test_a_result_of_another_format_is_refused() -> None:
