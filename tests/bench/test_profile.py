@@ -83,11 +83,15 @@ def test_what_is_the_sdks_own_is_less_than_the_whole(found: dict[str, Any]) -> N
 
 
 def test_the_page_tells_rare_operators_together(found: dict[str, Any]) -> None:
-    """And says what the processor could do at best."""
+    """And says over how many inputs, and what the processor could do at best."""
     page = profile_markdown(found)
     assert "| a suggestion |" in page
     assert "| DynamicQuantizeMatMul | 9 |" in page
     assert " ms. The output layer takes " in page.splitlines()[-1]
+    assert "; 18 inputs of 8 tokens" in page
+    assert " on average, the stages medians over the last 2, which follow the warm-up. A product" in page
+    before = {**found, "inputs": {name: value for name, value in found["inputs"].items() if name != "timed_rows"}}
+    assert " on average. A product" in profile_markdown(before)
     assert page.endswith(" times as fast: the most that a shortlist could bring.")
 
 

@@ -98,6 +98,7 @@ def profile(source: str | Path, examples: Sequence[Example], *, precision: str =
         "variant": variant.label,
         "inputs": {
             "rows": len(examples),
+            "timed_rows": len(examples) - WARMUP,
             "mean_source_tokens": float(np.mean([ids.size for ids in sources])),
             "mean_answer_tokens": float(np.mean(lengths)),
         },

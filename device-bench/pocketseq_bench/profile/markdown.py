@@ -45,11 +45,13 @@ def profile_markdown(found: Mapping[str, Any]) -> str:
     for graph, title in (("encode", "`encode`"), ("greedy", "`greedy`")):
         heading = (title, "nodes", "share", "10⁹ products a second")
         lines += ["", markdown_table(heading, _rows(found["operators"][graph]))]
+    # Versions of before did not tell.
+    timed = f", the stages medians over the last {inputs['timed_rows']}, which follow the warm-up" if "timed_rows" in inputs else ""
     where, at_best = found["environment"], processor["int8_products_per_s"] / 1e9
     about = (
         f"`{found['bundle']}`, {found['variant']}, one thread of {where['processor'] or where['machine']}; "
         f"{inputs['rows']} inputs of {inputs['mean_source_tokens']:.0f} tokens and answers of {inputs['mean_answer_tokens']:.1f} "
-        f"on average. A product of 8 bits alone reaches {at_best:.0f}·10⁹ a second on this processor: at that rate the "
+        f"on average{timed}. A product of 8 bits alone reaches {at_best:.0f}·10⁹ a second on this processor: at that rate the "
         f"{processor['encoder_products'] / 1e6:.0f}·10⁶ of the encoder take {processor['encoder_ms_at_best']:.2f} ms."
     )
     if found["output_layer_share"] is not None:
