@@ -70,7 +70,7 @@ class Auditor:
 
     def perhaps(self, call: Call, suggestion: Suggestion) -> Suggestion:
         """Audit an answer that is about to be served, or not, by chance; its receipt says so."""
-        if not self._share or call.cloud is None or self._random.random() >= self._share:
+        if not self._share or call.cloud is None or call.abandoned or self._random.random() >= self._share:
             return suggestion
         try:
             outgoing = call.prepare()

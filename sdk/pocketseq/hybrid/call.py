@@ -45,7 +45,7 @@ class Call:
     """The input by field."""
     deadline: Deadline
     streamed: bool = False
-    """Whether pieces of a cloud answer are wanted."""
+    """Whether pieces of a cloud answer are wanted, or the question may be taken back."""
     choice: Choice = "serve"
     gate: float | None = None
     ask: Ask | None = None
@@ -59,13 +59,13 @@ class Call:
             self.begin("hedge")
 
     def begin(self, choice: Choice) -> None:
-        """Ask the cloud, unless that has been done."""
-        if self.ask is not None or self.cloud is None:
+        """Ask the cloud, unless that has been done, or nobody waits for the call any more."""
+        if self.ask is not None or self.cloud is None or self._abandoned.is_set():
             return
         self.choice = choice
         # What may yet be taken back is asked in a way that can be.
         self.ask = self.cloud.ask(self.prepare, self.deadline, streamed=self.streamed or choice == "hedge")
-        if self._abandoned.is_set():
+        if self._abandoned.is_set():  # meanwhile
             self.ask.take_back()
 
     def prepare(self) -> Outgoing:
@@ -122,6 +122,11 @@ class Call:
     def drop(self) -> Answer | None:
         """Take the question back, if there is one, for the local answer is served."""
         return None if self.ask is None else self.ask.take_back()
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether nobody waits for the call any more; nothing leaves for it then."""
+        return self._abandoned.is_set()
 
     def abandon(self) -> None:
         """Take the question back because nobody waits for the call any more; from any thread."""

@@ -99,7 +99,7 @@ class Hybrid:
 
     async def asuggest(self, source: Input, *, mode: Mode | None = None, deadline_ms: float | None = None) -> Suggestion:
         """Answer one input without blocking the event loop; cancelling it takes a question to the cloud back. See ``suggest``."""
-        call = self._call(source, mode, deadline_ms)
+        call = self._call(source, mode, deadline_ms, streamed=True)  # only a stream can be taken back once it is asked
         return await in_thread(lambda: self._answer(call), abandon=call.abandon)
 
     def stream(self, source: Input, *, mode: Mode | None = None, deadline_ms: float | None = None) -> Generator[Event, None, None]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import pytest
 
 from pocketseq.errors import EndpointServerError, EndpointUnavailableError, InputError
 from pocketseq.hybrid import Draft, Event, Final, Hybrid, Replace
 from pocketseq.policy import Policy
+from pocketseq.results import Result
+from pocketseq.template import Input
 from pocketseq.testing import FakeEndpoint, FakeModel, FakeStreamingEndpoint, Reply
 
 SURE = {"confidence": 0.9, "threshold": 0.8}
@@ -191,6 +194,41 @@ def test_a_call_that_nobody_waited_for_leaves_no_answer_behind() -> None:
     asyncio.run(cancelled(hybrid, endpoint))
     assert left_alone("pocketseq-call")
     assert hybrid.suggest("text").text == "cloud"
+
+
+def test_cancelling_a_call_breaks_off_a_question_that_was_asked_plainly() -> None:
+    """Not only one that was asked early: the endpoint need not answer what nobody waits for."""
+    endpoint = FakeStreamingEndpoint(Reply("late", delay_s=600))
+    hybrid = Hybrid(FakeModel("local", **UNSURE), endpoint, Policy(deadline_ms=None))
+    asyncio.run(cancelled(hybrid, endpoint))
+    assert left_alone("pocketseq-ask")
+
+
+@pytest.mark.parametrize(("confidence", "audit"), [(0.3, 0.0), (0.9, 1.0)], ids=["an answer", "an audit"])
+def test_nothing_is_asked_for_a_call_that_was_cancelled_before(confidence: float, audit: float) -> None:
+    """The local model may go on decoding; what it ends with sends no text of a user who has left."""
+    decoding, left = threading.Event(), threading.Event()
+
+    class Slow(FakeModel):
+        def generate(self, source: Input, /, **options: Any) -> Result:
+            decoding.set()
+            assert left.wait(30)
+            return super().generate(source, **options)
+
+    async def leave() -> None:
+        task = asyncio.create_task(hybrid.asuggest("text"))
+        await asyncio.to_thread(decoding.wait, 30)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        left.set()
+
+    endpoint = FakeEndpoint("cloud")
+    hybrid = Hybrid(Slow("local", confidence=confidence, threshold=0.8), endpoint, Policy(deadline_ms=None, audit=audit))
+    asyncio.run(leave())
+    assert left_alone("pocketseq-call")
+    assert left_alone("pocketseq-ask")
+    assert endpoint.calls == []
 
 
 async def cancelled(hybrid: Hybrid, endpoint: FakeStreamingEndpoint) -> None:
