@@ -13,6 +13,14 @@ from pocketseq.privacy.finding import Detector, Finding
 _EMAIL: Final = re.compile(r"[A-Za-z0-9._%+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}\b")
 _IBAN: Final = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b")
 _CARD: Final = re.compile(r"(?<![\d.])[2-6]\d{3}(?:[ -]?\d){9,15}(?![\d.]\d|\d)")
+"""Whatever blanks its digits stand in, if no other number stands beside it."""
+_CARD_START: Final = re.compile(r"(?<![\d.])[2-6](?=\d{3})")
+_PRINTED_CARDS: Final = tuple(
+    re.compile(rf"{form}(?![\d.]\d|\d)")
+    for form in (r"\d{13,19}", r"\d{4}(?:[ -]\d{4}){3}", r"\d{4}(?:[ -]\d{4}){3}[ -]\d{1,3}", r"\d{4}[ -]\d{6}[ -]\d{4,5}")
+)
+"""As cards are printed: known beside an expiry date or a code too. Any groups of digits would be too many, for of those that long
+every tenth has a right check digit by chance."""
 _IP: Final = re.compile(r"(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9A-Fa-f:]{2,39}(?:\.\d{1,3}){0,3})(?![\w:]|\.\d)")
 
 
@@ -27,6 +35,10 @@ def personal_data(text: str, /) -> Iterator[Finding]:
     for match in _CARD.finditer(text):
         if _luhn(match.group()):
             yield Finding("payment_card", *match.span())
+    for start in _CARD_START.finditer(text):
+        for form in _PRINTED_CARDS:
+            if (printed := form.match(text, start.start())) and _luhn(printed.group()):
+                yield Finding("payment_card", *printed.span())
 
 
 def ip_addresses(text: str, /) -> Iterator[Finding]:

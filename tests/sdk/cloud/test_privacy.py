@@ -80,6 +80,26 @@ def test_values_that_are_called_a_secret_or_look_random(line: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "sent"),
+    [
+        ("4111 1111 1111 1111 12/27", "<PAYMENT_CARD_1> 12/27"),
+        ("4111-1111-1111-1111 05/29 cvc 123", "<PAYMENT_CARD_1> 05/29 cvc 123"),
+        ("4111 1111 1111 1111 123", "<PAYMENT_CARD_1> 123"),
+        ("pan=4111111111111111 737", "pan=<PAYMENT_CARD_1> 737"),
+        ("2024 4111 1111 1111 1111", "2024 <PAYMENT_CARD_1>"),
+        ("7 3782 822463 10005 9", "7 <PAYMENT_CARD_1> 9"),
+        ("4111 1111 1111 1111 5555 5555 5555 4444", "<PAYMENT_CARD_1> <PAYMENT_CARD_2>"),
+        ("4 1 1 1 1111 1111 1111", "4 1 1 1 1111 1111 1111"),
+        ("4111 1111 1111 1112 12/27", "4111 1111 1111 1112 12/27"),
+        ("0.4111111111111111 2", "0.4111111111111111 2"),
+    ],
+)
+def test_a_card_is_found_beside_other_numbers(line: str, sent: str) -> None:
+    """An expiry date, a code or a year that stands with it is not read as part of it, and does not hide it."""
+    assert redact({"line": line}, BUILT_IN).texts["line"] == sent
+
+
+@pytest.mark.parametrize(
     "line",
     [
         "password = get_password(user)",
