@@ -89,6 +89,7 @@ class CloudStream:
             if "json" in self._exchange.response.headers.get("content-type", ""):
                 return self._whole(await self._exchange.response.aread())
             pieces: list[str] = []
+            refusal = ""
             reason = usage = model = None
             logprobs: list[Any] = []
             async for chunk in chunks:
@@ -97,7 +98,9 @@ class CloudStream:
                 for choice in choices if isinstance(choices, list) else []:
                     reason = getattr(choice, "finish_reason", None) or reason
                     logprobs += getattr(getattr(choice, "logprobs", None), "content", None) or []
-                    piece = getattr(getattr(choice, "delta", None), "content", None)
+                    delta = getattr(choice, "delta", None)
+                    piece, words = getattr(delta, "content", None), getattr(delta, "refusal", None)
+                    refusal += words if isinstance(words, str) else ""
                     if isinstance(piece, str) and piece:
                         pieces.append(piece)
                         self._news.put(piece)
@@ -105,9 +108,8 @@ class CloudStream:
             raise EndpointResponseError(
                 "expected a stream that tells why it ends, found one that just ended; half an answer is none"
             )
-        choice = SimpleNamespace(
-            message=SimpleNamespace(content="".join(pieces)), finish_reason=reason, logprobs=SimpleNamespace(content=logprobs)
-        )
+        message = SimpleNamespace(content="".join(pieces), refusal=refusal)
+        choice = SimpleNamespace(message=message, finish_reason=reason, logprobs=SimpleNamespace(content=logprobs))
         return completion_of(SimpleNamespace(choices=[choice], usage=usage, model=model), self._exchange)
 
     def _whole(self, content: bytes) -> Completion:

@@ -14,7 +14,8 @@ class Completion:
     text: str
     """The answer."""
     finish_reason: str | None
-    """``stop`` where the model ended the answer, ``length`` where a token limit did; None where the endpoint does not say."""
+    """``stop`` where the model ended the answer, ``length`` where a token limit did, ``content_filter`` where the endpoint's filter
+    did; None where the endpoint does not say."""
     prompt_tokens: int | None
     """Tokens read, by the endpoint's own count; None where it does not say."""
     completion_tokens: int | None

@@ -107,20 +107,22 @@ def completion_of(answer: Any, exchange: Exchange) -> Completion:
     """Take a chat completion apart; the package does not check what a server sends.
 
     Raises:
-        EndpointRefusalError: it holds a refusal in place of a text.
+        EndpointRefusalError: it holds a refusal, or a filter left no text in it.
         EndpointResponseError: it holds no text.
     """
     try:
         choice = answer.choices[0]
-        text = choice.message.content
     except (AttributeError, LookupError, TypeError):
-        choice = text = None
-    if text is None and isinstance(refusal := getattr(getattr(choice, "message", None), "refusal", None), str):
-        raise EndpointRefusalError(f"expected an answer, found a refusal: {refusal[:200]}")
+        choice = None
+    message, reason = getattr(choice, "message", None), getattr(choice, "finish_reason", None)
+    text, refusal = getattr(message, "content", None), getattr(message, "refusal", None)
+    if isinstance(refusal, str) and (refusal or text is None):
+        raise EndpointRefusalError(f"expected an answer, found a refusal: {exchange.redact(refusal)[:200]}")
+    if text is None and reason == "content_filter":
+        raise EndpointRefusalError("expected an answer, found that the endpoint's filter let none through")
     if not isinstance(text, str):
         found = f"a text of {len(answer)} characters" if isinstance(answer, str) else "JSON of another shape"
         raise EndpointResponseError(f"expected a chat completion with text in choices[0].message.content, found {found}")
-    reason = getattr(choice, "finish_reason", None)
     usage = getattr(answer, "usage", None)
     return Completion(
         text=text,

@@ -10,7 +10,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pocketseq.endpoint import Completion, CompletionStream, StreamingEndpoint
-from pocketseq.errors import EndpointError, EndpointResponseError, EndpointTimeoutError, EndpointWithheldError
+from pocketseq.errors import (
+    EndpointError,
+    EndpointRefusalError,
+    EndpointResponseError,
+    EndpointTimeoutError,
+    EndpointWithheldError,
+)
 from pocketseq.hybrid.breaker import Verdict, verdict
 from pocketseq.hybrid.deadline import Deadline
 from pocketseq.privacy.outgoing import Outgoing
@@ -236,6 +242,8 @@ class Ask:
             raise EndpointResponseError(
                 f"{self._url}: expected a whole answer, found one cut at its token limit; raise the policy's max_tokens"
             )
+        if completion.finish_reason == "content_filter":
+            raise EndpointRefusalError(f"{self._url}: expected a whole answer, found one that the endpoint's filter cut off")
         return replace(completion, text=outgoing.redaction.restore(completion.text))
 
     def _stop(self, error: str, outcome: EndpointError) -> Answer:

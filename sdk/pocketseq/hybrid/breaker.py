@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from enum import Enum
 
-from pocketseq.errors import EndpointError, EndpointOfflineError, EndpointWithheldError
+from pocketseq.errors import EndpointError, EndpointOfflineError, EndpointRefusalError, EndpointWithheldError
 
 
 class Verdict(Enum):
@@ -23,7 +23,7 @@ class Verdict(Enum):
 
 def verdict(error: EndpointError | None) -> Verdict:
     """Judge an endpoint by how a request ended."""
-    if error is None:
+    if error is None or isinstance(error, EndpointRefusalError):  # of one text; another may be to its liking
         return Verdict.WELL
     if isinstance(error, EndpointOfflineError | EndpointWithheldError):
         return Verdict.UNKNOWN

@@ -10,6 +10,7 @@ from pocketseq.errors import (
     EndpointAuthError,
     EndpointError,
     EndpointOfflineError,
+    EndpointRefusalError,
     EndpointServerError,
     EndpointTimeoutError,
     EndpointWithheldError,
@@ -94,6 +95,7 @@ def test_a_probe_that_says_nothing_gives_its_place_back() -> None:
     ("error", "found"),
     [
         (None, Verdict.WELL),
+        (EndpointRefusalError("x"), Verdict.WELL),
         (EndpointTimeoutError("x"), Verdict.ILL),
         (EndpointAuthError("x", status=401), Verdict.ILL),
         (EndpointError("x", status=404, retryable=False), Verdict.UNKNOWN),
@@ -104,7 +106,7 @@ def test_a_probe_that_says_nothing_gives_its_place_back() -> None:
     ],
 )
 def test_what_an_error_says_of_an_endpoint(error: EndpointError | None, found: Verdict) -> None:
-    """A request that is itself wrong, or never went out, says nothing."""
+    """A request that is itself wrong, or never went out, says nothing; a model that declines is up."""
     assert verdict(error) is found
 
 

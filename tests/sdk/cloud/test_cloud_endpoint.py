@@ -17,6 +17,7 @@ from pocketseq.errors import (
     EndpointAuthError,
     EndpointError,
     EndpointRateLimitError,
+    EndpointRefusalError,
     EndpointResponseError,
     EndpointServerError,
     EndpointTimeoutError,
@@ -179,6 +180,29 @@ def test_garbage_becomes_a_typed_error(server: Any, endpoint: CloudEndpoint, bod
     with pytest.raises(EndpointResponseError, match="expected a chat completion") as caught:
         endpoint.complete("p")
     assert caught.value.response_bytes == len(body)
+
+
+@pytest.mark.parametrize(
+    ("message", "finish", "found"),
+    [
+        ({"content": None, "refusal": "I can't help with that"}, "stop", "found a refusal: I can't help with that"),
+        ({"content": "", "refusal": "no, sk-secret"}, "stop", r"found a refusal: no, \[key\]"),
+        ({"content": "As to that,", "refusal": "no"}, "stop", "found a refusal: no"),
+        ({"content": None, "refusal": ""}, "stop", "found a refusal"),
+        ({"content": None}, "content_filter", "filter let none through"),
+        ({}, "content_filter", "filter let none through"),
+    ],
+)
+def test_a_refusal_is_no_answer(
+    server: Any, chat_answer: Callable[..., Any], message: dict[str, object], finish: str, found: str
+) -> None:
+    """A model that declines, in its own words or by a filter, is an error of its own; its words tell no key."""
+    server.answer(chat_answer(None, message={"role": "assistant", **message}, finish_reason=finish))
+    with CloudEndpoint(server.url, model="m", api_key=lambda: "sk-secret") as endpoint:
+        with pytest.raises(EndpointRefusalError, match=found):
+            endpoint.complete("p")
+        with pytest.raises(EndpointRefusalError, match=found):  # it answers whole to this one too
+            list(endpoint.stream("p"))
 
 
 def test_down(free_port: int) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pocketseq.cloud import CloudEndpoint
-from pocketseq.errors import EndpointError, EndpointUnavailableError
+from pocketseq.errors import EndpointError, EndpointRefusalError, EndpointUnavailableError
 
 
 def sse(*events: object, done: bool = True) -> bytes:
@@ -85,6 +85,20 @@ def test_half_a_stream_is_no_answer(server: Any, cloud: CloudEndpoint, body: byt
     assert caught.value.__cause__ is None
     with pytest.raises(EndpointError, match="expected the pieces to be read"):
         _ = stream.completion
+
+
+@pytest.mark.parametrize("content", [None, "", "As to that, "])
+def test_a_streamed_refusal_is_no_answer(server: Any, cloud: CloudEndpoint, content: str | None) -> None:
+    """What a model says in place of an answer comes in pieces too; it is none, whatever stands before it."""
+
+    def piece(**delta: object) -> dict[str, object]:
+        return chunk() | {"choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
+
+    parts = (piece(role="assistant", content=content, refusal=None), piece(refusal="I can't help "), piece(refusal="with that."))
+    server.answer(sse(*parts, chunk(finish="stop")), content_type="text/event-stream")
+    with pytest.raises(EndpointRefusalError, match="found a refusal: I can't help with that.") as caught:
+        list(cloud.stream("p"))
+    assert not caught.value.retryable
 
 
 @pytest.mark.parametrize("behaviour", ["hang", "drip", "break_off"])

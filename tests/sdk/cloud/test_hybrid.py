@@ -20,10 +20,10 @@ from pocketseq.errors import (
     EndpointUnavailableError,
     InputError,
 )
-from pocketseq.hybrid import Hybrid
+from pocketseq.hybrid import Final, Hybrid
 from pocketseq.policy import Mode, Policy
 from pocketseq.template import Field, Template
-from pocketseq.testing import FakeEndpoint, FakeModel, Reply
+from pocketseq.testing import FakeEndpoint, FakeModel, FakeStreamingEndpoint, Reply
 
 SURE = {"confidence": 0.9, "threshold": 0.8}
 UNSURE = {"confidence": 0.3, "threshold": 0.8}
@@ -127,6 +127,16 @@ def test_half_an_answer_is_none() -> None:
     suggestion = Hybrid(FakeModel("local", **UNSURE), FakeEndpoint(Reply("half", finish_reason="length"))).suggest("text")
     assert (suggestion.text, suggestion.receipt.error, suggestion.receipt.bytes_received) == ("local", "EndpointResponseError", 4)
     assert "cut at its token limit" in suggestion.reason
+
+
+def test_an_answer_that_a_filter_cut_off_is_none() -> None:
+    """The endpoint let through no more of it: the local answer stands, whole or streamed, and the tokens were spent."""
+    for endpoint in (FakeEndpoint, FakeStreamingEndpoint):
+        hybrid = Hybrid(FakeModel("local", **UNSURE), endpoint(Reply("for i", finish_reason="content_filter")))
+        suggestion = next(event.suggestion for event in hybrid.stream("text") if isinstance(event, Final))
+        receipt = suggestion.receipt
+        assert (suggestion.text, receipt.error, receipt.completion_tokens) == ("local", "EndpointRefusalError", 2)
+        assert "filter cut off" in suggestion.reason
 
 
 def test_an_empty_answer_of_the_cloud_counts() -> None:
