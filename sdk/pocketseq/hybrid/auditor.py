@@ -26,7 +26,7 @@ class Promise(Protocol):
 
     @property
     def risk(self) -> float:
-        """Largest share of wrong answers among those served."""
+        """Largest mean loss of the answers served."""
         ...
 
     @property
@@ -44,33 +44,45 @@ class Auditor:
         """Begin a test.
 
         Args:
-            promise: The model's calibration.
+            promise: The model's calibration; where it names no loss it is held to the very text, as ``exact`` is.
             share: Of the answers served for their confidence, 0 to 1.
-            hear: Called after each audit with the state of the test, how the question ended, and whether the answers differ; None
-                where the cloud gave none.
+            hear: Called after each audit with the state of the test, how the question ended, and whether the local answer loses
+                anything against the cloud's; None where the cloud gave none.
             random: Where chance comes from.
 
         Raises:
-            PolicyError: answers are to be audited, and the model's calibration promises nothing.
+            PolicyError: answers are to be audited, and the model's calibration promises nothing of them.
         """
-        if share and not isinstance(promise, Promise):
+        self._drift: Drift | None = None
+        found = "none"
+        if getattr(promise, "guarantee", None) == "conformal":  # holds on average over calibrations: this one may go beyond it
+            found = "a conformal one, which promises nothing of these alone"
+        elif isinstance(promise, Promise):
+            self._drift = Drift(risk=promise.risk, delta=promise.delta)
+        if share and self._drift is None:
             raise PolicyError(
-                "audit: expected a model whose calibration promises a risk, found none; calibrate it, or audit nothing"
+                "audit: expected a model whose calibration promises a risk of the answers that it serves, "
+                f"found {found}; calibrate it, or audit nothing"
             )
         self._share = share
         self._hear = hear
         self._random = random
         self._lock = threading.Lock()
-        self._drift = Drift(risk=promise.risk, delta=promise.delta) if isinstance(promise, Promise) else None
+        self._loss: Callable[[str, str], float] | None = None
+        if share:
+            from pocketseq.calibration.losses import Loss  # with all of calibration, which nobody else waits for
+
+            self._loss = Loss(getattr(promise, "loss", "exact"))
 
     @property
     def drift(self) -> Drift | None:
-        """State of the test; None where nothing is promised."""
+        """State of the test; None where nothing is promised that it could test."""
         return self._drift
 
     def perhaps(self, call: Call, suggestion: Suggestion) -> Suggestion:
         """Audit an answer that is about to be served, or not, by chance; its receipt says so."""
-        if not self._share or call.cloud is None or call.abandoned or self._random.random() >= self._share:
+        loss_of = self._loss
+        if loss_of is None or call.cloud is None or call.abandoned or self._random.random() >= self._share:
             return suggestion
         try:
             outgoing = call.prepare()
@@ -79,10 +91,10 @@ class Auditor:
         local = suggestion.text
 
         def compare(answer: Answer) -> None:
-            differs = None
+            loss = None
             if isinstance(answer.outcome, Completion):
-                differs = answer.outcome.text.strip() != local.strip()
-            self._hear(self._counted(differs), answer, differs)
+                loss = loss_of(local.strip(), answer.outcome.text.strip())
+            self._hear(self._counted(loss), answer, None if loss is None else loss > 0)
 
         call.cloud.ask(lambda: outgoing, Deadline.after(None, clock=call.deadline.clock), on_end=compare)
         marked = replace(
@@ -94,18 +106,19 @@ class Auditor:
         )
         return replace(suggestion, receipt=marked)
 
-    def _counted(self, differs: bool | None) -> Drift:
+    def _counted(self, loss: float | None) -> Drift:
         """The state after one more audit; as before where it found nothing."""
         with self._lock:
             before = self._drift
             assert before is not None  # without a promise nothing is audited
-            self._drift = after = before if differs is None else before.after(differs=differs)
+            self._drift = after = before if loss is None else before.after(loss=loss)
         if after.alarmed and not before.alarmed:
             _log.warning(
-                "expected at most %.1f%% of the answers served locally to differ from the cloud's, found %d of %d audited: "
-                "the promised risk looks broken; calibrate again on the inputs of today",
+                "expected a mean loss of at most %.1f%% of the answers served locally against the cloud's, found %.1f%% of %d "
+                "audited, of which %d differ: the promised risk looks broken; calibrate again on the inputs of today",
                 100 * after.risk,
-                after.differing,
+                100 * after.lost / after.audits,
                 after.audits,
+                after.differing,
             )
         return after

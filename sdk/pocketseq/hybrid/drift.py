@@ -1,7 +1,7 @@
 """Whether a promise still holds: a sequential test over audited answers that may be looked at after each of them.
 
-The test bets on each audit (Waudby-Smith and Ramdas 2024, "Estimating means of bounded random variables by betting"): while at
-most a share ``risk`` of the answers is wrong, the capital of the bettor is a nonnegative supermartingale that starts at 1, and by
+The test bets on each audit (Waudby-Smith and Ramdas 2024, "Estimating means of bounded random variables by betting"): while the
+mean loss of the answers is at most ``risk``, the capital of the bettor is a nonnegative supermartingale that starts at 1, and by
 Ville's inequality ever reaches 1/``delta`` with probability at most ``delta``. A false alarm is thus at most that probable over all
 time, however often one looks. The capital is the mean over several stakes, as the best one depends on how much more is wrong.
 """
@@ -21,34 +21,41 @@ class Drift:
     """State of the test; ``after`` gives the next one."""
 
     risk: float
-    """Largest share of wrong answers that was promised."""
+    """Largest mean loss that was promised: the share of wrong answers, where one is wrong or right."""
     delta: float
     """Probability of a false alarm, over all time."""
     audits: int = 0
     """Answers that were compared with the cloud's."""
     differing: int = 0
-    """Of these, how many differ from it."""
+    """Of these, how many differ from it so that it is a loss."""
     evidence: float = 1.0
     """The largest capital so far; 1/``delta`` raises the alarm."""
     log_capitals: tuple[float, ...] = (0.0,) * len(_STAKES)
     """Logarithm of each stake's capital."""
+    lost: float = 0.0
+    """Sum of all losses."""
 
     @property
     def alarmed(self) -> bool:
         """Whether the promise looks broken."""
         return self.evidence >= 1 / self.delta
 
-    def after(self, *, differs: bool) -> Drift:
-        """The state after one more audit."""
-        # The stake λ = share/risk keeps 1 + λ(x − risk) ≥ 1 − share > 0 for x in {0, 1}.
-        gains = ((share / self.risk) * ((1.0 if differs else 0.0) - self.risk) for share in _STAKES)
+    def after(self, *, loss: float) -> Drift:
+        """The state after one more audit.
+
+        Args:
+            loss: Of the local answer against the cloud's, 0 to 1.
+        """
+        # The stake λ = share/risk keeps 1 + λ(x − risk) ≥ 1 − share > 0 for x in [0, 1].
+        gains = ((share / self.risk) * (loss - self.risk) for share in _STAKES)
         logs = tuple(log + math.log1p(gain) for log, gain in zip(self.log_capitals, gains, strict=True))
         top = max(logs)
         log_mean = top + math.log(math.fsum(math.exp(log - top) for log in logs) / len(logs))
         return replace(
             self,
             audits=self.audits + 1,
-            differing=self.differing + differs,
+            differing=self.differing + (loss > 0),
             evidence=max(self.evidence, math.exp(min(log_mean, 700.0))),
             log_capitals=logs,
+            lost=self.lost + loss,
         )

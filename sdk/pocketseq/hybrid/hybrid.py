@@ -63,7 +63,7 @@ class Hybrid:
             wall: Seconds since the epoch, by which a budget's file is read after a restart.
 
         Raises:
-            PolicyError: the policy wants audits, and the model's calibration promises nothing to audit.
+            PolicyError: the policy wants audits, and the model's calibration promises nothing that they could test.
         """
         self.model = model
         """Answers on the device."""
@@ -144,7 +144,7 @@ class Hybrid:
 
     @property
     def drift(self) -> Drift | None:
-        """What audits say of the promised risk; None where the model's calibration promises none."""
+        """What audits say of the promised risk; None where the model's calibration promises none that they could test."""
         return self._auditor.drift
 
     def __repr__(self) -> str:

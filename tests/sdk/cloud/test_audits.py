@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
@@ -12,6 +13,7 @@ from pocketseq.errors import EndpointServerError, PolicyError
 from pocketseq.hybrid import Acceptance, Drift, Hybrid
 from pocketseq.policy import Policy
 from pocketseq.testing import FakeEndpoint, FakeModel
+from pocketseq.testing.model import FixedThreshold
 
 SURE = {"confidence": 0.9, "threshold": 0.8}
 UNSURE = {"confidence": 0.3, "threshold": 0.8}
@@ -19,7 +21,7 @@ UNSURE = {"confidence": 0.3, "threshold": 0.8}
 
 def run(drift: Drift, rate: float, audits: int, random: Random) -> Drift:
     for _ in range(audits):
-        drift = drift.after(differs=random.random() < rate)
+        drift = drift.after(loss=float(random.random() < rate))
         if drift.alarmed:
             break
     return drift
@@ -44,10 +46,13 @@ def test_a_broken_promise_is_found(rate: float, within: int) -> None:
 def test_the_capital_by_hand() -> None:
     """One difference multiplies each stake's capital by 1 + stake/risk·(1 − risk); the evidence is their mean."""
     stakes = (0.02, 0.05, 0.1, 0.2, 0.4, 0.7)
-    drift = Drift(risk=0.25, delta=0.05).after(differs=True)
+    drift = Drift(risk=0.25, delta=0.05).after(loss=1.0)
     assert drift.evidence == pytest.approx(sum(1 + stake / 0.25 * 0.75 for stake in stakes) / 6)
-    after = drift.after(differs=False)
+    after = drift.after(loss=0.0)
     assert (after.audits, after.differing, after.evidence) == (2, 1, drift.evidence)
+    half = Drift(risk=0.25, delta=0.05).after(loss=0.5)
+    assert half.evidence == pytest.approx(sum(1 + stake for stake in stakes) / 6)
+    assert (half.differing, half.lost) == (1, 0.5)
 
 
 def audited(model: FakeModel, cloud: FakeEndpoint, share: float = 1.0, **more: Any) -> Hybrid:
@@ -134,8 +139,46 @@ def test_an_audit_that_fails_says_nothing() -> None:
 
 def test_nothing_to_audit_without_a_promise() -> None:
     """A model without a calibration promises nothing: the policy is refused where the hybrid is made."""
-    with pytest.raises(PolicyError, match="audit: expected a model whose calibration promises a risk, found none"):
+    with pytest.raises(PolicyError, match="audit: expected a model whose calibration promises a risk .*, found none"):
         audited(FakeModel("local"), FakeEndpoint("cloud"))
+
+
+@dataclass(frozen=True)
+class Promised(FixedThreshold):
+    """A calibration that says what it counts as wrong, and what it promises."""
+
+    loss: str = "exact"
+    guarantee: str = "binomial"
+
+
+def promising(text: str, **promise: Any) -> FakeModel:
+    model = FakeModel(text, **SURE)
+    model.calibration = Promised(0.8, **promise)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("loss", "guarantee", "lost"),
+    [
+        ("exact", "binomial", 1.0),
+        ("edit_similarity<0.9", "binomial", 0.0),
+        ("edit_similarity<0.99", "binomial", 1.0),
+        ("edit_similarity", "hoeffding-bentkus", 1 / 16),
+    ],
+)
+def test_the_promise_is_tested_by_its_own_loss(loss: str, guarantee: str, lost: float) -> None:
+    """What the calibration calls near enough is no difference, and what it counts by degree counts by degree."""
+    hybrid = audited(promising("local answer one", loss=loss, guarantee=guarantee), FakeEndpoint("local answer 0ne\n"))
+    hybrid.suggest("text")
+    drift = settle(hybrid, 1)
+    assert (drift.lost, drift.differing) == (pytest.approx(lost), int(lost > 0))
+
+
+def test_a_conformal_promise_is_not_audited() -> None:
+    """It bounds the share of all suggestions, and only on average over calibrations: no test of what is served is one of it."""
+    with pytest.raises(PolicyError, match="found a conformal one"):
+        audited(promising("local", guarantee="conformal"), FakeEndpoint("cloud"))
+    assert Hybrid(promising("local", guarantee="conformal")).drift is None
 
 
 def test_no_promise_is_invented() -> None:
