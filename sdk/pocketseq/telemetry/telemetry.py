@@ -33,6 +33,7 @@ class TextRecording:
     def __post_init__(self) -> None:
         if not 0 <= self.share <= 1:
             raise PolicyError(f"share: expected a number from 0 to 1, found {self.share!r}")
+        object.__setattr__(self, "detectors", tuple(self.detectors))  # they look at every text, which an iterator would not
 
 
 class Telemetry:

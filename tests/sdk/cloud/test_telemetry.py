@@ -23,6 +23,7 @@ from pocketseq.endpoint import Completion
 from pocketseq.errors import EndpointServerError, PolicyError
 from pocketseq.hybrid import Hybrid
 from pocketseq.policy import Policy
+from pocketseq.privacy import BUILT_IN
 from pocketseq.telemetry import DURATION_BUCKETS_S, SCOPE, Telemetry, TextRecording
 from pocketseq.testing import FakeEndpoint, FakeModel, scripted_model
 
@@ -201,6 +202,16 @@ def test_recorded_text_is_sampled_and_redacted(heard: Heard) -> None:
     assert "x@example.org" not in everything(heard)
     with pytest.raises(PolicyError, match="share: expected"):
         TextRecording(share=2)
+
+
+def test_detectors_of_any_kind_look_at_every_text(heard: Heard) -> None:
+    """Also those that came as an iterator, which gives them once."""
+    hybrid = Hybrid(
+        FakeModel("to x@example.org"), telemetry=heard.telemetry(text=TextRecording(share=1.0, detectors=iter(BUILT_IN)))
+    )
+    for number in range(3):
+        hybrid.suggest(f"x@example.org {number}")
+    assert "x@example.org" not in everything(heard)
 
 
 def test_what_is_secret_in_the_input_is_secret_in_the_answer(heard: Heard) -> None:
