@@ -90,9 +90,9 @@ async def on_request(request: Any) -> None:
         request.headers["authorization"] = f"Bearer {exchange.key}"
     size_bytes = len(request.content)
 
-    async def on_event(event: str, _: Any) -> None:
-        """Count what leaves when it does: a connection that is refused takes nothing with it."""
-        if event.endswith(".send_request_headers.started"):
+    async def on_event(event: str, info: Any) -> None:
+        """Count what leaves when it does: a connection that is refused takes nothing with it, nor does asking a proxy for one."""
+        if event.endswith(".send_request_headers.started") and info["request"].method != b"CONNECT":
             exchange.request_bytes += size_bytes
 
     request.extensions["trace"] = on_event

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from pocketseq.cloud import CloudEndpoint
-from pocketseq.errors import EndpointServerError
+from pocketseq.errors import EndpointServerError, EndpointUnavailableError
 from pocketseq.exchange import Exchange, on_connection, on_response
 
 
@@ -71,3 +71,13 @@ def test_a_refusal_leaves_the_connection_for_the_next_request(server: Any) -> No
             with pytest.raises(EndpointServerError):
                 endpoint.complete("text")
     assert len(ports) == 1
+
+
+def test_nothing_leaves_through_a_proxy_that_opens_no_way(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked for a connection, not for an answer: what was to go over that stays here, and counts as not sent."""
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", server.url.removesuffix("/v1"))
+    with CloudEndpoint("https://host.example/v1", model="m") as endpoint, pytest.raises(EndpointUnavailableError) as caught:
+        endpoint.complete("text")
+    assert (caught.value.request_bytes, caught.value.status, server.seen) == (0, None, [])
