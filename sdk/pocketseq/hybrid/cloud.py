@@ -97,9 +97,10 @@ class Cloud:
         """
         prompt, answer = prompt_bytes // _BYTES_PER_TOKEN + 1, self.max_tokens or _ANSWER_TOKENS
         expected = Reservation(tokens=prompt + answer, cost=self._cost(prompt, answer))
-        if self.ledger is not None and (limit := self.ledger.reserve(expected)) is not None:
-            raise EndpointWithheldError(f"the budget of {limit} has no room for another request; nothing was sent")
-        return expected
+        reserved = expected if self.ledger is None else self.ledger.reserve(expected)
+        if isinstance(reserved, str):
+            raise EndpointWithheldError(f"the budget of {reserved} has no room for another request; nothing was sent")
+        return reserved
 
     def settle(self, expected: Reservation, completion: Completion | None, *, sent: bool) -> float | None:
         """Put what a request used in place of what was expected, and give its cost; None without a price."""

@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +28,12 @@ class Usage:
     tokens: int = 0
     cost: float = 0.0
 
+    def add(self, use: Reservation, sign: int) -> None:
+        """Count what one request uses, or with the sign -1 count it no more."""
+        self.requests = max(0, self.requests + sign * use.requests)
+        self.tokens = max(0, self.tokens + sign * use.tokens)
+        self.cost = max(0.0, self.cost + sign * use.cost)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reservation:
@@ -36,6 +42,8 @@ class Reservation:
     requests: int = 1
     tokens: int
     cost: float
+    windows: Mapping[str, float] = field(default_factory=dict, compare=False)
+    """``Usage.started_s`` of the windows that it is counted in, by name."""
 
 
 def _awake_or_not(clock: Callable[[], float]) -> Callable[[], float]:
@@ -73,11 +81,11 @@ class Ledger:
         self._read_mark: tuple[int, int] | None = None
         self._warned = False
 
-    def reserve(self, expected: Reservation) -> str | None:
+    def reserve(self, expected: Reservation) -> Reservation | str:
         """Count a request before it is made.
 
         Returns:
-            None where it was counted, to be settled afterwards; where it would go beyond the budget, the limit in words.
+            What was counted, to be settled afterwards; where it would go beyond the budget, the limit in words.
         """
         with self._lock:
             self._refresh()
@@ -86,18 +94,21 @@ class Ledger:
                     limit = getattr(self._budget, f"{kind}_per_{name}")
                     if limit is not None and getattr(window, kind) + getattr(expected, kind) > limit:
                         return f"{limit:g} {kind} per {name}"
-            self._add(expected, 1)
+            for window in self._windows.values():
+                window.add(expected, 1)
             self._write()
-            return None
+            return replace(expected, windows={name: window.started_s for name, window in self._windows.items()})
 
-    def settle(self, expected: Reservation, used: Reservation) -> None:
-        """Put what a request used in place of what was expected."""
-        if expected == used:
+    def settle(self, reserved: Reservation, used: Reservation) -> None:
+        """Put what a request used in place of what was reserved for it."""
+        if reserved == used:
             return
         with self._lock:
             self._refresh()
-            self._add(expected, -1)
-            self._add(used, 1)
+            for name, window in self._windows.items():
+                if reserved.windows.get(name) == window.started_s:  # else it went with the window that has ended
+                    window.add(reserved, -1)
+                    window.add(used, 1)
             self._write()
 
     def usage(self) -> Mapping[str, Usage]:
@@ -105,12 +116,6 @@ class Ledger:
         with self._lock:
             self._refresh()
             return {name: Usage(**asdict(window)) for name, window in self._windows.items()}
-
-    def _add(self, use: Reservation, sign: int) -> None:
-        for window in self._windows.values():
-            window.requests = max(0, window.requests + sign * use.requests)
-            window.tokens = max(0, window.tokens + sign * use.tokens)
-            window.cost = max(0.0, window.cost + sign * use.cost)
 
     def _refresh(self) -> None:
         """Hear other processes, end windows that are over, and mend those that the clock left in the future."""

@@ -35,6 +35,18 @@ class Times:
         self.steady_s += seconds
 
 
+def refused(ledger: Ledger) -> str | None:
+    """Count another request; the limit in words, where there is no room for it."""
+    found = ledger.reserve(ONE)
+    return found if isinstance(found, str) else None
+
+
+def reserved(ledger: Ledger) -> Reservation:
+    found = ledger.reserve(ONE)
+    assert isinstance(found, Reservation)
+    return found
+
+
 @pytest.fixture
 def times() -> Times:
     return Times()
@@ -53,32 +65,41 @@ def times() -> Times:
 def test_a_limit_is_never_exceeded(times: Times, limits: Any, fits: int, words: str) -> None:
     """As many requests are counted as fit; the next is refused with the limit in words, and not counted."""
     ledger = times.ledger(Budget(**limits))
-    assert [ledger.reserve(ONE) for _ in range(fits + 2)] == [None] * fits + [words] * 2
+    assert [refused(ledger) for _ in range(fits + 2)] == [None] * fits + [words] * 2
     assert ledger.usage()["hour"].requests == fits
 
 
 def test_a_window_ends(times: Times) -> None:
     """After an hour the hour's budget is whole again, the day's is not."""
     ledger = times.ledger(Budget(requests_per_hour=1, requests_per_day=2))
-    assert ledger.reserve(ONE) is None
+    assert refused(ledger) is None
     times.pass_(3599)
-    assert ledger.reserve(ONE) == "1 requests per hour"
+    assert refused(ledger) == "1 requests per hour"
     times.pass_(1)
-    assert ledger.reserve(ONE) is None
+    assert refused(ledger) is None
     times.pass_(3600)
-    assert ledger.reserve(ONE) == "2 requests per day"
+    assert refused(ledger) == "2 requests per day"
     times.pass_(86400)
-    assert ledger.reserve(ONE) is None
+    assert refused(ledger) is None
+
+
+def test_what_was_reserved_before_a_window_ended_is_not_taken_off_the_next(times: Times) -> None:
+    """It is no part of that one: a request that never left gives back its place in the day alone."""
+    ledger = times.ledger(Budget(requests_per_hour=2))
+    before = reserved(ledger)
+    times.pass_(3600)
+    assert [refused(ledger) for _ in range(3)] == [None, None, "2 requests per hour"]
+    ledger.settle(before, Reservation(requests=0, tokens=0, cost=0.0))
+    assert refused(ledger) == "2 requests per hour"
+    assert (ledger.usage()["hour"].requests, ledger.usage()["day"].requests) == (2, 2)
 
 
 def test_use_takes_the_place_of_what_was_expected(times: Times) -> None:
     """Settling corrects the count; what was never sent is taken back whole."""
     ledger = times.ledger(Budget(tokens_per_hour=100))
-    ledger.reserve(ONE)
-    ledger.settle(ONE, Reservation(tokens=90, cost=2.0))
+    ledger.settle(reserved(ledger), Reservation(tokens=90, cost=2.0))
     assert (ledger.usage()["hour"].tokens, ledger.usage()["day"].cost) == (90, 2.0)
-    ledger.reserve(ONE)
-    ledger.settle(ONE, Reservation(requests=0, tokens=0, cost=0.0))
+    ledger.settle(reserved(ledger), Reservation(requests=0, tokens=0, cost=0.0))
     assert (ledger.usage()["hour"].requests, ledger.usage()["hour"].tokens) == (1, 90)
 
 
@@ -86,7 +107,7 @@ def test_a_restart_gives_nothing_back(times: Times, tmp_path: Path) -> None:
     """The count is in the file after each request, whole JSON with nothing beside it."""
     budget = Budget(requests_per_day=2, file=tmp_path / "state" / "budget.json")
     for left in (None, None, "2 requests per day"):
-        assert times.ledger(budget).reserve(ONE) == left
+        assert refused(times.ledger(budget)) == left
         times.pass_(60)
     assert [path.name for path in (tmp_path / "state").iterdir()] == ["budget.json"]
     assert json.loads((tmp_path / "state" / "budget.json").read_text())["day"]["requests"] == 2
@@ -96,30 +117,30 @@ def test_two_processes_share_a_file(times: Times, tmp_path: Path) -> None:
     """What another process counted meanwhile is heard."""
     budget = Budget(requests_per_day=3, file=tmp_path / "budget.json")
     one, other = times.ledger(budget), times.ledger(budget)
-    assert [one.reserve(ONE), other.reserve(ONE), one.reserve(ONE)] == [None, None, None]
-    assert other.reserve(ONE) == "3 requests per day"
+    assert [refused(one), refused(other), refused(one)] == [None, None, None]
+    assert refused(other) == "3 requests per day"
 
 
 @pytest.mark.parametrize("jump_s", [-10 * 86400, -3600, -1, 86400 * 365])
 def test_setting_the_clock_changes_nothing_in_a_process(times: Times, jump_s: float) -> None:
     """However far the wall clock jumps, forward or back."""
     ledger = times.ledger(Budget(requests_per_hour=1))
-    ledger.reserve(ONE)
+    refused(ledger)
     times.wall_s += jump_s
-    assert ledger.reserve(ONE) == "1 requests per hour"
+    assert refused(ledger) == "1 requests per hour"
     times.steady_s += 3600
-    assert ledger.reserve(ONE) is None
+    assert refused(ledger) is None
 
 
 def test_a_clock_set_back_over_a_restart_neither_frees_nor_locks(times: Times, tmp_path: Path) -> None:
     """A window that would begin in the future begins now, with what it has used, and ends a window later."""
     budget = Budget(requests_per_hour=1, file=tmp_path / "budget.json")
-    times.ledger(budget).reserve(ONE)
+    refused(times.ledger(budget))
     times.wall_s -= 30 * 86400
     ledger = times.ledger(budget)
-    assert ledger.reserve(ONE) == "1 requests per hour"
+    assert refused(ledger) == "1 requests per hour"
     times.pass_(3600)
-    assert ledger.reserve(ONE) is None
+    assert refused(ledger) is None
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"hour": {}}', '{"hour": {"started_s": "x"}}', '{"day": {"started_s": -1}}'])
@@ -131,7 +152,7 @@ def test_a_broken_file_is_counted_anew_and_told_once(
     file.write_text(content)
     ledger = times.ledger(Budget(requests_per_hour=1, file=file))
     with caplog.at_level(logging.WARNING):
-        assert [ledger.reserve(ONE), ledger.reserve(ONE)] == [None, "1 requests per hour"]
+        assert [refused(ledger), refused(ledger)] == [None, "1 requests per hour"]
     assert len(caplog.records) == 1
     assert "expected the count of a budget" in caplog.text
 
@@ -141,7 +162,7 @@ def test_a_file_that_cannot_be_written_is_told_once(times: Times, tmp_path: Path
     (tmp_path / "file").write_text("")
     ledger = times.ledger(Budget(requests_per_hour=2, file=tmp_path / "file" / "budget.json"))
     with caplog.at_level(logging.WARNING):
-        assert [ledger.reserve(ONE) for _ in range(3)] == [None, None, "2 requests per hour"]
+        assert [refused(ledger) for _ in range(3)] == [None, None, "2 requests per hour"]
     assert len(caplog.records) == 1
 
 
@@ -151,7 +172,7 @@ def test_threads_count_each_request_once(times: Times, tmp_path: Path, name: str
     budget = Budget(requests_per_hour=50, file=None if name is None else tmp_path / name)
     ledgers = [times.ledger(budget)] * 2 if name is None else [times.ledger(budget), times.ledger(budget)]
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda number: ledgers[number % 2].reserve(ONE), range(100)))
+        answers = list(pool.map(lambda number: refused(ledgers[number % 2]), range(100)))
     assert answers.count(None) == 50
 
 
