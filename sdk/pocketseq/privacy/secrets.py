@@ -27,13 +27,15 @@ _FORMS: Final[Mapping[str, re.Pattern[str]]] = {
         "hugging_face_token": r"\bhf_[A-Za-z0-9]{30,}",
         "package_token": r"\bnpm_[A-Za-z0-9]{36}\b|\bpypi-[A-Za-z0-9_-]{50,}",
         "jwt": r"\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*",
-        "url_credentials": r"(?<=://)[^\s/:@'\"]{0,256}:(?P<alone>[^\s/@'\"]{1,256})(?=@)",
+        "url_credentials": r"(?<=://)[^\s/:'\"]{0,256}:(?P<alone>[^\s/'\"]{1,256})(?=@)",
         "authorization": r"(?i:\b(?:bearer|basic))\s+(?P<value>[A-Za-z0-9._~+/=-]{16,})",
     }.items()
 }
 
 _KEY_END: Final = re.compile(r"-----END [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
 _KEY_LINE: Final = re.compile(r"[A-Za-z0-9+/=]+")
+_INNER_LINE: Final = re.compile(r"(?m)^[ \t]*(?P<value>[A-Za-z0-9+/]{40,128}={0,2})[ \t\r]*$")
+"""A line that may be of the middle of a key, whose beginning and end stand in other fields or were cut off."""
 
 _NAMED: Final = re.compile(
     r"""(?ix) (?:secret|passwd|password|passphrase|pwd|token|api_?key|access_?key|private_?key|auth_?key|credentials?)
@@ -45,7 +47,9 @@ _NAMED: Final = re.compile(
 _RANDOM: Final = re.compile(r"""(?P<quote>["'`])(?P<value>[A-Za-z0-9+/_=-]{24,512})(?P=quote)""")
 """A quoted word long enough to be judged by its letters alone."""
 
-_TEMPLATE: Final = re.compile(r"\$?\{|%\(|^<|^\$|^%s$|\*{3}|^x+$")
+_TEMPLATE: Final = re.compile(
+    r"\{\s*(?:[A-Za-z_][^{}]*|\d*)\}|%\(\w+\)|^<[^<>]*>$|^\$(?:[A-Z_][A-Z0-9_]*|[a-z_]+|\d|\(.*\))$|^%s$|\*{3}|^x+$"
+)
 """A stand-in for a secret rather than one."""
 
 
@@ -59,6 +63,9 @@ def secrets(text: str, /) -> Iterator[Finding]:
                 yield Finding(kind, *match.span("alone"))
     for match in _KEY_END.finditer(text):
         yield Finding("private_key", _key_start(text, match.start()), match.end())
+    for match in _INNER_LINE.finditer(text):
+        if _looks_random(match["value"], bits=4.2):
+            yield Finding("private_key", *match.span("value"))
     for match in _NAMED.finditer(text):
         group = "quoted" if match["quoted"] else "bare"
         value = match[group]

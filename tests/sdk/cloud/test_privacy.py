@@ -7,6 +7,7 @@ import re
 import string
 import sys
 from collections.abc import Iterator
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -71,6 +72,11 @@ def test_every_kind_is_found_whole(kind: str) -> None:
         "DB_PASSWORD=Xk29fmQp10Zw",
         '{"access_token": "abc123def456"}',
         "export AWS_SECRET_ACCESS_KEY=" + filler(40),
+        'password = "aB{9kLm2Qz7"',
+        'password = "aB{9k}Lm2Qz7"',
+        'password = "$ecretPa55word"',
+        'password = "<9kLm2Qz7"',
+        """credentials = '{"user": "bob", "pin": "1234"}'""",
         'digest = "' + hashlib.md5(b"x", usedforsecurity=False).hexdigest() + '"',
     ],
 )
@@ -105,6 +111,14 @@ def test_a_card_is_found_beside_other_numbers(line: str, sent: str) -> None:
         "password = get_password(user)",
         "token = os.environ['TOKEN']",
         'password = "{password}"',
+        'password = f"{config[name]!r:>8}"',
+        'password = "{0}-{}"',
+        'token = "${{ secrets.TOKEN }}"',
+        'token = "%(token)s"',
+        'password = "${DB_PASSWORD}"',
+        'password = "$DB_PASSWORD_2"',
+        'password = "$password"',
+        'password = "$(pass show db)"',
         'api_key = "<your key>"',
         "for i in range(10): print(secret_santa)",
         "def authenticate(self, token: str | None = None) -> None:",
@@ -130,6 +144,30 @@ def test_a_key_that_is_cut_in_the_middle_is_still_a_key() -> None:
     for part in (whole[:half], "\n".join(whole.splitlines()[2:])):
         cleaned = redact({"text": part}, BUILT_IN).texts["text"]
         assert filler(64)[:16] not in cleaned
+
+
+def test_a_line_of_a_key_is_found_without_its_ends() -> None:
+    """The cursor stands inside of it: its beginning and its end are in other fields, or were cut off with their context."""
+    above, line, below = ("".join(Random(seed).choices(string.ascii_letters + string.digits + "+/", k=64)) for seed in range(3))
+    begin, *_, end = SECRETS["private_key"].splitlines()
+    done = redact({"before": f"{begin}\n{above}", "line": f"  {line}", "after": f"{below}\n{end}\nx = 1"}, BUILT_IN)
+    assert done.texts == {"before": "<PRIVATE_KEY_1>", "line": "  <PRIVATE_KEY_2>", "after": "<PRIVATE_KEY_3>\nx = 1"}
+    cut = f"x = 1\n{line}\n{below[:40]}==\n"
+    assert redact({"text": cut}, BUILT_IN).texts["text"] == "x = 1\n<PRIVATE_KEY_1>\n<PRIVATE_KEY_2>\n"
+
+
+@pytest.mark.parametrize(
+    ("url", "sent"),
+    [
+        ("db://bob:p@ss!w0rd@host/x", "db://<URL_CREDENTIALS_1>@host/x"),
+        ("db://bob@corp:hunter2@host", "db://<URL_CREDENTIALS_1>@host"),
+        ("db://bob:hunter2@one/x, me@example", "db://<URL_CREDENTIALS_1>@one/x, me@example"),
+        ("see http://host:80/@x and ssh://git@host:22/x", "see http://host:80/@x and ssh://git@host:22/x"),
+    ],
+)
+def test_credentials_of_a_url_end_at_its_host(url: str, sent: str) -> None:
+    """A password may hold the very sign that ends it, and so may a user's name."""
+    assert redact({"url": url}, BUILT_IN).texts["url"] == sent
 
 
 def test_addresses_of_machines_are_found_where_asked() -> None:
