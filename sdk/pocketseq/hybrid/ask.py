@@ -63,6 +63,7 @@ class Ask:
         self._streamed = streamed
         self._on_end = on_end
         self._news: queue.SimpleQueue[str | Answer] = queue.SimpleQueue()
+        self._prepared = threading.Event()
         self._stopped = threading.Event()
         self._needless = False
         self._lock = threading.Lock()
@@ -81,6 +82,12 @@ class Ask:
         except queue.Empty:
             return None
 
+    def prepared(self, timeout_s: float | None) -> Outgoing | None:
+        """Wait for what leaves; where it is not there in time, the question is stopped, and None says that nothing leaves."""
+        self._prepared.wait(None if timeout_s is None else max(0.0, timeout_s))
+        # It may come, and leave, in the moment in which it is given up.
+        return self.outgoing if self.outgoing is not None or self.take_back().attempts else None
+
     def take_back(self) -> Answer:
         """Stop it because its answer is needless now."""
         self._needless = True
@@ -93,6 +100,7 @@ class Ask:
 
     def refuse(self, words: str) -> None:
         """End it before anything was sent."""
+        self._prepared.set()
         self._news.put(Answer(EndpointWithheldError(f"{self._url}: {words}")))
 
     def run(self) -> None:
@@ -112,7 +120,10 @@ class Ask:
 
     def _ask(self) -> Completion:
         cloud, retry = self._cloud, 0
-        outgoing = self.outgoing = self._prepare()
+        try:
+            outgoing = self.outgoing = self._prepare()
+        finally:
+            self._prepared.set()
         while True:
             if self._deadline.passed or self._stopped.is_set():
                 raise EndpointTimeoutError(f"{self._url}: expected time to ask, found the deadline passed; nothing more was sent")

@@ -10,7 +10,7 @@ from random import Random
 from typing import Protocol, runtime_checkable
 
 from pocketseq.endpoint import Completion
-from pocketseq.errors import EndpointError, PolicyError
+from pocketseq.errors import PolicyError
 from pocketseq.hybrid.ask import Answer
 from pocketseq.hybrid.call import Call
 from pocketseq.hybrid.deadline import Deadline
@@ -84,10 +84,6 @@ class Auditor:
         loss_of = self._loss
         if loss_of is None or call.cloud is None or call.abandoned or self._random.random() >= self._share:
             return suggestion
-        try:
-            outgoing = call.prepare()
-        except EndpointError:
-            return suggestion
         local = suggestion.text
 
         def compare(answer: Answer) -> None:
@@ -96,15 +92,18 @@ class Auditor:
                 loss = loss_of(local.strip(), answer.outcome.text.strip())
             self._hear(self._counted(loss), answer, None if loss is None else loss > 0)
 
-        call.cloud.ask(lambda: outgoing, Deadline.after(None, clock=call.deadline.clock), on_end=compare)
-        marked = replace(
-            suggestion.receipt,
-            audited=True,
-            endpoint=call.cloud.endpoint.url,
-            sent=outgoing.prompt,
-            redacted=outgoing.redaction.redacted,
-        )
-        return replace(suggestion, receipt=marked)
+        ask = call.cloud.ask(call.prepare, Deadline.after(None, clock=call.deadline.clock), on_end=compare)
+        outgoing = ask.prepared(call.deadline.left_s)
+        receipt = replace(suggestion.receipt, total_ms=call.deadline.elapsed_ms())
+        if outgoing is not None:
+            receipt = replace(
+                receipt,
+                audited=True,
+                endpoint=call.cloud.endpoint.url,
+                sent=outgoing.prompt,
+                redacted=outgoing.redaction.redacted,
+            )
+        return replace(suggestion, receipt=receipt)
 
     def _counted(self, loss: float | None) -> Drift:
         """The state after one more audit; as before where it found nothing."""

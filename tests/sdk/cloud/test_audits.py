@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -12,7 +13,8 @@ import pytest
 from pocketseq.errors import EndpointServerError, PolicyError
 from pocketseq.hybrid import Acceptance, Drift, Hybrid
 from pocketseq.policy import Policy
-from pocketseq.testing import FakeEndpoint, FakeModel
+from pocketseq.privacy import Finding
+from pocketseq.testing import FakeEndpoint, FakeModel, SimulatedClock
 from pocketseq.testing.model import FixedThreshold
 
 SURE = {"confidence": 0.9, "threshold": 0.8}
@@ -96,6 +98,51 @@ def test_audits_are_redacted() -> None:
     settle(hybrid, 1)
     assert (cloud.calls[0].prompt, receipt.sent) == ("<EMAIL_1>", "<EMAIL_1>")
     assert [item.kind for item in receipt.redacted] == ["email"]
+
+
+def test_detectors_of_an_audit_do_not_hold_the_answer_up() -> None:
+    """The answer is served at its deadline; what they had not read by then does not leave, for no receipt could tell."""
+    reading, over = threading.Event(), threading.Event()
+
+    def slow(text: str) -> tuple[Finding, ...]:
+        reading.set()
+        over.wait(30)
+        return ()
+
+    cloud = FakeEndpoint("local")
+    hybrid = Hybrid(FakeModel("local", **SURE), cloud, Policy(audit=1.0, deadline_ms=100), detectors=[slow])
+    suggestion = hybrid.suggest("some text")
+    assert reading.is_set()
+    assert not over.is_set()
+    assert (suggestion.text, suggestion.receipt.audited, suggestion.receipt.sent) == ("local", False, None)
+    over.set()
+    for thread in threading.enumerate():
+        if thread.name == "pocketseq-ask":
+            thread.join(30)
+    assert cloud.calls == []
+
+
+def test_the_receipt_counts_what_was_waited_for_detectors() -> None:
+    """The user waited for them before the answer was there."""
+    clock = SimulatedClock()
+
+    def slow(text: str) -> tuple[Finding, ...]:
+        clock.wait(0.05)
+        return ()
+
+    hybrid = audited(FakeModel("local", **SURE), FakeEndpoint("local"), detectors=[slow], clock=clock)
+    assert hybrid.suggest("some text", deadline_ms=10_000).receipt.total_ms == pytest.approx(50)
+
+
+def test_what_may_not_leave_is_not_audited() -> None:
+    """Where a detector fails the receipt tells of no audit, and there is none."""
+
+    def broken(text: str) -> tuple[Finding, ...]:
+        raise ValueError(text)
+
+    cloud = FakeEndpoint("local")
+    hybrid = audited(FakeModel("local", **SURE), cloud, detectors=[broken])
+    assert (hybrid.suggest("some text").receipt.audited, cloud.calls) == (False, [])
 
 
 def test_only_a_share_is_audited() -> None:
