@@ -146,8 +146,9 @@ def _merged(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def _new_name(kind: str, taken: set[str]) -> str:
-    """A placeholder that stands nowhere in the texts yet."""
-    stem = re.sub(r"[^A-Z0-9_]", "_", kind.upper()) or "SECRET"
+    """A placeholder that stands nowhere in the texts yet, and is known as one on the way back whatever its kind is called."""
+    stem = re.sub(r"[^A-Z0-9_]", "_", kind.upper()).strip("_")
+    stem = (stem if stem[:1].isalpha() else f"SECRET_{stem}".strip("_"))[:41]
     number = 1
     while (name := f"<{stem}_{number}>") in taken:
         number += 1

@@ -244,6 +244,27 @@ def test_a_placeholder_that_stands_in_the_text_is_not_used() -> None:
     assert done.restore("<EMAIL_2> <EMAIL_1> <EMAIL_3>") == "x@example.org <EMAIL_1> <EMAIL_3>"
 
 
+@pytest.mark.parametrize(
+    ("kind", "placeholder"),
+    [
+        ("ip-address", "<IP_ADDRESS_1>"),
+        ("2fa_code", "<SECRET_2FA_CODE_1>"),
+        ("über", "<BER_1>"),
+        ("_", "<SECRET_1>"),
+        ("", "<SECRET_1>"),
+        ("a" * 45, f"<{'A' * 41}_1>"),
+        ("2" * 45, f"<SECRET_{'2' * 34}_1>"),
+    ],
+)
+def test_what_a_detector_calls_anything_comes_back(kind: str, placeholder: str) -> None:
+    """Its placeholder is one that is known on the way back, whole or in pieces."""
+    done = redact({"t": "the value here"}, [lambda text: [Finding(kind, 4, 9)]])
+    assert done.texts["t"] == f"the {placeholder} here"
+    assert done.restore(done.texts["t"]) == "the value here"
+    restorer = StreamRestorer(done)
+    assert "".join([*map(restorer.push, done.texts["t"]), restorer.finish()]) == "the value here"
+
+
 def test_overlapping_findings_are_covered_together() -> None:
     """No part of any finding is left over."""
 
