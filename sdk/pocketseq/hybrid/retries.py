@@ -32,7 +32,7 @@ class RetryQuota:
     """A bucket of tokens that retries are paid from, so that an endpoint in trouble is not asked a multiple of what it cannot bear.
 
     A retry costs a token. It comes back when the retry succeeds; a first attempt that succeeds brings ``refund``. Over time retries
-    are thus at most that share of what succeeds. Safe to share between threads.
+    that fail are thus at most that share of the first attempts that succeed. Safe to share between threads.
     """
 
     def __init__(self, *, capacity: float = 10.0, refund: float = 0.1) -> None:
