@@ -67,7 +67,8 @@ def compare(reference: Reference, bundle: Bundle, variant: Variant, questions: S
 
     Generations run through ``PocketModel``; log-probabilities are compared with the checkpoint's own answer as the prefix.
     """
-    with PocketModel.load(bundle.source, runtime=variant.runtime, precision=variant.precision) as model:
+    # The place, since a packaged bundle goes before a directory of the same name.
+    with PocketModel.load(bundle.place or bundle.source, runtime=variant.runtime, precision=variant.precision) as model:
         model.warm_up()
         # All answers first: PyTorch between them would push the model out of the processor's cache, and its time would count.
         results = [model.generate(question.fields) for question in questions]

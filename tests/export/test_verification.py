@@ -78,6 +78,17 @@ def test_what_was_found_stands_in_the_manifest(checkpoint: Path, bundle: Path) -
     assert found.to_json()["variants"][0]["parity"]["inputs"] == len(WORDS)
 
 
+def test_a_directory_called_like_a_packaged_bundle_is_judged_itself(
+    checkpoint: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the folder that it lies in, too, where its name alone is the path to it."""
+    bundle.rename(tmp_path / "python-fix")
+    monkeypatch.chdir(tmp_path)
+    found = verify_bundle(Path("python-fix"), checkpoint, rows(checkpoint), tolerance=1.0)
+    fp32 = next(verdict for verdict in found.variants if verdict.precision == "fp32")
+    assert fp32.parity.identical_generations == fp32.metrics.exact_match == 1.0
+
+
 def test_a_variant_that_loses_too_much_is_not_kept(checkpoint: Path, bundle: Path, tmp_path: Path) -> None:
     """Its files go too, and the report says why. Here the int8 programs are those of another model."""
     make_strange(bundle, tmp_path)
