@@ -90,6 +90,18 @@ def test_every_precision_is_close_to_the_original(
     np.testing.assert_array_equal(decode(runtime, [9], slice(1, 2))[0], found[1])
 
 
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_a_forbidden_token_is_never_said(precision: str, tmp_path: Path) -> None:
+    """In a family too that has no bias of its own to carry the ban in; and the others are as likely as before."""
+    model = t5()
+    model.generation_config.bad_words_ids = [[75]]
+    graph = author(model, ONE_BUCKET)
+    found = decode(open_program(graph, *write_programs(graph, tmp_path, precision=precision)), [9])
+    expected = torch.tensor(original(model)).index_fill(-1, torch.tensor([75]), -1e9).log_softmax(-1).numpy()
+    assert (found[..., 75] < -1e8).all()
+    assert (np.exp(expected) * (expected - found)).sum(axis=-1).mean() < 0.02
+
+
 def test_every_length_of_a_source_answers_alike(graph: EncoderDecoder, write: Callable[[str], Path]) -> None:
     """The encoder for long sources reads short ones too: distances are what they were."""
     runtime = open_program(graph, write("fp32"))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from tests.export.models import marian, t5, write_checkpoint
+from tests.export.models import m2m100, marian, t5, write_checkpoint
 
 from pocketseq.bundle import open_bundle, pack, write_manifest
 from pocketseq.cli import main
@@ -44,6 +46,12 @@ def rows(checkpoint: Path) -> list[Example]:
     tokenizer = TextTokenizer.from_file(checkpoint / "tokenizer.json")
     questions = ask_checkpoint(Reference.load(checkpoint), tokenizer, [{"text": word} for word in WORDS])
     return [Example(id=word, fields={"text": word}, target=found.text) for word, found in zip(WORDS, questions, strict=True)]
+
+
+def first_said(checkpoint: Path) -> int:
+    """The first token of the checkpoint's answer to the first of the rows."""
+    tokenizer = TextTokenizer.from_file(checkpoint / "tokenizer.json")
+    return ask_checkpoint(Reference.load(checkpoint), tokenizer, [{"text": WORDS[0]}])[0].tokens[0]
 
 
 def manifest_of(bundle: Path) -> Manifest:
@@ -221,11 +229,14 @@ def test_a_single_row_is_no_loss(checkpoint: Path, bundle: Path) -> None:
     assert next(verdict for verdict in found.variants if verdict.precision == "fp32").kept
 
 
-def test_a_forbidden_token_is_no_difference(tmp_path: Path) -> None:
+@pytest.mark.parametrize("build", [marian, t5, m2m100], ids=["marian", "t5", "m2m100"])
+def test_a_forbidden_token_is_no_difference(build: Callable[[], Any], tmp_path: Path) -> None:
     """Neither PyTorch nor the programs say it, and its log-probability does not count as one."""
-    model = marian()
-    model.generation_config.bad_words_ids = [[model.config.pad_token_id]]
+    model = build()
+    said = first_said(write_checkpoint(tmp_path / "checkpoint", model))
+    model.generation_config.bad_words_ids = [[model.config.pad_token_id], [said]]
     checkpoint = write_checkpoint(tmp_path / "checkpoint", model)
+    assert first_said(checkpoint) != said
     export_checkpoint(checkpoint, tmp_path / "bundle", precisions=["fp32"])
     found = verify_bundle(tmp_path / "bundle", checkpoint, rows(checkpoint))
     assert found.variants[0].parity.identical_generations == 1.0

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pocketseq_export.graphs.positions import sinusoids
-from pocketseq_export.graphs.reading import activation_of, same
+from pocketseq_export.graphs.reading import activation_of, biased, same
 from pocketseq_export.graphs.spec import GraphSpec, StackSpec
 
 TABLE_OFFSET: Final[Mapping[str, int]] = {"bart": 2, "mbart": 2, "marian": 0, "pegasus": 0}
@@ -58,7 +58,7 @@ def bart_spec(config: Any, weights: Mapping[str, Tensor]) -> GraphSpec:
         logit_scale=1.0,
         shared_embedding=same(weights, "model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight"),
         tied_output=same(weights, "model.decoder.embed_tokens.weight", "lm_head.weight"),
-        output_bias="final_logits_bias" in weights and bool(weights["final_logits_bias"].any()),
+        output_bias=biased(weights),
     )
 
 

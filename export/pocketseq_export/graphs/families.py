@@ -81,8 +81,8 @@ def author(model: Any, reach: Reach | None = None) -> EncoderDecoder:
         if not torch.isfinite(tensor).all():
             raise CheckpointError(f"expected finite weights, found NaN or infinity in {name!r}; the training has diverged")
     banned = banned_tokens(model.generation_config)
-    if banned and "final_logits_bias" in weights:
-        bias = weights["final_logits_bias"].clone()
+    if banned:  # families whose logits have no bias are given one for it
+        bias = weights.get("final_logits_bias", torch.zeros(1, len(weights["lm_head.weight"]))).clone()
         bias[..., banned] = NEVER
         weights["final_logits_bias"] = bias
     spec = family.spec(model.config, weights)

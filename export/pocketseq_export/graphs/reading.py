@@ -33,6 +33,11 @@ def activation_of(name: str) -> Activation:
     return ACTIVATIONS[name]
 
 
+def biased(weights: Mapping[str, Tensor]) -> bool:
+    """Whether the logits have a bias that changes anything."""
+    return "final_logits_bias" in weights and bool(weights["final_logits_bias"].any())
+
+
 def same(weights: Mapping[str, Tensor], one: str, other: str) -> bool:
     """Whether two weights are the same numbers, tied in the file or not."""
     return weights[one] is weights[other] or torch.equal(weights[one], weights[other])

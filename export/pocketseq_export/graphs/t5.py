@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pocketseq_export.graphs.positions import distance_buckets
-from pocketseq_export.graphs.reading import activation_of, same
+from pocketseq_export.graphs.reading import activation_of, biased, same
 from pocketseq_export.graphs.spec import GraphSpec, StackSpec
 
 
@@ -41,13 +41,15 @@ def t5_spec(config: Any, weights: Mapping[str, Tensor]) -> GraphSpec:
         logit_scale=config.d_model**-0.5 if scaled else 1.0,
         shared_embedding=same(weights, "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"),
         tied_output=same(weights, "decoder.embed_tokens.weight", "lm_head.weight"),
-        output_bias=False,
+        output_bias=biased(weights),  # it has none of its own; see ``author``
     )
 
 
 def t5_weights(spec: GraphSpec, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Give the weights of a T5 their places in ``EncoderDecoder``."""
     found = {"output.weight": weights["lm_head.weight"]}
+    if spec.output_bias:
+        found["output.bias"] = weights["final_logits_bias"].reshape(-1)
     for stack in ("encoder", "decoder"):
         found[f"{stack}.embedding.tokens.weight"] = weights[f"{stack}.embed_tokens.weight"]
         found[f"{stack}.norm.weight"] = weights[f"{stack}.final_layer_norm.weight"]
