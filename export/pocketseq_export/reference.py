@@ -129,16 +129,21 @@ def special_tokens(model: Any) -> SpecialTokens:
     """Read the special tokens of a transformers model: its generation configuration goes before its configuration.
 
     Raises:
-        CheckpointError: one of them is in neither.
+        CheckpointError: one of them is in neither, or several stand where a bundle has one.
     """
     found = {}
     for name in ("decoder_start_token_id", "eos_token_id", "pad_token_id"):
         value = getattr(model.generation_config, name, None)
         value = getattr(model.config, name, None) if value is None else value
-        value = value[0] if isinstance(value, list) else value
-        if value is None:
+        values = value if isinstance(value, list) else [value]
+        if len(set(values)) > 1:
+            raise CheckpointError(
+                f"expected one {name} in config.json or generation_config.json, found {', '.join(map(str, values))}; "
+                "a bundle has one: leave there the one that the model was trained with"
+            )
+        if not values or values[0] is None:
             raise CheckpointError(f"expected {name} in config.json or generation_config.json, found none; add it there")
-        found[name] = int(value)
+        found[name] = int(values[0])
     forced = getattr(model.generation_config, "forced_bos_token_id", None)
     return SpecialTokens(
         start_id=found["decoder_start_token_id"],

@@ -181,6 +181,20 @@ def test_a_vocabulary_is_converted(checkpoint: Path, tmp_path: Path) -> None:
     assert TextTokenizer.from_file(tmp_path / "bundle" / "tokenizer.json").text_ids("low lo") == [10, 8, 9]
 
 
+def test_several_end_tokens_are_refused(tmp_path: Path) -> None:
+    """A bundle has one, and would go on after any of the others."""
+    model = t5()
+    model.generation_config.eos_token_id = [1, 44]
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", model)
+    with pytest.raises(
+        CheckpointError, match=r"expected one eos_token_id in .*generation_config\.json, found 1, 44; .* leave there"
+    ):
+        export_checkpoint(checkpoint, tmp_path / "bundle", precisions=["fp32"])
+    model.generation_config.eos_token_id = [1]
+    write_checkpoint(checkpoint, model)
+    assert export_checkpoint(checkpoint, tmp_path / "bundle", precisions=["fp32"]).geometry.end_id == 1
+
+
 def test_a_tokenizer_larger_than_the_model_is_refused(tmp_path: Path) -> None:
     """Its last tokens would have no row in the table."""
     checkpoint = write_checkpoint(tmp_path / "checkpoint", t5(vocab_size=64))
