@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import Final
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from pocketseq.runtimes import AnyRuntime, Floats, open_runtime
 from pocketseq.template import EncodedInput, Input
 from pocketseq.tokenizer import TextTokenizer
 from pocketseq_export.reference import Reference
+
+UNSAID: Final = -1e4
+"""Log-probability below which a token is never said, however far below: float16 cannot tell how far a forbidden one is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,8 @@ def ask_checkpoint(reference: Reference, tokenizer: TextTokenizer, inputs: Seque
 def compare(reference: Reference, bundle: Bundle, variant: Variant, questions: Sequence[Question]) -> Comparison:
     """Hold a variant to the checkpoint, one input at a time, as a device asks it.
 
-    Generations run through ``PocketModel``; log-probabilities are compared with the checkpoint's own answer as the prefix.
+    Generations run through ``PocketModel``; log-probabilities are compared with the checkpoint's own answer as the prefix, but for
+    those of tokens that neither ever says.
     """
     # The place, since a packaged bundle goes before a directory of the same name.
     with PocketModel.load(bundle.place or bundle.source, runtime=variant.runtime, precision=variant.precision) as model:
@@ -76,8 +81,9 @@ def compare(reference: Reference, bundle: Bundle, variant: Variant, questions: S
     runtime = open_runtime(bundle, variant)
     largest, total, numbers = 0.0, 0.0, 0
     for question in questions:
-        theirs = reference.logprobs(question.encoded.ids, question.tokens).numpy()
-        difference = np.abs(_logprobs(runtime, reference, question) - theirs)
+        mine, theirs = _logprobs(runtime, reference, question), reference.logprobs(question.encoded.ids, question.tokens).numpy()
+        said = ~((mine < UNSAID) & (theirs < UNSAID))  # NaN is not below anything, and counts
+        difference = np.abs(mine[said] - theirs[said])
         largest = max(largest, float(difference.max()))
         total += float(difference.sum(dtype=np.float64))
         numbers += difference.size

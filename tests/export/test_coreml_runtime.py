@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from tests.coreml.mac import ModelProxy, pretend_mac
-from tests.export.models import bart, t5, write_checkpoint
+from tests.export.models import bart, marian, t5, write_checkpoint
 
 from pocketseq.bundle import open_bundle, pack
 from pocketseq.errors import BundleFormatError, InputError, RuntimeUnavailableError
@@ -323,6 +324,20 @@ def test_bart_answers_too(mac: type[ModelProxy], tmp_path: Path) -> None:
     with PocketModel.load(tmp_path / "bundle") as model, open_bundle(tmp_path / "bundle") as bundle:
         ids = model.template.encode(TextTokenizer.from_file(bundle.path(bundle.manifest.tokenizer)), "hello").ids
         assert (tuple(model.generate("hello").tokens),) == tuple(reference.generate([ids]))
+
+
+@pytest.mark.parametrize("build", [marian, t5], ids=["marian", "t5"])
+def test_a_forbidden_token_is_no_difference(build: Callable[[], Any], mac: type[ModelProxy], tmp_path: Path) -> None:
+    """Float16 cannot tell how far below the others it is; that neither says it is all that counts."""
+    model = build()
+    model.generation_config.bad_words_ids = [[75]]
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", model)
+    export_checkpoint(checkpoint, tmp_path / "bundle", runtimes=["coreml"], precisions=["fp16"])
+    rows = [Example(id=text, fields={"text": text}, target=text) for text in ("hello", "x = 1")]
+    (verdict,) = verify_bundle(tmp_path / "bundle", checkpoint, rows).variants
+    assert 0 < verdict.parity.mean_abs_logit_difference < verdict.parity.max_abs_logit_difference < 0.1
+    found = opened(tmp_path, "fp16")
+    assert (found.step(TARGET, found.encode(SOURCE, MASK), found.start(2)).logprobs[..., 75] < -1e4).all()
 
 
 def test_verification_elsewhere_says_that_core_ml_did_not_run(exported: Path, tmp_path: Path) -> None:
