@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -39,8 +40,8 @@ class Question:
 class Comparison:
     """What a variant says to the same questions."""
 
-    parity: Parity
-    """Agreement with the checkpoint."""
+    parity: Parity | None
+    """Agreement with the checkpoint; None where the variant gives log-probabilities that are no numbers."""
     answers: tuple[str, ...]
     """The variant's answers."""
     latency_ms: float
@@ -87,12 +88,14 @@ def compare(reference: Reference, bundle: Bundle, variant: Variant, questions: S
         largest = max(largest, float(difference.max()))
         total += float(difference.sum(dtype=np.float64))
         numbers += difference.size
-    parity = Parity(
-        inputs=len(questions),
-        identical_generations=identical / len(questions),
-        max_abs_logit_difference=largest,
-        mean_abs_logit_difference=total / numbers,
-    )
+    parity = None
+    if math.isfinite(total):
+        parity = Parity(
+            inputs=len(questions),
+            identical_generations=identical / len(questions),
+            max_abs_logit_difference=largest,
+            mean_abs_logit_difference=total / numbers,
+        )
     return Comparison(
         parity=parity,
         answers=tuple(result.text for result in results),

@@ -25,7 +25,7 @@ class Verdict:
     """``Variant.hash`` of what was judged."""
     size_bytes: int
     parity: Parity | None
-    """Agreement with the checkpoint in PyTorch; None where the variant could not run here."""
+    """Agreement with the checkpoint in PyTorch; None where the variant could not run here, or gives what is no number."""
     metrics: RowMetrics | None
     """Answers against the truth; None where the variant could not run here."""
     latency_ms: float | None
@@ -71,16 +71,18 @@ class Verification:
         return {"format": FORMAT, **values}
 
 
-def shortfall(precision: str, parity: Parity, metrics: RowMetrics, *, truth: RowMetrics, tolerance: float) -> str:
+def shortfall(precision: str, parity: Parity | None, metrics: RowMetrics, *, truth: RowMetrics, tolerance: float) -> str:
     """Say why a variant does not hold; empty where it does.
 
     Args:
         precision: The variant's.
-        parity: Its agreement with the checkpoint.
+        parity: Its agreement with the checkpoint; None where it gives what is no number.
         metrics: Its answers against the truth.
         truth: The checkpoint's answers against the truth.
         tolerance: Exact match that may be lost, as a fraction. One row always may: it cannot be told from chance.
     """
+    if parity is None:
+        return "log-probabilities that are no numbers"
     chance = 1 / metrics.n + 1e-9
     if truth.exact_match - metrics.exact_match > max(tolerance, chance):
         return f"exact match {metrics.exact_match:.3f} where the checkpoint has {truth.exact_match:.3f}, tolerance {tolerance}"
@@ -93,8 +95,10 @@ def describe(verdict: Verdict) -> str:
     """One line for people."""
     start = f"{verdict.label}: {verdict.size_bytes / 1e6:.1f} MB"
     parity, metrics = verdict.parity, verdict.metrics
-    if parity is None or metrics is None:
+    if metrics is None:
         return f"{start}, not checked on this machine: {verdict.reason}"
+    if parity is None:
+        return f"{start}; falls short: {verdict.reason}"
     words = (
         f"{start}, {parity.identical_generations:.1%} of {parity.inputs} generations identical, exact match "
         f"{metrics.exact_match:.1%}, log-probability difference at most {parity.max_abs_logit_difference:.2g} and on average "

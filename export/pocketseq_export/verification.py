@@ -45,7 +45,7 @@ def verify_bundle(
         checkpoint: What the bundle was exported from.
         examples: Held-out rows; never those of the test split, since what is found here chooses what ships.
         tolerance: Exact match that a variant may lose against the checkpoint, as a fraction. One row is always allowed.
-        allow_degraded: Keep variants that lost more all the same; the manifest then says so.
+        allow_degraded: Keep variants that lost more all the same; the manifest then says so. Not those that give no numbers.
         mend: Write a variant that lost too much anew with its most fragile layers in a higher precision, until it holds.
         limits: Keep one variant of each runtime, the smallest or fastest within these; None keeps all that hold.
         drop: Remove the files of variants that are not kept; otherwise a bundle with such a variant is left as it was.
@@ -85,7 +85,7 @@ def verify_bundle(
             if mend and not found.verdict.kept:
                 say(describe(found.verdict) + "; trying its fragile layers in a higher precision")
                 found = mended(judge, opened, found, folder) or found
-            if allow_degraded and not found.verdict.kept:
+            if allow_degraded and found.verdict.parity is not None and not found.verdict.kept:
                 found = replace(found, verdict=replace(found.verdict, kept=True))
             judged.append(found)
             say(describe(found.verdict))

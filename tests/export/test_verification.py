@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tests.export.models import m2m100, marian, t5, write_checkpoint
@@ -144,6 +146,24 @@ def test_a_variant_that_loses_too_much_can_be_kept_on_purpose(checkpoint: Path, 
     int8, fp32 = manifest_of(bundle).variants
     assert "where the checkpoint has 1.000, tolerance 0.1" in (int8.degraded or "")
     assert fp32.degraded is None
+
+
+def test_a_variant_that_gives_no_numbers_is_never_kept(checkpoint: Path, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing can be said of how far it is off, and the manifest of a bundle that held it could not be read again."""
+    weights = bundle / "onnx" / "fp32" / "weights.bin"
+    weights.write_bytes(np.full(weights.stat().st_size // 4, np.nan, np.float32).tobytes())
+    manifest = manifest_of(bundle)
+    fp32 = manifest.variant(precision="fp32")
+    files = tuple(BundleFile.describe(bundle, file.path) for file in fp32.files)
+    write_manifest(bundle, manifest.replacing(replace(fp32, files=files)))
+
+    found = verify_bundle(bundle, checkpoint, rows(checkpoint), tolerance=1.0, allow_degraded=True, report=print)
+
+    assert [(verdict.precision, verdict.kept) for verdict in found.variants] == [("int8", True), ("fp32", False)]
+    assert (found.variants[1].parity, found.variants[1].reason) == (None, "log-probabilities that are no numbers")
+    assert capsys.readouterr().out.endswith("MB; falls short: log-probabilities that are no numbers\n")
+    assert json.loads(json.dumps(found.to_json(), allow_nan=False))["variants"][1]["parity"] is None
+    assert [variant.label for variant in manifest_of(bundle).variants] == ["onnx/int8"]
 
 
 def test_a_variant_that_cannot_run_here_is_kept_and_said_to_be_unchecked(
