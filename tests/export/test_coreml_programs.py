@@ -15,7 +15,8 @@ from tests.export.models import bart, t5, untied_t5
 
 from pocketseq.errors import CheckpointError
 from pocketseq_export.coreml import PRECISIONS, write_programs
-from pocketseq_export.graphs import author
+from pocketseq_export.coreml.programs import source_lengths
+from pocketseq_export.graphs import Reach, author
 
 RANDOM = np.random.default_rng(0)
 SOURCE = RANDOM.integers(2, 79, (1, 13))
@@ -226,6 +227,28 @@ def test_opening_a_package_leaves_it_as_it_is(precision: str, tmp_path: Path) ->
     before = [file.read_bytes() for file in files]
     ct.models.MLModel(str(tmp_path / f"{precision}.mlpackage"), skip_model_load=True)
     assert [file.read_bytes() for file in files] == before
+
+
+def test_a_template_beyond_the_usual_lengths_is_reached(tmp_path: Path) -> None:
+    """What a bundle promises of inputs and answers holds for each of its runtimes; the lengths before it are as ever."""
+    write_programs(author(t5(), Reach(source=700, target=300)), tmp_path, precision="fp16")
+    saved = Saved(tmp_path / "fp16.mlpackage")
+    (ids,) = saved.encode.description.input
+    lengths = [shape.shape[1] for shape in ids.type.multiArrayType.enumeratedShapes.shapes]
+    assert lengths == [32, 64, 128, 256, 512, 700]
+    assert saved.step.new_state()["cache"].shape[2] == 300
+    source = RANDOM.integers(2, 79, (1, 650))
+    np.testing.assert_allclose(saved.decode(source, along(TARGET), 9), original(t5(), source), atol=0.1, rtol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("positions", "lengths"),
+    [(None, (32, 64, 128, 256, 512)), (1024, (32, 64, 128, 256, 512)), (48, (32, 48)), (32, (32,)), (20, (20,))],
+)
+def test_lengths_double_as_far_as_the_positions_go(positions: int | None, lengths: tuple[int, ...]) -> None:
+    """To the length that nearly every template fits in, and none of them twice."""
+    model = t5() if positions is None else bart(max_position_embeddings=positions)
+    assert source_lengths(author(model)) == lengths
 
 
 def test_a_model_with_few_positions_has_few_lengths(tmp_path: Path) -> None:

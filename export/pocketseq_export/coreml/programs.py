@@ -13,13 +13,14 @@ from pocketseq_export.coreml.builder import ProgramBuilder
 from pocketseq_export.coreml.layers import LayerWriter, count_up, length_of
 from pocketseq_export.coreml.package import write_package
 from pocketseq_export.coreml.precisions import PRECISIONS
-from pocketseq_export.graphs import EncoderDecoder, GraphSpec
+from pocketseq_export.graphs import EncoderDecoder, Reach
 from pocketseq_export.graphs.stacks import DecoderLayer, EncoderLayer
 
-SOURCE_TOKENS: Final = (32, 64, 128, 256, 512)
-"""Lengths of a source, padded to the next: Core ML prepares a program for each of a few shapes, and is slow at any shape."""
-TARGET_TOKENS: Final = 256
-"""Longest answer: a cache of fixed size, all of which every step reads."""
+SHORTEST: Final = 32
+"""Least length to which a source is padded."""
+LEAST: Final = Reach(source=512, target=256)
+"""How far programs reach at least, unless the positions end before. The answer's cache has a fixed size, all of which every step
+reads."""
 
 
 def write_programs(model: EncoderDecoder, directory: Path, *, precision: str, keep: Collection[str] = ()) -> tuple[Path, ...]:
@@ -47,7 +48,7 @@ def write_programs(model: EncoderDecoder, directory: Path, *, precision: str, ke
 def write_encode(builder: ProgramBuilder, model: EncoderDecoder) -> None:
     """Write ``encode``: a source → keys and values of every decoder layer's cross-attention, and the pooled state."""
     spec, writer = model.spec, LayerWriter(builder, model.spec)
-    lengths = source_lengths(spec)
+    lengths = source_lengths(model)
     shapes = {"ids": (1, lengths[0])}
     with builder.function("encode", ints=shapes, floats={}, lengths=("ids", 1, lengths)) as function:
         given = function.inputs["ids"]
@@ -88,8 +89,8 @@ def write_step(builder: ProgramBuilder, model: EncoderDecoder) -> None:
     what is unlikely.
     """
     spec, writer = model.spec, LayerWriter(builder, model.spec)
-    stack, lengths = spec.decoder, source_lengths(spec)
-    cache_shape = (2 * stack.layers, stack.heads, target_tokens(spec), stack.head_dim)
+    stack, lengths = spec.decoder, source_lengths(model)
+    cache_shape = (2 * stack.layers, stack.heads, reach_of(model).target, stack.head_dim)
     floats = {"cross": (2 * stack.layers, stack.heads, lengths[0], stack.head_dim), "source_mask": (1, 1, 1, lengths[-1])}
     stateful = builder.precision.stateful
     with builder.function(
@@ -143,12 +144,18 @@ def write_step(builder: ProgramBuilder, model: EncoderDecoder) -> None:
         function.set_outputs([logits, total, mb.concat(values=new, axis=0, name="new")])
 
 
-def source_lengths(spec: GraphSpec) -> tuple[int, ...]:
-    """Lengths that a source is padded to, as far as the model's positions reach."""
-    longest = spec.max_positions or SOURCE_TOKENS[-1]
-    return (*(length for length in SOURCE_TOKENS if length < longest), min(longest, SOURCE_TOKENS[-1]))
+def source_lengths(model: EncoderDecoder) -> tuple[int, ...]:
+    """Lengths that a source is padded to, doubled from one to the next: Core ML prepares a program for each of a few shapes, and is
+    slow at any shape.
+    """
+    longest = reach_of(model).source
+    lengths = [SHORTEST]
+    while lengths[-1] < longest:
+        lengths.append(2 * lengths[-1])
+    return (*lengths[:-1], longest)
 
 
-def target_tokens(spec: GraphSpec) -> int:
-    """Longest answer, as far as the model's positions reach."""
-    return min(spec.max_positions or TARGET_TOKENS, TARGET_TOKENS)
+def reach_of(model: EncoderDecoder) -> Reach:
+    """Longest sequences: those of the model's template, or ``LEAST``, as far as the positions go."""
+    source, target = max(LEAST.source, model.reach.source), max(LEAST.target, model.reach.target)
+    return Reach(source, target).within(model.spec.max_positions)
