@@ -1,4 +1,4 @@
-"""Weights in eight or four bits: symmetric, by output channel or by block."""
+"""Weights in eight or four bits: symmetric, by output channel or by block; and in sixteen, where they fit."""
 
 from __future__ import annotations
 
@@ -77,6 +77,23 @@ def by_block(weight: npt.NDArray[np.float32], *, bits: Bits = 8) -> Blocks:
     if bits == 4:
         values = values[:, ::2] | values[:, 1::2] << 4
     return Blocks(values, scales, block)
+
+
+def halves(name: str, weight: npt.NDArray[np.float32]) -> npt.NDArray[np.float16]:
+    """A weight in float16; see ``check_halves``."""
+    check_halves(name, weight)
+    return weight.astype(np.float16)
+
+
+def check_halves(name: str, weight: npt.NDArray[np.float32]) -> None:
+    """Check that float16 holds a weight.
+
+    Raises:
+        CheckpointError: a number beyond its range.
+    """
+    largest = float(np.abs(weight).max(initial=0.0))
+    if largest > float(np.finfo(np.float16).max):
+        raise CheckpointError(f"fp16 holds numbers up to 65504, found {largest:.3g} in {name!r}; export fp32 or int8 instead")
 
 
 def _round(blocks: npt.NDArray[np.float32], scales: npt.NDArray[np.float32], limit: int) -> npt.NDArray[np.float32]:

@@ -157,6 +157,27 @@ def test_fragile_layers_are_kept_in_sixteen_bits(graph: EncoderDecoder, write: C
     assert (np.exp(expected) * (expected - found)).sum(axis=-1).mean() < 0.02
 
 
+@pytest.mark.parametrize(("precision", "keep"), [("fp16", ()), ("int8", ("encoder.layers.0.ffn.output",))])
+def test_weights_beyond_sixteen_bits_are_refused(precision: str, keep: tuple[str, ...], tmp_path: Path) -> None:
+    """Wherever they were to be written so; eight bits hold them, with a scale."""
+    model = t5(num_layers=1, num_decoder_layers=1)
+    with torch.no_grad():
+        model.encoder.block[0].layer[1].DenseReluDense.wo.weight[0, 0] = 1e5
+    graph = author(model, ONE_BUCKET)
+    with pytest.raises(CheckpointError, match=r"fp16 holds numbers up to 65504, found 1e\+05 in 'encoder\.layers\.0\.ffn\.output'"):
+        write_programs(graph, tmp_path, precision=precision, keep=keep)
+    assert write_programs(graph, tmp_path, precision="int8")
+
+
+def test_a_program_that_gives_no_numbers_is_refused(tmp_path: Path) -> None:
+    """When it is written: the device that compares its answer with the recorded one would be told that it computes wrongly."""
+    model = t5(num_layers=1, num_decoder_layers=1)
+    with torch.no_grad():
+        model.encoder.block[0].layer[1].DenseReluDense.wo.weight.fill_(3e38)
+    with pytest.raises(CheckpointError, match="expected a program that answers in numbers, found NaN or infinity"):
+        write_programs(author(model, ONE_BUCKET), tmp_path, precision="fp32")
+
+
 def test_the_same_model_gives_the_same_bytes(graph: EncoderDecoder, write: Callable[[str], Path], tmp_path: Path) -> None:
     """So that a bundle's hashes tell whether anything has changed."""
     (again,) = write_programs(author(t5(), graph.reach), tmp_path, precision="int8")

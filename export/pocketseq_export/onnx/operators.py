@@ -10,9 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from onnx import TensorProto
 
-from pocketseq.errors import CheckpointError
 from pocketseq_export.onnx.builder import GraphBuilder
-from pocketseq_export.quantization import Bits, by_block, by_channel
+from pocketseq_export.quantization import Bits, by_block, by_channel, halves
 
 Floats = npt.NDArray[np.float32]
 
@@ -136,18 +135,6 @@ class WeightsOnly(Blockwise):
         scaled = graph.op("Mul", graph.op("Sub", stored, graph.scalar(128.0)), scales)
         y = graph.op("FusedMatMul", x, graph.op("Reshape", scaled, graph.constant(*weight.shape)), transB=1)
         return y if bias is None else graph.op("Add", y, graph.weight(f"{name}.bias", bias))
-
-
-def halves(name: str, weight: Floats) -> npt.NDArray[np.float16]:
-    """A weight in float16.
-
-    Raises:
-        CheckpointError: a number beyond its range.
-    """
-    largest = float(np.abs(weight).max(initial=0.0))
-    if largest > float(np.finfo(np.float16).max):
-        raise CheckpointError(f"fp16 holds numbers up to 65504, found {largest:.3g} in {name!r}; export fp32 or int8 instead")
-    return weight.astype(np.float16)
 
 
 @dataclass(frozen=True, slots=True)

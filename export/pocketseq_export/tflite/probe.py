@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from pocketseq.errors import CheckpointError
 from pocketseq.runtimes.litert_program import PROBE_IDS, PROBE_LOGPROBS, PROBE_POOLED, LiteRtProgram, probed
 from pocketseq_export.tflite.flatbuffer import add_constant
 
@@ -24,10 +25,18 @@ def add_probe(program: Any, content: bytes, *, vocab_size: int) -> None:
         program: The tree to change.
         content: The same program, serialized.
         vocab_size: Tokens that a source may hold.
+
+    Raises:
+        CheckpointError: the answer is no numbers, and no device could tell whether its own is the same.
     """
     asked = LiteRtProgram(content)
     ids = np.random.default_rng(0).integers(0, vocab_size, min(TOKENS, asked.lengths[-1])).astype(np.int32)
     pooled, logprobs = asked.ask(ids)
+    if not (np.isfinite(pooled).all() and np.isfinite(logprobs).all()):
+        raise CheckpointError(
+            "expected a program that answers in numbers, found NaN or infinity in its answer; "
+            "the checkpoint's weights are too large to compute with: train it anew"
+        )
     add_constant(program, PROBE_IDS, ids)
     add_constant(program, PROBE_POOLED, pooled)
     add_constant(program, PROBE_LOGPROBS, logprobs[probed(len(logprobs))])

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pocketseq.errors import CheckpointError
 from pocketseq_export.graphs import EncoderDecoder, Reach
+from pocketseq_export.quantization import check_halves
 from pocketseq_export.tflite.flatbuffer import read_program, write_program
 from pocketseq_export.tflite.precisions import PRECISIONS, quantized, quiet
 from pocketseq_export.tflite.probe import add_probe
@@ -43,7 +44,8 @@ def write_programs(model: EncoderDecoder, directory: Path, *, precision: str, ke
         The file.
 
     Raises:
-        CheckpointError: a model that is too large for the format.
+        CheckpointError: a model that is too large for the format, weights beyond float16's reach that are to be written in it, or
+            answers that are no numbers.
     """
     size = 4 * sum(parameter.numel() for parameter in model.parameters())
     if size > LARGEST_BYTES:
@@ -58,6 +60,9 @@ def write_programs(model: EncoderDecoder, directory: Path, *, precision: str, ke
         program = read_program(content)
         operations = name_operations(program, model)
         kept = [name for name, layers in operations.items() if layers & set(keep)]
+        for name in operations if wanted.bits == 16 else kept:
+            for layer in sorted(operations[name]):
+                check_halves(layer, model.get_parameter(f"{layer}.weight").numpy())
         content = quantized(write_program(program), wanted, operations=list(operations), kept=kept)
     program = read_program(content)
     add_probe(program, write_program(read_program(content)), vocab_size=model.spec.source_vocab_size)
