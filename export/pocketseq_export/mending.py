@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from pocketseq.bundle import Bundle, open_bundle, write_manifest
+from pocketseq.errors import CheckpointError
 from pocketseq_export.judging import Judge, Judged
 from pocketseq_export.packing import write_variant
 from pocketseq_export.sensitivity import ROUNDINGS, Teaching, rank_layers
@@ -26,9 +27,9 @@ def mended(judge: Judge, bundle: Bundle, broken: Judged, folder: Path) -> Judged
         folder: Where trials are written.
 
     Returns:
-        The first that holds; None where none does, or where the precision rounds nothing.
+        The first that holds; None where none does, where the precision rounds nothing, or where the higher one cannot hold a layer.
     """
-    rounding = ROUNDINGS.get(broken.variant.precision)
+    rounding = ROUNDINGS.get(broken.variant.precision.removesuffix("-stateless"))  # which rounds the same weights
     if rounding is None:
         return None
     model, prompt = judge.reference.author(), judge.reference.special.prompt
@@ -40,7 +41,10 @@ def mended(judge: Judge, bundle: Bundle, broken: Judged, folder: Path) -> Judged
         tokenizer = directory / bundle.manifest.tokenizer.path
         tokenizer.parent.mkdir(parents=True)
         shutil.copyfile(bundle.path(bundle.manifest.tokenizer), tokenizer)
-        variant = write_variant(model, directory, broken.variant.label, keep=ranked[:count])
+        try:
+            variant = write_variant(model, directory, broken.variant.label, keep=ranked[:count])
+        except CheckpointError:  # the trials after this one keep the same layers
+            return None
         write_manifest(directory, replace(bundle.manifest, variants=(variant,)))
         with open_bundle(directory) as trial:
             verdict = judge.judge(trial, variant)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.coreml.mac import pretend_mac
 from tests.export.models import m2m100, marian, t5, write_checkpoint
 
 from pocketseq.bundle import open_bundle, pack, write_manifest
@@ -187,16 +188,21 @@ def test_a_variant_that_cannot_run_here_is_kept_and_said_to_be_unchecked(
     assert found.selection.candidates[0].why == "not checked on this machine"
 
 
+def fragile(factor: float) -> Any:
+    """A T5 with a hidden unit that is so many times as large as the others, and made up for by what reads it."""
+    model = t5()
+    with torch.no_grad():
+        broken = model.encoder.block[1].layer[1].DenseReluDense
+        broken.wi.weight[0] *= factor
+        broken.wo.weight[:, 0] /= factor
+    return model
+
+
 def test_layers_that_break_are_held_in_a_higher_precision(tmp_path: Path) -> None:
     """A hidden unit that is a thousand times as large as the others leaves these nothing of eight bits; the manifest names the
     layer, the rest stays in int8.
     """
-    model = t5()
-    with torch.no_grad():
-        broken = model.encoder.block[1].layer[1].DenseReluDense
-        broken.wi.weight[0] *= 1000
-        broken.wo.weight[:, 0] /= 1000
-    checkpoint = write_checkpoint(tmp_path / "checkpoint", model)
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", fragile(1000))
     export_checkpoint(checkpoint, tmp_path / "bundle", precisions=["fp32", "int8"])
     small = manifest_of(tmp_path / "bundle").variant(precision="int8").size_bytes
     said: list[str] = []
@@ -213,6 +219,26 @@ def test_layers_that_break_are_held_in_a_higher_precision(tmp_path: Path) -> Non
     assert int8.parity == found.variants[0].parity
     assert small < int8.size_bytes < 1.3 * small
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "checkpoint"]
+
+
+def test_a_stateless_variant_is_mended_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It rounds what its like with a state rounds."""
+    pretend_mac(monkeypatch)
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", fragile(1 / 1000))
+    precisions = ["onnx/fp32", "coreml/int8-stateless"]
+    export_checkpoint(checkpoint, tmp_path / "bundle", runtimes=["onnx", "coreml"], precisions=precisions)
+    found = verify_bundle(tmp_path / "bundle", checkpoint, rows(checkpoint), tolerance=0.1, mend=True)
+    assert [(verdict.label, verdict.kept) for verdict in found.variants] == [("onnx/fp32", True), ("coreml/int8-stateless", True)]
+    assert found.variants[1].kept_layers[0] == "encoder.layers.1.ffn.output"
+
+
+def test_a_variant_that_float16_cannot_mend_is_not_kept(tmp_path: Path) -> None:
+    """Where the layer that breaks is beyond its reach; the others are judged as ever."""
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", fragile(1e-7))
+    export_checkpoint(checkpoint, tmp_path / "bundle", precisions=["fp32", "int8"])
+    found = verify_bundle(tmp_path / "bundle", checkpoint, rows(checkpoint), tolerance=0.1, mend=True)
+    assert [(verdict.precision, verdict.kept) for verdict in found.variants] == [("int8", False), ("fp32", True)]
+    assert "where the checkpoint has 1.000, tolerance 0.1" in found.variants[0].reason
 
 
 def test_the_layer_that_breaks_ranks_first() -> None:
