@@ -117,8 +117,15 @@ def replacing(bundle: Path) -> Iterator[Path]:
     """Give a directory to write into, beside the bundle, that takes the bundle's name when the block ends without an error.
 
     Raises:
-        BundleError: the path holds something else, or the system refuses to write, for want of space or of permission.
+        BundleError: the path holds something else or the working directory, or the system refuses to write, for want of space or of
+            permission.
     """
+    bundle = bundle.resolve()  # of "." there is no name
+    if Path.cwd().is_relative_to(bundle):
+        raise BundleError(
+            f"{bundle}: expected a directory that can be replaced as a whole, found one that this command runs in; "
+            "name another, or run it from outside"
+        )
     if bundle.exists() and not (bundle / MANIFEST).is_file() and (not bundle.is_dir() or any(bundle.iterdir())):
         raise BundleError(
             f"{bundle}: expected no such path, or a bundle to replace, found something else; choose another directory"

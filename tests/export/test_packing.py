@@ -106,6 +106,19 @@ def test_only_a_bundle_is_replaced(checkpoint: Path, tmp_path: Path) -> None:
     assert (tmp_path / "photographs" / "cat.png").exists()
 
 
+@pytest.mark.parametrize("name", [".", "..", "../empty"])
+def test_the_working_directory_is_not_replaced(
+    name: str, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever stands in it would stand in a directory that is gone, and see nothing of the bundle."""
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    with pytest.raises(BundleError, match="found one that this command runs in; name another, or run it from outside"):
+        export_checkpoint(checkpoint, Path(name))
+    assert export_checkpoint(checkpoint, Path("../empty/./made"), precisions=["int8"]).name == "made"
+    assert [path.name for path in tmp_path.rglob("manifest.json")] == ["manifest.json"]
+
+
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
