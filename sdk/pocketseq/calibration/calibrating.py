@@ -7,7 +7,7 @@ tests has fitted or chosen anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -90,11 +90,12 @@ def calibrate(
 
     Raises:
         InfeasibleRiskError: no threshold keeps the promise; names the smallest risk that one would, and its coverage.
-        CalibrationError: fewer than 3 rows.
+        CalibrationError: fewer than 3 rows, or one of them among ``seen``.
         InputError: a row that the model's template does not take.
     """
     promise = promise or Promise()
     _check_rows(examples)
+    _check_unseen([row.id for row in examples], (row.id for row in seen))  # before the model answers
     data = digest(sorted([row.id, row.target] for row in examples))
     judged = judge(model, [*examples, *seen], promise.loss, cloud=cloud, progress=progress)
     answers, helping = judged[: len(examples)], judged[len(examples) :]
@@ -127,7 +128,7 @@ def calibrate_answers(
         The calibration; with a threshold that serves nothing where no candidate keeps the promise.
 
     Raises:
-        CalibrationError: fewer than 3 rows.
+        CalibrationError: fewer than 3 rows, or one of them among ``seen``.
     """
     _check_rows(judged)
     choosing, testing = _parts(judged, seed)
@@ -154,8 +155,12 @@ def calibrate_parts(
         variant: See there.
         data: See there.
         seed: Seed of the bootstrap in the choice.
+
+    Raises:
+        CalibrationError: a row of a part is among ``seen``.
     """
     promise = promise or Promise()
+    _check_unseen([answer.id for answer in (*choosing, *testing)], (answer.id for answer in seen))
     learnt = fit(choosing, seen=seen) if can_fit() else None
     scorers: dict[str, Scorer] = {**SCORERS}
     confidences = {name: confidences_of(choosing, scorer) for name, scorer in scorers.items()}
@@ -247,3 +252,13 @@ def _coverage(chosen: Rows, tested: Rows, risk: float, promise: Promise) -> floa
 def _check_rows(rows: Sequence[object]) -> None:
     if len(rows) < 3:
         raise CalibrationError(f"expected at least 3 labelled rows, some hundreds for a useful threshold, found {len(rows)}")
+
+
+def _check_unseen(names: Sequence[str], seen: Iterable[str]) -> None:
+    """Refuse rows that helped to fit what judges them: known by heart, they would prove a promise that others break."""
+    if both := set(seen).intersection(names):
+        first = next(name for name in names if name in both)
+        raise CalibrationError(
+            f"expected rows that the model was not trained on, found {len(both)} that are also among those seen, by their ids "
+            f"({first!r:.80}); leave them out of one, or give rows that are not the same ids of their own"
+        )

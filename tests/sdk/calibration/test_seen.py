@@ -6,13 +6,15 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
-from pocketseq.calibration import Judged, Promise, calibrate, calibrate_answers
+from pocketseq.calibration import Judged, Promise, calibrate, calibrate_answers, calibrate_parts
 from pocketseq.calibration.calibrated import confidences_of
 from pocketseq.calibration.fitting import Fitted, fit
 from pocketseq.calibration.measures import deferral_area
 from pocketseq.calibration.report import calibration_page
 from pocketseq.confidence import Evidence, Scorer, gain_scorer, gate, learned_scorer
+from pocketseq.errors import CalibrationError
 from pocketseq.examples import Example
 from pocketseq.testing import scripted_model
 
@@ -86,6 +88,28 @@ def test_they_choose_nothing_and_test_nothing() -> None:
     assert found.calibration.n == len(found.tested) == 200
     assert found.helped == 600
     assert "600 that the model had learnt from helped to fit" in calibration_page(found, title="t")
+
+
+@pytest.mark.parametrize("part", ["choosing", "testing"])
+def test_what_chooses_or_tests_is_none_of_them(part: str) -> None:
+    """A fit that knows a row by heart would make it prove a promise that fresh rows break; the same row has the same id."""
+    parts = {"choosing": answers(120, 8), "testing": answers(80, 9)}
+    seen = [*answers(100, 10), *parts[part][7:9]]
+    with pytest.raises(
+        CalibrationError, match=r"not trained on, found 2 that are also among those seen.*'(8|9)-7'.*leave them out"
+    ):
+        calibrate_parts(**parts, seen=seen, variant="v", data="d")
+    with pytest.raises(CalibrationError, match="found 2 that are also among those seen"):
+        calibrate_answers([*parts["choosing"], *parts["testing"]], seen=seen, variant="v", data="d")
+
+
+def test_no_row_is_answered_that_may_not_be_judged() -> None:
+    """Rows that are both are refused before the model begins."""
+    rows = [Example(id=f"r{i}", fields={"text": f"t{i}"}, target=f"t{i}") for i in range(9)]
+    counts: list[int] = []
+    with pytest.raises(CalibrationError, match="found 9 that are also among those seen, by their ids .'r0'"):
+        calibrate(scripted_model({}, confidence=0.9), rows, seen=rows, progress=counts.append)
+    assert not counts
 
 
 def test_a_model_answers_them_too() -> None:
