@@ -23,6 +23,7 @@ from pocketseq.options import Options, Request
 from pocketseq.plan import Plan
 from pocketseq.results import Result
 from pocketseq.template import Input
+from pocketseq.threads import bearable
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -182,7 +183,7 @@ class BatchQueue:
             results = self._model._opened().answer([waiting.job for waiting in batch], batch[0].plan)
         except BaseException as error:
             if len(batch) == 1:
-                batch[0].future.set_exception(error)
+                batch[0].future.set_exception(bearable(error))
             for waiting in batch if len(batch) > 1 else ():  # one of them is to blame, and the others are not
                 self._answer([waiting])
         else:

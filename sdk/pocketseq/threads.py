@@ -86,6 +86,15 @@ async def iterated(items: Generator[T, None, None], *, abandon: Callable[[], Non
             abandon()
 
 
+def bearable(error: BaseException) -> BaseException:
+    """The error as a future of asyncio can bear it: StopIteration, which it cannot, becomes a RuntimeError (as in PEP 479)."""
+    if not isinstance(error, StopIteration):
+        return error
+    told = RuntimeError("expected an answer, found that a callback raised StopIteration")
+    told.__cause__ = error
+    return told
+
+
 def _tell(loop: asyncio.AbstractEventLoop, callback: Callable[..., object], *arguments: object) -> None:
     with suppress(RuntimeError):  # the loop is closed: nobody is left to tell
         loop.call_soon_threadsafe(callback, *arguments)
@@ -98,4 +107,4 @@ def _succeed(done: asyncio.Future[T], value: T) -> None:
 
 def _fail(done: asyncio.Future[T], error: BaseException) -> None:
     if not done.done():
-        done.set_exception(error)
+        done.set_exception(bearable(error))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
-from pocketseq import Beams, Constraints, PocketModel, Sampling, answers_before
+from pocketseq import BatchQueue, Beams, Constraints, PocketModel, Sampling, answers_before
+from pocketseq.confidence import Scoring
 from pocketseq.testing import scripted_model
 
 TEXT = "for i in rnage(10)"
@@ -99,3 +101,35 @@ def test_what_a_callable_raises_passes_as_it_is(model: PocketModel, letters: Poc
         with pytest.raises(Mine):
             BREAKING[name](asked)
         assert known(asked) == before
+
+
+async def streamed(model: PocketModel, **options: Any) -> list[str]:
+    return [piece async for piece in model.astream(TEXT, **options)]
+
+
+async def queued(model: PocketModel, **options: Any) -> Any:
+    with BatchQueue(model) as queue:
+        return await queue.agenerate(TEXT, **options)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda model, **options: model.agenerate(TEXT, **options),
+        lambda model, **options: model.agenerate_batch([TEXT, "x"], **options),
+        streamed,
+        queued,
+    ],
+    ids=["agenerate", "agenerate_batch", "astream", "a queue"],
+)
+def test_a_callback_that_ends_an_iteration_ends_the_wait(letters: PocketModel, ask: Callable[..., Any]) -> None:
+    """Futures refuse StopIteration, which would end what iterates: it is the cause of what is raised, as in a generator."""
+    gated = letters.scored_by(Scoring(gate=lambda pooled, lengths: [0.0] * len(lengths)))
+
+    async def wait() -> None:
+        async with asyncio.timeout(20):
+            await ask(gated, on_gate=lambda probability: next(iter(())))
+
+    with pytest.raises(RuntimeError, match="StopIteration") as raised:
+        asyncio.run(wait())
+    assert isinstance(raised.value.__cause__, StopIteration)
