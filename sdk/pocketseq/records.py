@@ -50,14 +50,14 @@ def _hints(kind: type) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """JSON values of a dataclass, or of mappings, sequences and numbers that may hold dataclasses."""
+    """JSON values of a dataclass, or of mappings, sequences, arrays and numbers that may hold dataclasses."""
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
-    return value
+    return value.tolist() if hasattr(value, "tolist") else value  # numpy's arrays and numbers, without importing it
 
 
 def _read(hint: Any, value: Any, where: str, error: Raise) -> Any:

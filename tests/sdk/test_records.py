@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 
 from pocketseq.errors import DataError
@@ -49,6 +51,12 @@ def test_values_survive_the_way_there_and_back() -> None:
     assert record.parts == (Part(size=2),)
     assert plain(record) == VALUES
     assert read(plain(record)) == record
+
+
+def test_arrays_become_lists() -> None:
+    """Of numbers that JSON knows, as deep as they are, and a number of numpy's one of these."""
+    values = plain({"state": np.array([[1, 0.5]], dtype=np.float32), "gate": np.float32(0.25), "count": np.int64(3)})
+    assert json.loads(json.dumps(values)) == values == {"state": [[1.0, 0.5]], "gate": 0.25, "count": 3}
 
 
 def test_absent_optional_keys_take_their_defaults() -> None:

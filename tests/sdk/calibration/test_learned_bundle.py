@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Generator
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from pocketseq.bundle import open_bundle, write_manifest
+from pocketseq.cli import main
 from pocketseq.confidence import (
     FEATURES,
     PLAIN_FEATURES,
@@ -40,6 +42,7 @@ def numbers(*names: str, width: int) -> Logistic:
 
 LEARNED = numbers(*FEATURES, width=len(FEATURES))
 GATE = numbers(f"pooled:{WIDTH}", "input_length", width=WIDTH + 1)
+GAIN = Gain(*(numbers(*gain_names(WIDTH), width=len(gain_names(WIDTH)) - 1 + WIDTH),) * 2, weight=0.5, slope=2.0, bias=0.1)
 
 
 @pytest.fixture
@@ -121,21 +124,30 @@ def test_every_way_to_ask_gives_the_same_confidence(learned: Path) -> None:
 
 def test_a_scorer_of_gain_sees_the_encoders_state(bundle_directory: Path) -> None:
     """On every way to ask, the same confidence; the state is told to nobody who did not ask for it."""
-    names = gain_names(WIDTH)
-    gain = Gain(*(numbers(*names, width=len(names) - 1 + WIDTH),) * 2, weight=0.5, slope=2.0, bias=0.1)
-    with PocketModel.load(calibrated(bundle_directory, scorer="learned_gain", learned=None, gain=gain)) as model:
+    with PocketModel.load(calibrated(bundle_directory, scorer="learned_gain", learned=None, gain=GAIN)) as model:
         assert model.calibration_problem is None
         text = "for i in range(10):"
         alone = model.generate(text, pooled=True)
         assert alone.evidence is not None
         assert alone.evidence.state is not None
         assert alone.evidence.state.tolist() == list(alone.pooled or ())
-        assert alone.confidence == confidence(alone.evidence, gain_scorer(gain))
+        assert alone.confidence == confidence(alone.evidence, gain_scorer(GAIN))
         others = [model.generate_batch([text])[0], whole(model.stream(text)), model.generate(text, beams=Beams(count=1))]
         for other in others:
             assert other.pooled is None
             assert other.confidence == pytest.approx(alone.confidence, abs=1e-5)
         assert 0 < (model.score(text, "range").confidence or 0) < 1
+
+
+def test_the_command_line_tells_the_state_as_numbers(bundle_directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Among all else that is known of a suggestion, where the scorer looked at it."""
+    directory = calibrated(bundle_directory, scorer="learned_gain", learned=None, gain=GAIN)
+    assert main(["suggest", "--model", str(directory), "--json", "--deadline-ms", "60000", "for i in range(10):"]) == 0
+    with PocketModel.load(directory) as model:
+        evidence = model.generate("for i in range(10):").evidence
+    assert evidence is not None
+    assert evidence.state is not None
+    assert json.loads(capsys.readouterr().out)["local"]["evidence"]["state"] == evidence.state.tolist()
 
 
 def test_several_beams_carry_their_evidence(learned: Path) -> None:
