@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Final
 from pocketseq.bundle import write_manifest
 from pocketseq.errors import BundleError, CheckpointError
 from pocketseq.manifest import BundleFile, Generation, Geometry, Manifest, Variant
-from pocketseq.marks import MARK_TOKENS
 from pocketseq.storage import MANIFEST
 from pocketseq.template import Template
 from pocketseq.tokenizer import TextTokenizer
@@ -191,9 +190,7 @@ def _check_fit(checkpoint: Path, tokenizer: TextTokenizer, template: Template, s
         )
     if spec.max_positions is None:
         return
-    literals = [template.start, template.end, *(field.prefix for field in template.fields)]
-    longest = sum(field.max_tokens for field in template.fields) + sum(len(tokenizer.literal_ids(text)) for text in literals)
-    longest += MARK_TOKENS if template.edits else 0
+    longest = template.longest(tokenizer)
     if longest > spec.max_positions:
         raise CheckpointError(
             f"{checkpoint}: expected a template of at most {spec.max_positions} tokens, as many as the model has positions, "

@@ -46,7 +46,7 @@ class Engine:
 
     def __post_init__(self) -> None:
         self._decoder = Decoder(self.manifest.geometry, self.tokenizer, self.runtime, self.scoring.scorer)
-        self._ones = np.ones((1, self.manifest.template.max_tokens), dtype=np.int64)
+        self._ones = np.ones((1, self.manifest.template.longest(self.tokenizer)), dtype=np.int64)
         self._ones.flags.writeable = False
 
     def plan(self, request: Request) -> Plan:

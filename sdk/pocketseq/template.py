@@ -42,7 +42,7 @@ class EncodedInput:
     """An input as the model reads it; never changed, and made too often to be frozen."""
 
     ids: list[int]
-    """Token ids of the whole sequence, at most ``Template.max_tokens``."""
+    """Token ids of the whole sequence, at most ``Template.longest``."""
     truncated: tuple[str, ...]
     """Names of the fields that were cut."""
     head: str
@@ -85,11 +85,11 @@ class Template:
             if name is not None and name not in names:
                 raise InputError(f"the template's {role} field {name!r} is none of its fields {names}")
 
-    @property
-    def max_tokens(self) -> int:
-        """Upper bound of an encoded input's length, the literals counted generously."""
-        marks = MARK_TOKENS if self.edits else 0
-        return sum(field.max_tokens + 8 for field in self.fields) + marks + 16
+    def longest(self, tokenizer: TextTokenizer) -> int:
+        """Upper bound of an encoded input's length in tokens: the budgets, the literals, and marks where the answer is an edit."""
+        literals = [self.start, self.end, *(field.prefix for field in self.fields)]
+        taken = sum(len(tokenizer.literal_ids(literal)) for literal in literals) + (MARK_TOKENS if self.edits else 0)
+        return sum(field.max_tokens for field in self.fields) + taken
 
     def fields_of(self, source: Input) -> dict[str, str]:
         """Check an input and spread it over the template's fields; absent fields are empty.

@@ -264,6 +264,19 @@ def test_an_over_long_text_is_cut_and_the_result_says_so(model: PocketModel) -> 
     assert result.tokens == model.generate(end).tokens
 
 
+def test_literals_may_take_many_tokens(model: PocketModel) -> None:
+    """Before a field that is full: an input is answered alone as among others."""
+    field = replace(model.template.fields[0], prefix="translate English to German: " * 4)
+    wordy = PocketModel(
+        replace(model.manifest, template=replace(model.template, fields=(field,))),
+        model.variant,
+        open_tokenizer=lambda: model._opened().tokenizer,
+        open_runtime=lambda: model._opened().runtime,
+    )
+    texts = ["x y " * 50, "z"]
+    assert [wordy.generate(text).tokens for text in texts] == [result.tokens for result in wordy.generate_batch(texts)]
+
+
 def test_an_over_long_text_is_refused_where_the_caller_asks_for_it(model: PocketModel) -> None:
     """With the budget and the remedy, in every way of asking."""
     long = "x y " * 50

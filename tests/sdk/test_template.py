@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -70,9 +72,11 @@ def test_the_ids_of_an_answer_decode_to_it(tokenizer: TextTokenizer, line: str, 
 @given(UNICODE)
 @settings(deadline=None, max_examples=60)
 def test_an_encoded_input_stays_under_the_bound(tokenizer: TextTokenizer, text: str) -> None:
-    """However long the fields are."""
+    """However long the fields are, and the literals around them."""
     long = {"before": text * 40, "line": text * 40, "after": text * 40}
-    assert len(EDITS.encode(tokenizer, long).ids) <= EDITS.max_tokens
+    assert len(EDITS.encode(tokenizer, long).ids) <= EDITS.longest(tokenizer)
+    wordy = replace(PLAIN, start="translate English to German: ", fields=(replace(PLAIN.fields[0], prefix="the text: "),))
+    assert len(wordy.encode(tokenizer, text * 40).ids) <= wordy.longest(tokenizer) == len(wordy.encode(tokenizer, "a b " * 40).ids)
 
 
 def test_nothing_emitted_means_nothing_to_change(tokenizer: TextTokenizer) -> None:
