@@ -32,9 +32,10 @@ def read_answers(path: Path, examples: Sequence[Example]) -> dict[str, str]:
         try:
             value = json.loads(line)
             name, text, source = value["id"], value["text"], value.get("source")
-        except (ValueError, KeyError, TypeError, AttributeError):
+            known = name in sources
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise DataError(f"{path}:{number}: expected an object with 'id' and 'text', found {line!r:.80}") from None
-        if name not in sources:
+        if not known:
             continue
         if source not in (None, sources[name]) or not isinstance(text, str):
             raise DataError(

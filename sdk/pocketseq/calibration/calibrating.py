@@ -90,7 +90,7 @@ def calibrate(
 
     Raises:
         InfeasibleRiskError: no threshold keeps the promise; names the smallest risk that one would, and its coverage.
-        CalibrationError: fewer than 3 rows, or one of them among ``seen``.
+        CalibrationError: fewer than 3 rows, one of them among ``seen``, or one that ``cloud`` has no answer to.
         InputError: a row that the model's template does not take.
     """
     promise = promise or Promise()

@@ -9,6 +9,7 @@ import numpy as np
 
 from pocketseq.calibration.losses import EXACT, Loss
 from pocketseq.confidence import DEFAULT_SCORER, SCORERS, Evidence, Scoring
+from pocketseq.errors import CalibrationError
 from pocketseq.examples import Example
 from pocketseq.model import PocketModel
 from pocketseq.runtimes.protocol import Floats
@@ -48,7 +49,16 @@ def judge(
         loss: What counts as wrong.
         cloud: What the cloud answers to each row, by its id; None takes the cloud to be always right.
         progress: Called with the number of rows answered, after each.
+
+    Raises:
+        CalibrationError: a row that ``cloud`` has no answer to.
+        InputError: a row that the model's template does not take.
     """
+    if cloud is not None and (missing := [row.id for row in examples if row.id not in cloud]):
+        raise CalibrationError(
+            f"expected the cloud's answer to each row, found none to {len(missing)} of {len(examples)} ({missing[0]!r:.80}); "
+            "leave these rows out, or let the cloud answer them"
+        )
     everything = Scoring(scorer=replace(SCORERS[DEFAULT_SCORER], looks_at_spread=True))
     watched = model.scored_by(everything)
     judged = []

@@ -328,9 +328,24 @@ def test_a_teachers_answers_are_read_by_row(tmp_path: Path) -> None:
     file.write_text(json.dumps({"id": "1", "text": "yes", "source": "0" * 16}), encoding="utf-8")
     with pytest.raises(DataError, match=r"labels.jsonl:1: expected an answer to the row '1', found one to another input"):
         read_answers(file, rows)
-    for text, message in (("", "found none to any of 3"), ("{}", "expected an object with 'id' and 'text'")):
+    malformed = "expected an object with 'id' and 'text'"
+    for text, message in (
+        ("", "found none to any of 3"),
+        ("{}", malformed),
+        ('{"id": [1], "text": "x"}', malformed),
+        ("[" * 100_000, malformed),
+    ):
         file.write_text(text, encoding="utf-8")
         with pytest.raises(DataError, match=message):
             read_answers(file, rows)
     with pytest.raises(DataError, match="expected a file of a teacher's answers"):
         read_answers(tmp_path / "none.jsonl", rows)
+
+
+def test_a_row_that_the_cloud_did_not_answer_is_told() -> None:
+    """Before the model answers, with how many there are."""
+    rows, _ = examples(5)
+    counts: list[int] = []
+    with pytest.raises(CalibrationError, match="expected the cloud's answer to each row, found none to 4 of 5 .'1'.; leave these"):
+        calibrate(scripted_model({}), rows, cloud={rows[0].id: "yes"}, progress=counts.append)
+    assert not counts
