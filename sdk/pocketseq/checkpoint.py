@@ -137,7 +137,7 @@ def _read_json(path: Path) -> Any:
         value = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise CheckpointError(f"{path}: expected this file, found none; the directory is not a Hugging Face checkpoint") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: expected JSON, found {error}; the file is damaged, fetch the checkpoint again") from None
     if not isinstance(value, dict):
         raise CheckpointError(f"{path}: expected a JSON object, found {type(value).__name__}; fetch the checkpoint again")

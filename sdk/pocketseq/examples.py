@@ -42,14 +42,15 @@ class Example:
             raise DataError(
                 f"{where}: not an example row: expected 'id', 'fields' and 'target', perhaps 'kind' and 'source', found {found}"
             ) from None
-        texts = [row.id, row.target, *row.fields.values()] if isinstance(row.fields, dict) else [None]
+        texts = [row.id, row.target, row.kind, row.source, *row.fields.values()] if isinstance(row.fields, dict) else [None]
         if not all(isinstance(text, str) for text in texts):
             raise DataError(
-                f"{where}: expected 'id' and 'target' as strings and 'fields' as an object of strings, found {value!r:.200}"
+                f"{where}: expected 'id' and 'target' as strings, 'kind' and 'source' too where they are given, and 'fields' as an "
+                f"object of strings, found {value!r:.200}"
             )
         try:  # JSON can escape half a character, which no file that is written of this row could hold
             for name in ("id", "target", "kind", "source"):
-                check_text(name, str(getattr(row, name)))
+                check_text(name, getattr(row, name))
             check_text("names of the fields", "".join(row.fields))
             for name, text in row.fields.items():
                 check_text(f"field {name!r}", text)
@@ -80,7 +81,7 @@ def read_examples(path: str | Path, *, labelled: bool = True) -> Iterator[Exampl
                 value = json.loads(line.decode("utf-8"))
             except UnicodeDecodeError as error:
                 raise DataError(f"{where}: expected UTF-8, found the byte 0x{line[error.start]:02x}") from None
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise DataError(f"{where}: expected one JSON object a line: {error}") from None
             if not isinstance(value, dict):
                 raise DataError(f"{where}: expected a JSON object, found {type(value).__name__}")

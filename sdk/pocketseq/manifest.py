@@ -143,6 +143,13 @@ class Calibration:
     gate: Logistic | None = None
     """The numbers of the pre-decode gate; None where none was fitted."""
 
+    def __post_init__(self) -> None:
+        if not (0 < self.risk < 1 and 0 < self.delta < 1 and self.threshold >= 0):
+            raise BundleFormatError(
+                "calibration: expected a risk and a delta between 0 and 1 and a threshold of at least 0, "
+                f"found {self.risk}, {self.delta} and {self.threshold}; calibrate again"
+            )
+
     @property
     def feasible(self) -> bool:
         """Whether any answer can be served under the promise."""

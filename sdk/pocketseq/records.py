@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import math
+import sys
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Final, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pocketseq.errors import PocketSeqError
 
 Record = TypeVar("Record")
 Raise = Callable[[str], PocketSeqError]
 """Makes the error of a message; the class of an error is one."""
+
+_LARGEST: Final = sys.float_info.max
+"""Largest float: JSON's whole numbers go beyond it."""
 
 
 def read_record(kind: type[Record], value: object, *, where: str, error: Raise) -> Record:
@@ -62,7 +65,7 @@ def plain(value: Any) -> Any:
 
 def _read(hint: Any, value: Any, where: str, error: Raise) -> Any:
     # Numbers first: a manifest that carries a learned scorer is mostly these.
-    if hint is float and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool) and -_LARGEST <= value <= _LARGEST:
         return float(value)
     if hint is Any or (hint in (int, str, bool) and type(value) is hint):
         return value

@@ -202,7 +202,7 @@ class Template:
         if prompt.lstrip().startswith("{"):
             try:
                 given = json.loads(prompt)
-            except ValueError:
+            except (ValueError, RecursionError):
                 given = None
             if isinstance(given, dict) and self.primary in given:
                 names = {field.name for field in self.fields}

@@ -136,6 +136,7 @@ def test_a_newer_card_is_refused(directory: Path) -> None:
     ("content", "message"),
     [
         ("{", "expected JSON, found"),
+        pytest.param("[" * 100_000, "expected JSON, found maximum recursion depth", id="deep"),
         ("[]", "expected a JSON object, found list"),
         ('{"format": 1, "task": 3}', r"distillation\.json"),
         (

@@ -186,6 +186,19 @@ def test_inspect_names_what_a_verification_found(capsys: pytest.CaptureFixture[s
     assert "not checked  where it was verified: needs a Mac" in out
 
 
+@pytest.mark.parametrize("versions", ["1.0", None, {"export": "1.0"}])
+def test_inspect_reads_what_others_wrote_of_versions(
+    capsys: pytest.CaptureFixture[str], bundle_directory: Path, versions: object
+) -> None:
+    """The provenance of a bundle is free: what is in no form that is known is left out."""
+    with open_bundle(bundle_directory) as bundle:
+        manifest = bundle.manifest
+    write_manifest(bundle_directory, replace(manifest, provenance={"teacher": "codet5", "versions": versions}))
+    code, out, _ = pocketseq(capsys, "inspect", bundle_directory)
+    assert code == 0
+    assert "made from teacher codet5\n" in out
+
+
 def test_inspect_as_json_is_the_manifest(capsys: pytest.CaptureFixture[str], pristine_bundle: Path) -> None:
     """With each variant's hash and size beside it."""
     _, out, _ = pocketseq(capsys, "inspect", pristine_bundle, "--json")

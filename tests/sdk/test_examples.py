@@ -46,10 +46,13 @@ def test_a_file_may_be_named_by_a_string(tmp_path: Path) -> None:
     [
         ("{broken", "expected one JSON object a line"),
         ("[1]", "expected a JSON object, found list"),
+        pytest.param("[" * 100_000, "expected one JSON object a line: maximum recursion depth", id="deep"),
         ('{"id": "1"}', "not an example row: expected 'id', 'fields' and 'target', perhaps 'kind' and 'source', found 'id'$"),
         ("{}", "not an example row: .*, found none$"),
         ('{"id": "1", "fields": {}, "target": "x", "extra": 1}', "not an example row"),
         ('{"id": 1, "fields": {}, "target": "x"}', "expected 'id' and 'target' as strings"),
+        ('{"id": "1", "fields": {}, "target": "x", "kind": null}', "'kind' and 'source' too where they are given"),
+        ('{"id": "1", "fields": {}, "target": "x", "source": 3}', "'kind' and 'source' too where they are given"),
         ('{"id": "1", "fields": {"a": 2}, "target": "x"}', "'fields' as an object of strings"),
         ('{"id": "1", "fields": ["a"], "target": "x"}', "'fields' as an object of strings"),
         ('{"id": "1", "fields": {"a": "cut \\ud83d"}, "target": "x"}', "field 'a': expected Unicode text, .* at character 4"),

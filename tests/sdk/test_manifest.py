@@ -72,6 +72,26 @@ def test_a_bundle_that_may_say_nothing_is_refused(manifest: Manifest) -> None:
         Manifest.from_json(values)
 
 
+@pytest.mark.parametrize(("name", "value"), [("risk", 0), ("risk", 1), ("delta", 0), ("delta", -0.1), ("threshold", -5)])
+def test_a_calibration_that_promises_nothing_is_refused(manifest: Manifest, name: str, value: float) -> None:
+    """No risk, no doubt or a threshold that all reach: no calibration gives these."""
+    values = manifest.replacing(replace(manifest.variants[0], calibration=calibration())).to_json()
+    values["variants"][0]["calibration"][name] = value
+    with pytest.raises(
+        BundleFormatError, match=r"expected a risk and a delta between 0 and 1 and a threshold of at least 0, found"
+    ):
+        Manifest.from_json(values)
+
+
+def test_a_feature_without_a_count_is_refused(manifest: Manifest) -> None:
+    """How many numbers it stands for is a number."""
+    values = manifest.replacing(replace(manifest.variants[0], calibration=calibration())).to_json()
+    gate = {"features": ["pooled:wide"], "mean": [0.0], "scale": [1.0], "weights": [0.0], "bias": 0.0}
+    values["variants"][0]["calibration"]["gate"] = gate
+    with pytest.raises(BundleFormatError, match=r"expected features with a number behind a colon, .*, found \['pooled:wide'\]"):
+        Manifest.from_json(values)
+
+
 def test_the_same_variant_twice_is_refused(manifest: Manifest) -> None:
     """Which one would be meant?"""
     with pytest.raises(BundleFormatError, match="expected each runtime and precision once"):

@@ -59,6 +59,8 @@ def test_a_bad_value_names_table_key_expected_and_found(text: str, message: str)
     ("text", "message"),
     [
         ("[recipe", "tiny.toml: expected TOML"),
+        pytest.param("x = " + "[" * 100_000, "tiny.toml: expected TOML: maximum recursion depth", id="deep"),
+        pytest.param("x = " + "9" * 5000, "tiny.toml: expected TOML: Exceeds the limit", id="too many digits"),
         ("x = 1", r"expected every key inside a table such as \[recipe\], found \['x'\] outside"),
         ("", r"\[recipe\]: expected the keys .*, found none of the name 'name', 'task', 'format'"),
         ('[recipe]\nname = "a"\ntask = "b"\nformat = 2', "expected format 1 or older, found 2; update pocketseq"),
@@ -77,6 +79,9 @@ def test_a_recipe_is_read_from_a_file_with_its_comments(tmp_path: Path) -> None:
     assert Recipe.read(path).text.startswith("# why\n")
     with pytest.raises(RecipeError, match=r"expected a recipe file at .*none\.toml, found none"):
         Recipe.read(tmp_path / "none.toml")
+    path.write_bytes(HEAD.replace("tiny", "naïve").encode("latin-1"))
+    with pytest.raises(RecipeError, match=r"mine\.toml: expected TOML in UTF-8, found: .* can't decode byte 0xef"):
+        Recipe.read(path)
 
 
 def test_an_unknown_name_lists_the_installed_recipes() -> None:

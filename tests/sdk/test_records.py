@@ -71,6 +71,8 @@ def test_absent_optional_keys_take_their_defaults() -> None:
         ({"name": 3}, "file.json: name: expected a string, found 3"),
         ({"share": True}, "share: expected a finite number, found True"),
         ({"share": float("nan")}, "share: expected a finite number, found nan"),
+        ({"share": float("-inf")}, "share: expected a finite number, found -inf"),
+        ({"share": 10**400}, "share: expected a finite number, found 1000"),
         ({"side": "top"}, r"side: expected one of \['left', 'right'\], found 'top'"),
         ({"parts": {"size": 2}}, "parts: expected a list"),
         ({"parts": [{"size": "2"}]}, r"parts\[0\]: size: expected a whole number, found '2'"),

@@ -112,7 +112,10 @@ def test_a_prompt_is_read_back_as_the_fields_it_was_written_from(source: object)
     assert EDITS.render_prompt("for i in") == "for i in"
 
 
-@pytest.mark.parametrize("prompt", ['{"no": "field"}', '{"line": 3}', "{broken", '{"line": "x", "more": "y"}'])
+@pytest.mark.parametrize(
+    "prompt",
+    ['{"no": "field"}', '{"line": 3}', "{broken", '{"line": "x", "more": "y"}', pytest.param('{"line":' * 100_000, id="deep")],
+)
 def test_any_other_prompt_is_the_primary_field(prompt: str) -> None:
     """A server may be asked by anybody."""
     assert EDITS.parse_prompt(prompt)["line"] == prompt

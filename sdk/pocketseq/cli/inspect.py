@@ -64,7 +64,8 @@ def _provenance_lines(provenance: Mapping[str, Any]) -> Iterator[str]:
     words = [f"{name} {provenance[name]}" for name in ("architecture", "teacher") if provenance.get(name)]
     if isinstance(parameters := provenance.get("parameters"), int):
         words.insert(0, f"{parameters / 1e6:.1f}M parameters")
-    if isinstance(exported := (provenance.get("versions") or {}).get("export"), Mapping):
+    versions = provenance.get("versions")
+    if isinstance(versions, Mapping) and isinstance(exported := versions.get("export"), Mapping):
         words.append("exported with " + ", ".join(f"{name} {version}" for name, version in exported.items()))
     if words:
         yield "made from " + ", ".join(words)

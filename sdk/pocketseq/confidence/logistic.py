@@ -36,7 +36,13 @@ class Logistic:
     """Log-odds at the mean."""
 
     def __post_init__(self) -> None:
-        width = sum(int(count or 1) for _, _, count in (name.partition(":") for name in self.features))
+        try:
+            width = sum(int(count or 1) for _, _, count in (name.partition(":") for name in self.features))
+        except ValueError:
+            raise BundleFormatError(
+                f"learned scorer: expected features with a number behind a colon, such as pooled:256, found {list(self.features)}; "
+                "calibrate again"
+            ) from None
         lengths = {len(self.mean), len(self.scale), len(self.weights)}
         if lengths != {width} or not all(scale > 0 for scale in self.scale):
             raise BundleFormatError(

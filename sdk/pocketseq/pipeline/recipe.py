@@ -62,6 +62,8 @@ class Recipe:
                 return cls.parse(path.read_text(encoding="utf-8"), where=str(path))
             except OSError as error:
                 raise RecipeError(f"expected a recipe file at {path}, found none: {error.strerror}") from None
+            except UnicodeDecodeError as error:
+                raise RecipeError(f"{path}: expected TOML in UTF-8, found: {error}") from None
         packaged = packaged_recipes()
         if str(source) not in packaged:
             raise RecipeError(f"expected a .toml file or one of the installed recipes {sorted(packaged)}, found {str(source)!r}")
@@ -80,7 +82,7 @@ class Recipe:
         """
         try:
             tables = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+        except (ValueError, RecursionError) as error:  # TOMLDecodeError is the first, and so is a number of too many digits
             raise RecipeError(f"{where}: expected TOML: {error}") from None
         loose = sorted(key for key, table in tables.items() if not isinstance(table, dict))
         if loose:
