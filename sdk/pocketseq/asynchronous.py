@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import threading
 from collections.abc import Callable, Generator
 from dataclasses import replace
 from time import perf_counter
@@ -49,33 +49,30 @@ class AsyncAnswer:
         """The whole result, once the last piece has come."""
         self._cancellation = Cancellation(options.get("cancellation"))
         self._pieces = ask({**options, "cancellation": self._cancellation})
-        self._working = asyncio.Lock()
+        self._working = threading.Lock()
 
     def __aiter__(self) -> AsyncAnswer:
         return self
 
     async def __anext__(self) -> str:
-        async with self._working:
-            work = asyncio.ensure_future(in_thread(self._next, abandon=self._cancellation.cancel))
-            try:
-                piece = await asyncio.shield(work)
-            except asyncio.CancelledError:
-                self._cancellation.cancel()
-                await asyncio.wait([work])  # the thread must be out of the generator before anyone closes it
-                raise
+        piece = await in_thread(self._next, abandon=self._cancellation.cancel)
         if piece is None:
             raise StopAsyncIteration
         return piece
 
     async def aclose(self) -> None:
-        """Stop the model."""
+        """Stop the model; what is under way is waited for."""
         self._cancellation.cancel()
-        async with self._working:
-            self._pieces.close()
+        await in_thread(self._close, abandon=self._cancellation.cancel)
 
     def _next(self) -> str | None:
-        try:
-            return next(self._pieces)
-        except StopIteration as end:
-            self.result = end.value if end.value is not None else self.result
-            return None
+        with self._working:  # a thread whose caller was cancelled may still be in the generator
+            try:
+                return next(self._pieces)
+            except StopIteration as end:
+                self.result = end.value if end.value is not None else self.result
+                return None
+
+    def _close(self) -> None:
+        with self._working:
+            self._pieces.close()

@@ -232,6 +232,37 @@ def test_a_cancelled_stream_stops_the_model() -> None:
     assert watched.steps == 3 + 1
 
 
+def test_a_stream_that_is_cancelled_twice_can_be_closed() -> None:
+    """Such as by a timeout, and then at the end of the application: the model may still be at its step, which is waited for."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def at_step(step: int) -> None:
+        begun.set()
+        go_on.wait(10)
+
+    watched = Watched(at_step)
+
+    async def ask() -> None:
+        stream = watched.model.astream(LONG)
+        task = asyncio.create_task(anext(stream))  # type: ignore[arg-type]
+        await asyncio.to_thread(begun.wait, 10)
+        for _ in range(2):
+            task.cancel()
+            await asyncio.sleep(0)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        closing = asyncio.create_task(stream.aclose())
+        await asyncio.sleep(0.05)
+        assert not closing.done()
+        go_on.set()
+        await closing
+        with pytest.raises(StopAsyncIteration):
+            await anext(stream)
+
+    asyncio.run(ask())
+    assert watched.steps == 1
+
+
 def test_bad_input_is_told_at_the_call(model: PocketModel) -> None:
     """Before a stream is iterated."""
     with pytest.raises(InputError, match="expected text in the field"):
