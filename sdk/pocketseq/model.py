@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Unpack
 
 from pocketseq.bundle import open_bundle
-from pocketseq.confidence import Scoring, scoring_problem
+from pocketseq.confidence import Scoring, calibration_problem
 from pocketseq.engine import Engine
 from pocketseq.errors import InputError, RuntimeUnavailableError, VariantNotFoundError
 from pocketseq.manifest import Calibration, Manifest, Variant
@@ -54,7 +54,7 @@ class PocketModel:
         """The bundle's manifest."""
         self.variant = variant
         """The variant that answers."""
-        self.calibration_problem = _calibration_problem(variant, d_model=manifest.geometry.d_model)
+        self.calibration_problem = calibration_problem(variant, d_model=manifest.geometry.d_model)
         """Why there is no calibration, in a sentence; None where there is one."""
         self.calibration: Calibration | None = None if self.calibration_problem else variant.calibration
         """The threshold made on this very variant; None where there is none that holds."""
@@ -284,17 +284,3 @@ class PocketModel:
 def _check_many(sources: object) -> None:
     if isinstance(sources, str | Mapping):
         raise InputError(f"expected a sequence of inputs, found one {type(sources).__name__}; call generate, or put it in a list")
-
-
-def _calibration_problem(variant: Variant, *, d_model: int) -> str | None:
-    calibration = variant.calibration
-    if calibration is None:
-        return f"expected a calibration of {variant.label}, found none; make one with: pocketseq calibrate BUNDLE --data ROWS.jsonl"
-    if calibration.variant != variant.hash:
-        return (
-            f"expected a calibration of {variant.label} with the hash {variant.hash}, found one of {calibration.variant}: "
-            "it was made on other files and promises nothing about these; calibrate again"
-        )
-    if problem := scoring_problem(calibration, d_model=d_model):
-        return f"expected {problem}; upgrade pocketseq, or calibrate again"
-    return None

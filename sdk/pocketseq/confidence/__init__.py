@@ -6,7 +6,7 @@ from pocketseq.confidence.gain import GAIN, Gain, gain_names, gain_scorer, gain_
 from pocketseq.confidence.gate import Gate, gate, gate_names, gate_values
 from pocketseq.confidence.logistic import Logistic, log_sigmoid, sigmoid
 from pocketseq.confidence.rules import DEFAULT_SCORER, SCORERS, Scorer, chow_quantile, confidence
-from pocketseq.confidence.scoring import LEARNED, Scoring, learned_scorer, scoring_problem
+from pocketseq.confidence.scoring import LEARNED, Scoring, calibration_problem, learned_scorer
 
 __all__ = [
     "DEFAULT_SCORER",
@@ -21,6 +21,7 @@ __all__ = [
     "Logistic",
     "Scorer",
     "Scoring",
+    "calibration_problem",
     "chow_quantile",
     "confidence",
     "features",
@@ -32,7 +33,6 @@ __all__ = [
     "gate_values",
     "learned_scorer",
     "log_sigmoid",
-    "scoring_problem",
     "sigmoid",
     "spread_of",
 ]

@@ -15,7 +15,7 @@ from pocketseq.confidence.logistic import Logistic, log_sigmoid
 from pocketseq.confidence.rules import DEFAULT_SCORER, SCORERS, Scorer
 
 if TYPE_CHECKING:
-    from pocketseq.manifest import Calibration
+    from pocketseq.manifest import Calibration, Variant
 
 LEARNED: Final = "learned"
 """Name of the scorer whose numbers the calibration brings along."""
@@ -65,13 +65,28 @@ def learned_scorer(logistic: Logistic) -> Scorer:
     return Scorer(log_confidence, looks_at_spread=looks_at_spread, looks_at_gate="gate" in logistic.features)
 
 
-def scoring_problem(calibration: Calibration, *, d_model: int) -> str | None:
-    """Why this version cannot score as a calibration says, in a few words; None where it can.
+def calibration_problem(variant: Variant, *, d_model: int) -> str | None:
+    """Why a variant has no calibration that counts, in a sentence; None where it has one.
 
     Args:
-        calibration: Of the variant in force.
+        variant: The one in force.
         d_model: Width of the model's pooled state.
     """
+    calibration = variant.calibration
+    if calibration is None:
+        return f"expected a calibration of {variant.label}, found none; make one with: pocketseq calibrate BUNDLE --data ROWS.jsonl"
+    if calibration.variant != variant.hash:
+        return (
+            f"expected a calibration of {variant.label} with the hash {variant.hash}, found one of {calibration.variant}: "
+            "it was made on other files and promises nothing about these; calibrate again"
+        )
+    if problem := _scoring_problem(calibration, d_model=d_model):
+        return f"expected {problem}; upgrade pocketseq, or calibrate again"
+    return None
+
+
+def _scoring_problem(calibration: Calibration, *, d_model: int) -> str | None:
+    """Why this version cannot score as a calibration says, in a few words; None where it can."""
     names = gate_names(d_model)
     if calibration.gate is not None and calibration.gate.features != names:
         return f"a gate over {' and '.join(names)}, found one over {' and '.join(calibration.gate.features)}"
