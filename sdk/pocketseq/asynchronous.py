@@ -35,20 +35,23 @@ async def asked(ask: Callable[[Request, float], T], options: Options) -> T:
 class AsyncAnswer:
     """The pieces of one answer; ``async for`` over it, and close it to stop the model."""
 
-    def __init__(self, ask: Callable[[Options], Generator[str, None, Result]], options: Options) -> None:
+    def __init__(self, ask: Callable[[Request, float], Generator[str, None, Result]], options: Options, *, later: bool) -> None:
         """Check the input and the options; the model begins with the first piece.
 
         Args:
-            ask: Makes the blocking stream.
+            ask: Makes the blocking stream of a request; told ``perf_counter`` at the call, from which the deadline counts.
             options: As the caller gave them.
+            later: Ask with the first piece, in its thread, for that may take long.
 
         Raises:
             InputError: see ``PocketModel.stream``.
         """
         self.result: Result | None = None
         """The whole result, once the last piece has come."""
-        self._cancellation = Cancellation(options.get("cancellation"))
-        self._pieces = ask({**options, "cancellation": self._cancellation})
+        called, request = perf_counter(), request_of(options)
+        self._cancellation = Cancellation(request.cancellation)
+        request = replace(request, cancellation=self._cancellation)
+        self._pieces = _later(lambda: ask(request, called)) if later else ask(request, called)
         self._working = threading.Lock()
 
     def __aiter__(self) -> AsyncAnswer:
@@ -76,3 +79,7 @@ class AsyncAnswer:
     def _close(self) -> None:
         with self._working:
             self._pieces.close()
+
+
+def _later(ask: Callable[[], Generator[str, None, Result]]) -> Generator[str, None, Result]:
+    return (yield from ask())

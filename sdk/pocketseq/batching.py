@@ -23,7 +23,7 @@ from pocketseq.options import Options, Request
 from pocketseq.plan import Plan
 from pocketseq.results import Result
 from pocketseq.template import Input
-from pocketseq.threads import bearable
+from pocketseq.threads import bearable, in_thread
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,17 +83,7 @@ class BatchQueue:
             QueueFullError: ``max_waiting`` requests are waiting.
             RuntimeUnavailableError: the queue is closed.
         """
-        called, request = perf_counter(), Request(**options)
-        with self._news:
-            self._check()  # before the text is read, which takes longer
-        engine = self._model._opened()
-        job = engine.read(source, request, called=called)
-        waiting = _Waiting(job, engine.plan(request), _kind(request))
-        with self._news:
-            self._check()
-            self._waiting.append(waiting)
-            self._news.notify()
-        return waiting.future
+        return self._submit(source, Request(**options), perf_counter())
 
     def generate(self, source: Input, **options: Unpack[Options]) -> Result:
         """Ask, and wait for the answer; see ``submit``."""
@@ -101,9 +91,11 @@ class BatchQueue:
 
     async def agenerate(self, source: Input, **options: Unpack[Options]) -> Result:
         """Ask without blocking the event loop; cancelling the task takes the request out of its batch within a step."""
-        cancellation = Cancellation(options.get("cancellation"))
-        asked: Options = {**options, "cancellation": cancellation}
-        future = self.submit(source, **asked)
+        called, request = perf_counter(), Request(**options)
+        cancellation = Cancellation(request.cancellation)
+        if self._model._engine is None:  # to open it takes long; to read a text takes less time than a thread
+            await in_thread(self._model._opened, abandon=cancellation.cancel)
+        future = self._submit(source, replace(request, cancellation=cancellation), called)
         try:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
@@ -122,6 +114,18 @@ class BatchQueue:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _submit(self, source: Input, request: Request, called: float) -> Future[Result]:
+        with self._news:
+            self._check()  # before the text is read, which takes longer
+        engine = self._model._opened()
+        job = engine.read(source, request, called=called)
+        waiting = _Waiting(job, engine.plan(request), _kind(request))
+        with self._news:
+            self._check()
+            self._waiting.append(waiting)
+            self._news.notify()
+        return waiting.future
 
     def _check(self) -> None:
         """Refuse what may not wait; call with the lock."""

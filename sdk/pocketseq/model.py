@@ -170,10 +170,7 @@ class PocketModel:
         Raises:
             InputError: see ``generate``; at the call, not at the first piece.
         """
-        called, request = perf_counter(), request_of(options)
-        engine = self._opened()
-        plan = engine.plan(request)
-        return engine.stream(engine.read(source, request, called=called), plan)
+        return self._stream(source, request_of(options), perf_counter())
 
     def score(self, source: Input, target: str, *, alternatives: int = 0, overflow: Overflow = "truncate") -> Score:
         """Say how likely the model finds a given answer to an input, in one step of the decoder.
@@ -222,10 +219,15 @@ class PocketModel:
 
         Returns:
             An asynchronous iterator of pieces, whose ``result`` is the whole result once it has ended.
+
+        Raises:
+            InputError: see ``stream``; at the call, unless the model is yet to be opened: what only an open model can tell, such as
+                that an input is over its budget, is then told with the first piece.
         """
         from pocketseq.asynchronous import AsyncAnswer
 
-        return AsyncAnswer(lambda options: self.stream(source, **options), options)
+        self.template.fields_of(source)
+        return AsyncAnswer(lambda *asked: self._stream(source, *asked), options, later=self._engine is None and not self._closed)
 
     def scored_by(self, scoring: Scoring) -> PocketModel:
         """The same model, which judges its answers otherwise, as calibration does; it lives as long as this one is open."""
@@ -268,6 +270,11 @@ class PocketModel:
         engine = self._opened()
         plan = engine.plan(request)
         return engine.answer(engine.read_all(sources, request, called=called), plan)
+
+    def _stream(self, source: Input, request: Request, called: float) -> Generator[str, None, Result]:
+        engine = self._opened()
+        plan = engine.plan(request)
+        return engine.stream(engine.read(source, request, called=called), plan)
 
     def _opened(self) -> Engine:
         engine = self._engine

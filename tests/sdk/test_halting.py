@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
 import pytest
 
-from pocketseq import Beams, Cancellation, PocketModel
+from pocketseq import BatchQueue, Beams, Cancellation, PocketModel
 from pocketseq.asynchronous import asked
-from pocketseq.errors import InputError
+from pocketseq.errors import InputError, InputTooLongError, RuntimeUnavailableError
 from pocketseq.testing import scripted_model
 
 LONG = "a text of many letters " * 8
@@ -134,6 +134,71 @@ def test_asking_does_not_block_the_loop(model: PocketModel) -> None:
     expected = [model.generate(text).text for text in texts]
     assert [result.text for result in singles] == [result.text for result in many] == expected
     assert "".join(pieces) == streamed.text == model.generate(texts[0], max_new_tokens=6).text
+
+
+class Unopened:
+    """A model that repeats its input, of which the opening waits to be let go."""
+
+    def __init__(self) -> None:
+        made = scripted_model({})
+        self.opening, self.go_on = threading.Event(), threading.Event()
+
+        def open_runtime() -> Any:
+            self.opening.set()
+            assert self.go_on.wait(10)
+            return made._open_runtime()
+
+        self.model = PocketModel(made.manifest, made.variant, open_tokenizer=made._open_tokenizer, open_runtime=open_runtime)
+
+    async def after_opening(self, asked: Coroutine[Any, Any, Any], *, delay_s: float = 0.0) -> Any:
+        """What was asked, while the loop lets the opening go on, after some time."""
+        task = asyncio.create_task(asked)
+        assert await asyncio.to_thread(self.opening.wait, 10)
+        await asyncio.sleep(delay_s)
+        self.go_on.set()
+        return await task
+
+
+async def answered(model: PocketModel, **options: Any) -> Any:
+    return await model.agenerate("abc", **options)
+
+
+async def streamed(model: PocketModel, **options: Any) -> Any:
+    stream = model.astream("abc", **options)
+    pieces = [piece async for piece in stream]
+    assert stream.result is not None
+    assert stream.result.text == "".join(pieces)
+    return stream.result
+
+
+async def queued(model: PocketModel, **options: Any) -> Any:
+    with BatchQueue(model) as queue:
+        return await queue.agenerate("abc", **options)
+
+
+@pytest.mark.parametrize("ask", [answered, streamed, queued])
+def test_opening_the_model_does_not_block_the_loop(ask: Callable[..., Coroutine[Any, Any, Any]]) -> None:
+    """At its first answer, on every way to ask; a deadline counts from the call all the same."""
+    first, late = Unopened(), Unopened()
+    assert asyncio.run(first.after_opening(ask(first.model))).text == "abc"
+    result = asyncio.run(late.after_opening(ask(late.model, deadline_s=0.01), delay_s=0.05))
+    assert (result.text, result.finish_reason) == ("", "deadline")
+
+
+def test_a_stream_tells_what_only_an_open_model_knows_with_its_first_piece() -> None:
+    """Where it is what opens the model; of an open one at the call, as that a model is closed."""
+    unopened = Unopened()
+
+    async def first() -> None:
+        await anext(unopened.model.astream("a" * 300, overflow="refuse"))
+
+    with pytest.raises(InputTooLongError, match="field 'text': expected at most 256 tokens"):
+        asyncio.run(unopened.after_opening(first()))
+    with pytest.raises(InputTooLongError, match="field 'text': expected at most 256 tokens"):
+        unopened.model.astream("a" * 300, overflow="refuse")
+    unopened.model.close()
+    with pytest.raises(RuntimeUnavailableError, match="found it closed"):
+        unopened.model.astream("a")
 
 
 def test_a_busy_loop_keeps_nobody_waiting(letters: PocketModel) -> None:
@@ -264,7 +329,9 @@ def test_a_stream_that_is_cancelled_twice_can_be_closed() -> None:
 
 
 def test_bad_input_is_told_at_the_call(model: PocketModel) -> None:
-    """Before a stream is iterated."""
+    """Before a stream is iterated, and before a model is opened for it."""
+    with pytest.raises(InputError, match="expected text in the field"):
+        Unopened().model.astream("")
     with pytest.raises(InputError, match="expected text in the field"):
         model.astream("")
     with pytest.raises(InputError, match="expected text in the field"):
