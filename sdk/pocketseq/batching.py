@@ -21,7 +21,7 @@ from pocketseq.job import Job
 from pocketseq.model import PocketModel
 from pocketseq.options import Options, Request
 from pocketseq.plan import Plan
-from pocketseq.results import Result
+from pocketseq.results import Result, answers_before
 from pocketseq.template import Input
 from pocketseq.threads import bearable, in_thread
 
@@ -188,8 +188,13 @@ class BatchQueue:
         except BaseException as error:
             if len(batch) == 1:
                 batch[0].future.set_exception(bearable(error))
-            for waiting in batch if len(batch) > 1 else ():  # one of them is to blame, and the others are not
-                self._answer([waiting])
+                return
+            finished = answers_before(error)
+            for number, waiting in enumerate(batch):  # one of those left is to blame, and the others are not
+                if number in finished:
+                    waiting.future.set_result(finished[number])
+                else:
+                    self._answer([waiting])
         else:
             for waiting, result in zip(batch, results, strict=True):
                 waiting.future.set_result(result)

@@ -42,7 +42,8 @@ class Options(TypedDict, total=False):
     """Ends the answer from another thread within a step; what there is stands, with the finish reason ``cancelled``."""
     on_gate: Callable[[float], None] | None
     """Called once for each input, after the encoder and before the first token, with the probability that the answer will be right,
-    where the calibration carries a gate. What it raises ends the call."""
+    where the calibration carries a gate. What it raises ends the call; in a ``BatchQueue``, which cannot tell whose error it is,
+    those that were not finished are asked again one by one, and their callbacks hear it again."""
 
 
 @dataclass(frozen=True, slots=True)

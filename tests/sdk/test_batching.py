@@ -170,7 +170,7 @@ def test_a_cancelled_task_leaves_the_queue(gate: Gate) -> None:
 
 
 def test_a_request_that_fails_fails_alone(gate: Gate) -> None:
-    """Its neighbours in the batch are answered, and so are later ones."""
+    """Its neighbours in the batch are answered, without being asked again where they were done, and so are later ones."""
 
     def broken(tokens: Sequence[int]) -> Sequence[int]:
         if len(tokens) == 2:
@@ -186,6 +186,7 @@ def test_a_request_that_fails_fails_alone(gate: Gate) -> None:
         assert short.result(10).text == "b"
         with pytest.raises(LookupError, match="mine"):
             long.result(10)
+        assert gate.batches == [1, 2, 1]
         assert queue.generate("bcd").text == "bcd"
 
 
