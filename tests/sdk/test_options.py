@@ -28,6 +28,7 @@ CONFLICTS: list[tuple[Any, str]] = [
     (lambda: Beams(2, answers=3), "Beams.answers: expected a whole number from 1 to count=2, found 3"),
     (lambda: Beams(length_penalty=float("nan")), "Beams.length_penalty: expected a number from -8 to 8, found nan"),
     (lambda: Beams(length_penalty=300.0), "Beams.length_penalty: expected a number from -8 to 8, found 300.0"),
+    (lambda: Beams(early_stopping=1), "Beams.early_stopping: expected True, False or 'never', found 1"),
     (lambda: Beams(early_stopping="ever"), "Beams.early_stopping: expected True, False or 'never', found 'ever'"),
     (lambda: Sampling(min_p=2.0), "min_p: expected a number from 0 to 1, found 2.0"),
     (lambda: Sampling(temperature="1"), "temperature: expected a number above 0, found '1'"),

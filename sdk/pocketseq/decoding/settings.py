@@ -78,7 +78,7 @@ class Beams:
             raise InputError(
                 f"Beams.length_penalty: expected a number from {-_STEEPEST} to {_STEEPEST}, found {self.length_penalty!r}"
             )
-        if self.early_stopping not in (True, False, "never"):
+        if not isinstance(self.early_stopping, bool) and self.early_stopping != "never":  # 1 equals True, and is not the same
             raise InputError(f"Beams.early_stopping: expected True, False or 'never', found {self.early_stopping!r}")
 
 
