@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, get_args
 
 import numpy as np
 
@@ -50,6 +50,8 @@ class Promise:
 
     def __post_init__(self) -> None:
         check_promise(risk=self.risk, delta=self.delta)
+        if self.guarantee not in (None, *get_args(Guarantee)):  # one that nobody knows would be taken for another
+            raise CalibrationError(f"guarantee: expected one of {', '.join(get_args(Guarantee))}, found {self.guarantee!r}")
         if self.guarantee == "binomial" and not self.loss.binary:
             raise CalibrationError(
                 f"guarantee: expected hoeffding-bentkus or conformal for the loss {self.loss.name}, which is a matter of degree, "

@@ -235,7 +235,7 @@ def test_an_answer_without_a_confidence_is_the_last_to_be_served() -> None:
 
 
 def test_losses_by_degrees_are_bounded_by_another_test() -> None:
-    """Hoeffding and Bentkus for a mean loss; the binomial is refused there."""
+    """Hoeffding and Bentkus for a mean loss; the binomial is refused there, and a test that nobody knows everywhere."""
     rng = np.random.default_rng(9)
     answers = [
         replace(answer, loss=float(rng.beta(1, 3)) * answer.loss) for answer in judged(1500, 9, error_at=lambda surety: 1 - surety)
@@ -245,6 +245,8 @@ def test_losses_by_degrees_are_bounded_by_another_test() -> None:
     assert "the mean loss (by edit_similarity) is at most 10%, with probability 95%" in found.promise
     with pytest.raises(CalibrationError, match="expected hoeffding-bentkus or conformal for the loss chrf, .* found binomial"):
         Promise(loss=Loss("chrf"), guarantee="binomial")
+    with pytest.raises(CalibrationError, match="expected one of .*conformal, found 'conformall'"):
+        Promise(guarantee="conformall")  # type: ignore[arg-type]
 
 
 def test_conformal_risk_control_is_an_option() -> None:
