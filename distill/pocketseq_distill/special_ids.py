@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pocketseq.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from transformers import GenerationConfig, PretrainedConfig
+    from transformers import GenerationConfig
 
 _ALSO_CONFIGURED: Final = ("decoder_start_token_id", "eos_token_id", "pad_token_id")
 SPECIAL_NAMES: Final = (*_ALSO_CONFIGURED, "forced_bos_token_id", "bad_words_ids")
@@ -67,7 +67,8 @@ class SpecialIds:
             end=int(ends[0]),
             pad=int(pad or 0),
             first=settings.forced_bos_token_id,
-            banned=tuple(words[0] for words in settings.bad_words_ids or [] if len(words) == 1),
+            # An end token is none of them, as in transformers: nothing else would end an answer.
+            banned=tuple(words[0] for words in settings.bad_words_ids or [] if len(words) == 1 and words[0] not in ends),
         )
 
     @property
@@ -75,15 +76,16 @@ class SpecialIds:
         """What stands before every answer without the model's say, and therefore before every label that it learns."""
         return () if self.first is None else (self.first,)
 
-    def settle(self, config: PretrainedConfig) -> None:
-        """Write these ids into a configuration that leaves them open, or gives several where the families read one.
+    def settle(self, model: Any) -> None:
+        """Write these ids into a model's configurations that leave them open, or give several: its labels end with the first.
 
         Args:
-            config: What ``config.json`` is written from.
+            model: What ``config.json`` and ``generation_config.json`` are written from.
         """
-        for name, value in zip(_ALSO_CONFIGURED, (self.start, self.end, self.pad), strict=True):
-            if not isinstance(getattr(config, name, None), int):
-                setattr(config, name, value)
+        for config in (model.config, model.generation_config):
+            for name, value in zip(_ALSO_CONFIGURED, (self.start, self.end, self.pad), strict=True):
+                if not isinstance(getattr(config, name, None), int):
+                    setattr(config, name, value)
 
     def asking(self, **how: Any) -> GenerationConfig:
         """Settings of ``generate`` that keep to these ids.

@@ -215,14 +215,14 @@ def test_spans_are_those_behind_what_a_teacher_is_made_to_say(tmp_path: Path) ->
 def test_special_ids_may_stand_wherever_a_teacher_is_asked_by_them(
     tmp_path: Path, config: dict[str, Any], generation: dict[str, Any], student: StudentSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In either configuration, several of them, or none for padding; the student has each of them in its ``config.json``."""
+    """In either configuration, several of them, or none for padding; the student has one of each, in both."""
     monkeypatch.setitem(PRESETS, "nano", Shape(encoder_layers=1, decoder_layers=1, d_model=8, d_ff=16, heads=2))
     teacher = odd_teacher(tmp_path / "teacher", config=config, generation_config=generation)
     rows = [Example(word, {"text": word}, word[:3]) for word in WORDS]
     distil(teacher, Data(rows[2:], rows[:2], "f"), tmp_path / "student", student=student, plan=PLAN)
-    written = json.loads((tmp_path / "student/config.json").read_text())
-    ids = [written[name] for name in ("decoder_start_token_id", "eos_token_id", "pad_token_id")]
-    assert ids == [0, 1, 0]
+    for name in ("config.json", "generation_config.json"):
+        written = json.loads((tmp_path / "student" / name).read_text())
+        assert [written[name] for name in ("decoder_start_token_id", "eos_token_id", "pad_token_id")] == [0, 1, 0]
 
 
 @pytest.mark.parametrize(("validation", "every"), [([], 3), (DATA.validation, 0)])

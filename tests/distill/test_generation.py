@@ -150,6 +150,15 @@ def test_forced_and_banned_tokens_are_heeded() -> None:
     assert not {usual[0], usual[-1]} & set(changed)
 
 
+def test_an_end_token_is_never_banned() -> None:
+    """Wherever it stands, as in transformers: without it no answer would end."""
+    model = loud(make_t5())
+    said = [emission.tokens for emission in Decoder(model).decode(prompts())]
+    model.generation_config.eos_token_id = said[0][0]
+    model.generation_config.bad_words_ids = [[said[0][0]]]
+    assert Decoder(model).decode(prompts())[0].tokens == said[0][:1]
+
+
 def test_a_model_without_a_start_is_refused() -> None:
     """A configuration that names no start token is no encoder-decoder that can answer."""
     model = make_t5()

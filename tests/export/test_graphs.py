@@ -76,6 +76,14 @@ def test_a_forbidden_token_is_never_said(model: Any, monkeypatch: pytest.MonkeyP
     torch.testing.assert_close(found[..., said], expected[..., said], atol=3e-5, rtol=1e-4)
 
 
+def test_an_end_token_is_not_forbidden(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever it stands: transformers says it all the same, and without it no answer would end."""
+    monkeypatch.setattr(model.generation_config, "bad_words_ids", [[model.config.eos_token_id]])
+    graph = author(model)
+    found = graph.step(TARGET, 0, MASK, graph.encode(SOURCE, MASK).cross, graph.start(2)).logprobs
+    torch.testing.assert_close(found, reference(model), atol=3e-5, rtol=1e-4)
+
+
 def test_an_unsupported_architecture_is_refused_by_name() -> None:
     """With the list of those that can be exported."""
     config = BlenderbotSmallConfig(vocab_size=20, d_model=16, encoder_layers=1, decoder_layers=1)

@@ -99,7 +99,7 @@ def student_of(
         pool_weights(student, teacher)
     if settings.dropout is not None:
         student = with_dropout(student, settings.dropout)
-    SpecialIds.of(student).settle(student.config)
+    SpecialIds.of(student).settle(student)
     if (size := _size(student)) > largest:
         raise RecipeError(
             f"expected a student no larger than its teacher of {largest:,} parameters, found {size:,}; "

@@ -58,8 +58,12 @@ def family_of(model_type: str) -> Family:
 
 
 def banned_tokens(generation: Any) -> list[int]:
-    """Tokens that a generation configuration forbids; Marian's padding has a logit of its own and must never be said."""
-    return [ids[0] for ids in generation.bad_words_ids or [] if len(ids) == 1]
+    """Tokens that a generation configuration forbids; Marian's padding has a logit of its own and must never be said.
+
+    An end token is none of them, as in transformers: nothing else would end an answer.
+    """
+    ends = generation.eos_token_id if isinstance(generation.eos_token_id, list) else [generation.eos_token_id]
+    return [ids[0] for ids in generation.bad_words_ids or [] if len(ids) == 1 and ids[0] not in ends]
 
 
 def author(model: Any, reach: Reach | None = None) -> EncoderDecoder:
