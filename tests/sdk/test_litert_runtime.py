@@ -17,7 +17,7 @@ from pocketseq.errors import BundleFormatError, RuntimeUnavailableError
 from pocketseq.model import PocketModel
 from pocketseq.runtimes import open_runtime
 from pocketseq.runtimes.litert import LiteRtCache, LiteRtRuntime
-from pocketseq.runtimes.litert_program import PROBE_IDS, PROBE_POOLED
+from pocketseq.runtimes.litert_program import PROBE_IDS, PROBE_LOGPROBS, PROBE_POOLED
 from pocketseq.runtimes.protocol import Floats
 from pocketseq.tokenizer import TextTokenizer
 from pocketseq_export import export_checkpoint
@@ -162,6 +162,24 @@ def test_a_runtime_that_computes_something_else_is_refused(graph: EncoderDecoder
     )
     with pytest.raises(RuntimeUnavailableError, match=refusal):
         open_program(graph, tampered)
+
+
+def test_a_forbidden_token_hides_no_other_answer(tmp_path: Path) -> None:
+    """Its log-probability is so low that beside it all others look alike."""
+    model = t5()
+    model.generation_config.bad_words_ids = [[70]]
+    graph = author(model, Reach(source=16, target=320))
+    (path,) = write_programs(graph, tmp_path, precision="fp32")
+    open_program(graph, path)
+    content = read_program(path.read_bytes())
+    (recorded,) = (tensor for tensor in content.subgraphs[0].tensors if tensor.name == PROBE_LOGPROBS.encode())
+    answer = np.frombuffer(bytes(content.buffers[recorded.buffer].data), np.float32)
+    assert answer.min() < -1e8
+    told = np.where(answer > -1e4, answer[::-1].clip(-1e3), answer)  # of other tokens
+    content.buffers[recorded.buffer].data = np.frombuffer(told.astype(np.float32).tobytes(), np.uint8)
+    path.write_bytes(write_program(content))
+    with pytest.raises(RuntimeUnavailableError, match="recorded answer"):
+        open_program(graph, path)
 
 
 def test_a_program_without_a_question_is_refused(graph: EncoderDecoder, program: Path, tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ class Loss:
         if self.name in _EXACT:
             return float(answer != target)
         metric, _, bound = self.name.partition("<")
-        found = METRICS[metric](answer, target)
+        found = 1.0 if answer == target else METRICS[metric](answer, target)  # chrF finds nothing to share in two empty texts
         return float(found < float(bound)) if bound else 1 - found
 
 

@@ -18,6 +18,8 @@ from pocketseq.errors import CalibrationError
         ("edit_similarity<0.75", "abcd", "abcx", 0),
         ("edit_similarity<0.76", "abcd", "abcx", 1),
         ("chrf", "same", "same", 0),
+        ("chrf", "", "", 0),
+        ("chrf", "", "a", 1),
         ("chrf<0.5", "abc", "xyz", 1),
     ],
 )
