@@ -85,6 +85,11 @@ def test_values_that_are_called_a_secret_or_look_random(line: str) -> None:
     assert "secret" in {finding.kind for finding in secrets(line)}
 
 
+def test_an_address_may_hold_letters_of_any_language() -> None:
+    """All of it is put aside, not what follows the last letter beyond ASCII."""
+    assert redact({"line": "jürgen.müller@bücher.example, 用户@例子.公司"}, BUILT_IN).texts["line"] == "<EMAIL_1>, <EMAIL_2>"
+
+
 @pytest.mark.parametrize(
     ("line", "sent"),
     [
