@@ -39,8 +39,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def mac(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A Mac whose caches are the test's own."""
-    monkeypatch.setattr("pocketseq.runtimes.compiled.CACHES", tmp_path / "caches")
-    pretend_mac(monkeypatch)
+    pretend_mac(monkeypatch, tmp_path)
 
 
 def test_every_variant_is_checked_on_every_compute_unit(

@@ -15,7 +15,7 @@ import pytest
 from coremltools.models import _compiled_model, model, utils
 from tests.coreml.interpreter import SavedFunction
 
-from pocketseq.runtimes import macos
+from pocketseq.runtimes import compiled, macos
 
 UNITS = {"ALL", "CPU_ONLY", "CPU_AND_GPU", "CPU_AND_NE"}
 
@@ -65,13 +65,16 @@ class ModelProxy:
         return self._function.run(data, None if state is None else state.arrays)
 
 
-def pretend_mac(monkeypatch: pytest.MonkeyPatch, *, version: str = "15.1", half: bool = True) -> type[ModelProxy]:
-    """Let this process take itself for a Mac of that version, whose Core ML is the interpreter."""
+def pretend_mac(monkeypatch: pytest.MonkeyPatch, folder: Path, *, version: str = "15.1", half: bool = True) -> type[ModelProxy]:
+    """Let this process take itself for a Mac of that version, whose Core ML is the interpreter and whose caches are in a folder:
+    the user's own would be written to and, on a Mac, answer in the interpreter's place.
+    """
 
     class Proxy(ModelProxy):
         compilations: list[str] = []
 
     Proxy.half = half
+    monkeypatch.setattr(compiled, "CACHES", folder / "caches")
     binding = ModuleType("coremltools.libcoremlpython")
     binding._MLModelProxy = Proxy  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "coremltools.libcoremlpython", binding)

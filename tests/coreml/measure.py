@@ -80,8 +80,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as folder:
-        patch.setattr("pocketseq.runtimes.compiled.CACHES", Path(folder, "caches"))
-        pretend_mac(patch)
+        pretend_mac(patch, Path(folder))
         print(
             json.dumps(
                 measure(args.checkpoint, args.rows, count=args.count, precisions=args.precision.split(","), folder=Path(folder)),

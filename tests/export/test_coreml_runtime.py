@@ -46,8 +46,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def mac(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> type[ModelProxy]:
     """A Mac with macOS 15, whose caches are the test's own."""
-    monkeypatch.setattr("pocketseq.runtimes.compiled.CACHES", tmp_path / "caches")
-    return pretend_mac(monkeypatch)
+    return pretend_mac(monkeypatch, tmp_path)
 
 
 @pytest.fixture
@@ -198,22 +197,22 @@ def test_a_bundle_in_one_file_answers(exported: Path, mac: type[ModelProxy], tmp
     ("version", "precision"), [("15.1", "int8"), ("14.6", "int8-stateless"), ("13.0", "int8-stateless"), ("12.7", None)]
 )
 def test_the_first_variant_that_this_macos_runs_is_taken(
-    exported: Path, version: str, precision: str | None, monkeypatch: pytest.MonkeyPatch
+    exported: Path, version: str, precision: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """States need macOS 15, int8 weights macOS 13; older systems, and others, have the ONNX variant."""
-    pretend_mac(monkeypatch, version=version)
+    pretend_mac(monkeypatch, tmp_path, version=version)
     with PocketModel.load(exported / "bundle") as model:
         assert model.variant.label == (f"coreml/{precision}" if precision else "onnx/fp32")
 
 
-def test_a_macos_that_is_too_old_is_named(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_macos_that_is_too_old_is_named(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the variant that it runs."""
-    pretend_mac(monkeypatch, version="14.6")
+    pretend_mac(monkeypatch, tmp_path, version="14.6")
     with pytest.raises(
         RuntimeUnavailableError, match="coreml/int8 needs macOS 15 or newer, found macOS 14.6; load the precision 'int8-stateless'"
     ):
         PocketModel.load(exported / "bundle", runtime="coreml", precision="int8")
-    pretend_mac(monkeypatch, version="12.7")
+    pretend_mac(monkeypatch, tmp_path, version="12.7")
     with pytest.raises(
         RuntimeUnavailableError, match="needs macOS 13 or newer, found macOS 12.7; choose a variant of another runtime"
     ):
@@ -228,9 +227,9 @@ def test_other_systems_are_told_what_runs_it(exported: Path) -> None:
         CoreMlRuntime({}, open_bundle(exported / "bundle").manifest.geometry)
 
 
-def test_a_mac_without_coremltools_is_told_the_remedy(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mac_without_coremltools_is_told_the_remedy(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It ends in the pip line."""
-    pretend_mac(monkeypatch)
+    pretend_mac(monkeypatch, tmp_path)
     monkeypatch.setattr("pocketseq.runtimes.opening.find_spec", lambda name: None)
     with pytest.raises(RuntimeUnavailableError, match="needs the module 'coremltools'.*mend it with: pip install coremltools$"):
         PocketModel.load(exported / "bundle", runtime="coreml")

@@ -222,14 +222,15 @@ def test_layers_that_break_are_held_in_a_higher_precision(tmp_path: Path) -> Non
 
 
 def test_a_stateless_variant_is_mended_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It rounds what its like with a state rounds."""
-    pretend_mac(monkeypatch)
+    """It rounds what its like with a state rounds; what is compiled for it stays in the test's own folder."""
+    pretend_mac(monkeypatch, tmp_path)
     checkpoint = write_checkpoint(tmp_path / "checkpoint", fragile(1 / 1000))
     precisions = ["onnx/fp32", "coreml/int8-stateless"]
     export_checkpoint(checkpoint, tmp_path / "bundle", runtimes=["onnx", "coreml"], precisions=precisions)
     found = verify_bundle(tmp_path / "bundle", checkpoint, rows(checkpoint), tolerance=0.1, mend=True)
     assert [(verdict.label, verdict.kept) for verdict in found.variants] == [("onnx/fp32", True), ("coreml/int8-stateless", True)]
     assert found.variants[1].kept_layers[0] == "encoder.layers.1.ffn.output"
+    assert any((tmp_path / "caches").iterdir())
 
 
 def test_a_variant_that_float16_cannot_mend_is_not_kept(tmp_path: Path) -> None:
