@@ -169,7 +169,7 @@ def read_document(path: Path) -> BenchDocument:
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: expected the JSON of a benchmark, found none: {error}") from None
     return document_of(value, where=str(path))
 

@@ -201,6 +201,9 @@ def test_a_broken_comparison_is_refused_before_anything_is_written(others: objec
     (tmp_path / "rivals.json").write_text(json.dumps({"tasks": [], "others": others}), encoding="utf-8")
     with pytest.raises(DataError, match=r"rivals.json: expected a comparison .* no table can be made of .*; make it again"):
         read_rivals(tmp_path / "rivals.json")
+    (tmp_path / "deep.json").write_text("[" * 100_000, encoding="utf-8")
+    with pytest.raises(DataError, match=r"deep.json: expected the JSON of a comparison with other libraries, found none"):
+        read_rivals(tmp_path / "deep.json")
     paths = [str(tmp_path / "a.json"), "--rivals", str(tmp_path / "rivals.json"), "-o", str(tmp_path / "out")]
     assert main(["bench", "merge", *paths]) == 2
     assert not (tmp_path / "out").exists()

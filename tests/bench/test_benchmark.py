@@ -259,7 +259,12 @@ def test_inputs_without_true_answers_are_timed_and_not_judged(tmp_path: Path, bu
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("", "found none"), ("[]", r"inputs.jsonl:1: expected an object with 'fields'"), ("{", r"inputs.jsonl:1: expected one JSON")],
+    [
+        ("", "found none"),
+        ("[]", r"inputs.jsonl:1: expected an object with 'fields'"),
+        ("{", r"inputs.jsonl:1: expected one JSON"),
+        pytest.param("[" * 100_000, r"inputs.jsonl:1: expected one JSON", id="deep"),
+    ],
 )
 def test_bad_inputs_are_refused_with_their_line(text: str, message: str, tmp_path: Path) -> None:
     """Before anything is measured."""

@@ -101,6 +101,7 @@ def test_a_directory_without_a_recipe_is_no_run(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ('{"format": 2, "ru', "expected the JSON of a deferral study, found none"),
+        pytest.param("[" * 100_000, "expected the JSON of a deferral study, found none", id="deep"),
         ("[]", "found another document"),
         (
             '{"format": 1, "runs": {"old": {}}}',

@@ -76,6 +76,7 @@ def test_a_schema_says_what_a_field_means() -> None:
     ("text", "message"),
     [
         ("{", "expected the JSON of a benchmark, found none"),
+        pytest.param("[" * 100_000, "expected the JSON of a benchmark, found none", id="deep"),
         ('{"format": 1}', "found another document"),
         ('{"format": 7, "conduct": {}}', "expected a benchmark of format 1, found 7; update pocketseq"),
         ('{"format": 0, "conduct": {}}', "measure again with this pocketseq"),

@@ -225,10 +225,17 @@ def test_losses_and_outages_are_failures_that_leave_the_local_answer() -> None:
         assert row.failures == row.asked > 0
 
 
-def test_a_replay_of_another_version_is_refused(tmp_path: Path) -> None:
-    """Numbers are never guessed."""
-    (tmp_path / "replay.json").write_text('{"format": 9, "session": {}}', encoding="utf-8")
-    with pytest.raises(DataError, match="expected a replay of format 1, found 9"):
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"format": 9, "session": {}}', "expected a replay of format 1, found 9"),
+        pytest.param("[" * 100_000, "expected the JSON of a replay, found none", id="deep"),
+    ],
+)
+def test_a_replay_of_another_version_is_refused(text: str, message: str, tmp_path: Path) -> None:
+    """Numbers are never guessed, nor out of what is no replay."""
+    (tmp_path / "replay.json").write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=message):
         read_replay(tmp_path / "replay.json")
 
 

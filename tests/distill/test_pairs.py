@@ -94,6 +94,7 @@ def test_a_row_has_an_id_of_what_it_holds(tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("a.jsonl", '{"source": "a", "target": "b"}\n{"source": "a"\n', r"a\.jsonl:2: expected one JSON object a line"),
+        pytest.param("a.jsonl", "[" * 100_000, r"a\.jsonl:1: expected one JSON object a line", id="deep"),
         ("a.jsonl", "[1]\n", r"a\.jsonl:1: expected a JSON object, found list"),
         ("a.jsonl", '{"source": "a"}\n', r"a\.jsonl:1: expected a column 'target', found only \['source'\]"),
         ("a.jsonl", '{"source": 3, "target": "b"}\n', r"a\.jsonl:1: expected text in column 'source', found int: 3"),

@@ -272,6 +272,7 @@ def test_a_newer_or_broken_state_is_refused(tmp_path: Path) -> None:
     for text, message in (
         (json.dumps({"format": 9, "stages": {}}), "expected format 1, found 9"),
         ("{", "expected the state of a run"),
+        ("[" * 100_000, "expected the state of a run"),
     ):
         (tmp_path / "state.json").write_text(text, encoding="utf-8")
         with pytest.raises(RecipeError, match=message):

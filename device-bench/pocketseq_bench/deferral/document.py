@@ -19,7 +19,7 @@ def read_runs(path: Path) -> dict[str, Any]:
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: expected the JSON of a deferral study, found none: {error}") from None
     if not isinstance(value, dict) or not isinstance(value.get("runs"), dict):
         raise DataError(f"{path}: expected the JSON of a deferral study, found another document")

@@ -86,7 +86,7 @@ def _parse(text: str, *, origin: str, where: str) -> BenchInputs:
         place = f"{where}:{number}"
         try:
             value: Any = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{place}: expected one JSON object a line: {error}") from None
         if not isinstance(value, Mapping) or not isinstance(value.get("fields"), dict):
             raise DataError(f"{place}: expected an object with 'fields', an object of texts, found {line:.80}")

@@ -109,7 +109,7 @@ def read_replay(path: Path) -> ReplayDocument:
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: expected the JSON of a replay, found none: {error}") from None
     found = value.get("format") if isinstance(value, dict) and "session" in value else None
     if found != FORMAT:

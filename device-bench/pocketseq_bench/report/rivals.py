@@ -26,7 +26,7 @@ def read_rivals(path: Path) -> dict[str, Any]:
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: expected the JSON of a comparison with other libraries, found none: {error}") from None
     if not isinstance(value, dict) or "tasks" not in value:
         raise DataError(f"{path}: expected the JSON of a comparison with other libraries, found another document")

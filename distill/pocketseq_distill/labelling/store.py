@@ -237,7 +237,7 @@ def _label(line: bytes) -> Label | str:
     """Read a line, or say what is wrong with it."""
     try:
         value = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return f"expected one JSON object a line: {error}"
     if not isinstance(value, dict):
         return f"expected a JSON object, found {type(value).__name__}"

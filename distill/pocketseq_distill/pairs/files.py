@@ -20,7 +20,7 @@ def jsonl_rows(path: Path) -> Iterator[Located]:
         where = f"{path}:{number}"
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{where}: expected one JSON object a line: {error}") from None
         if not isinstance(row, dict):
             raise DataError(f"{where}: expected a JSON object, found {type(row).__name__}")

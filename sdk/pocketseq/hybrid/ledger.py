@@ -141,7 +141,7 @@ class Ledger:
             self._read_mark = mark
         except FileNotFoundError:
             return
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
             self._warn(f"{path}: expected the count of a budget, found {type(error).__name__}; counting on from memory")
 
     def _write(self) -> None:

@@ -47,7 +47,7 @@ class RunState:
             value = json.loads(path.read_text(encoding="utf-8"))
             version = value["format"]
             records = {name: StageRecord(**record) for name, record in value["stages"].items()} if version == FORMAT else {}
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise RecipeError(f"{path}: expected the state of a run, found {error!r}; remove the file to start over") from None
         if version != FORMAT:
             raise RecipeError(f"{path}: expected format {FORMAT}, found {version}; update pocketseq, or choose another directory")

@@ -204,13 +204,13 @@ def test_a_damaged_line_is_found_and_its_row_asked_again_alone(teacher: Power, t
     label_rows(EXAMPLES, teacher, path, SETTINGS)
     whole = path.read_bytes().splitlines(keepends=True)
     flipped = whole[3].replace(b'"text": "', b'"text": "x', 1)
-    path.write_bytes(b"".join([*whole[:3], flipped, *whole[4:6], b"\x00\xff\n", *whole[7:]]))
+    path.write_bytes(b"".join([*whole[:3], flipped, *whole[4:6], b"\x00\xff\n", b"[" * 100_000 + b"\n", *whole[8:]]))
     with pytest.raises(DataError, match=r"labels\.jsonl:4: expected a label with the digest .* damaged; label again"):
         read_labels(path, EXAMPLES)
     report = label_rows(EXAMPLES, teacher, path, SETTINGS)
-    assert (report.now, report.total, report.damaged) == (2, 10, 2)
-    assert "2 damaged lines were asked again" in str(report)
-    assert teacher.asked == 12
+    assert (report.now, report.total, report.damaged) == (3, 10, 3)
+    assert "3 damaged lines were asked again" in str(report)
+    assert teacher.asked == 13
     assert sorted(path.read_bytes().splitlines(keepends=True)) == sorted(whole)
 
 

@@ -143,7 +143,18 @@ def test_a_clock_set_back_over_a_restart_neither_frees_nor_locks(times: Times, t
     assert refused(ledger) is None
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"hour": {}}', '{"hour": {"started_s": "x"}}', '{"day": {"started_s": -1}}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        '{"hour": {}}',
+        '{"hour": {"started_s": "x"}}',
+        '{"day": {"started_s": -1}}',
+        pytest.param("[" * 100_000, id="deep"),
+    ],
+)
 def test_a_broken_file_is_counted_anew_and_told_once(
     times: Times, tmp_path: Path, content: str, caplog: pytest.LogCaptureFixture
 ) -> None:
