@@ -14,7 +14,7 @@ import pytest
 import pocketseq
 from pocketseq.calibration import Judged
 from pocketseq.confidence import SCORERS, Evidence
-from pocketseq.errors import DataError, RecipeError
+from pocketseq.errors import DataError, InputError, RecipeError
 from pocketseq.examples import Example, write_examples
 from pocketseq_bench.deferral import deferral, deferral_markdown, kept
 from pocketseq_bench.deferral.__main__ import main
@@ -89,6 +89,13 @@ def test_a_run_is_measured_and_kept_beside_others(run: Path, tmp_path: Path, cap
     assert study["rows"] == {"chose": 8, "tested": 8, "helped": 0}
     assert [entry["risk"] for entry in study["promise"]] == [0.05, 0.1, 0.2]
     assert "lines, the cloud always right: " in capsys.readouterr().out
+
+
+def test_rows_below_none_are_refused_before_anything_is_loaded(tmp_path: Path) -> None:
+    """Of the splits, and of what models learnt from: the run is not even looked for."""
+    for option, count, message in (("--rows", "0", "from 1, found 0"), ("--seen", "-1", "from 0, found -1")):
+        with pytest.raises(InputError, match=f"{option[2:]}: expected a whole number {message}"):
+            main([str(tmp_path / "no-run"), option, count, "-o", str(tmp_path / "out.json")])
 
 
 def test_a_directory_without_a_recipe_is_no_run(tmp_path: Path) -> None:

@@ -58,6 +58,14 @@ def test_calibrate_binds_a_threshold_to_every_variant_that_runs_here(
             assert model.calibration.risk == 0.5
 
 
+def test_calibrating_on_no_rows_is_refused(run_directory: Path) -> None:
+    """A number below zero drops no rows from the end of the split."""
+    recipe = Recipe.parse(RECIPE.replace("risk = 0.5", "risk = 0.5\nrows = -3"), where="tiny")
+    with pytest.raises(RecipeError, match=r"\[calibrate\]: rows: expected at least 1, found -3"):
+        CALIBRATE.run(recipe, run_directory)
+    assert not (run_directory / "calibration.json").exists()
+
+
 def test_suggestions_for_no_rows_are_refused(run_directory: Path) -> None:
     """Before a teacher is served; a number below zero drops no rows from the end of what is measured either."""
     with pytest.raises(RecipeError, match=r"recipe 'tiny': \[bench\]: rows: expected at least 1, found -3"):

@@ -88,6 +88,15 @@ def test_the_same_value_twice_gives_the_same_twice(files: Path, teacher_path: Pa
     assert set(other["over_first"]["exact_match"].values()) == {0.0}
 
 
+def test_measuring_on_no_rows_is_refused(files: Path, teacher_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Before anything is trained; a number below zero drops no rows from the end."""
+    given = [str(files / "rows.jsonl"), "--validation", str(files / "held-out.jsonl"), "--recipe", str(files / "tiny.toml")]
+    given += ["--vary", "train.doubt=0.0", "--steps", "4", "--rows", "-3", "-o", str(files / "result.json")]
+    assert main(["ablate", str(teacher_path), *given]) == 2
+    assert "--rows: expected a whole number from 1, found -3" in capsys.readouterr().err
+    assert not (files / "result.training").exists()
+
+
 def test_a_killed_student_of_another_value_is_not_measured(
     files: Path, teacher_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from pocketseq import PocketModel
 from pocketseq.calibration import Judged, Loss, Promise, judge, read_answers
-from pocketseq.errors import DataError
+from pocketseq.errors import DataError, InputError
 from pocketseq.examples import Example, read_examples
 from pocketseq.files import digest
 from pocketseq.pipeline import Recipe
@@ -54,9 +54,13 @@ def measure_run(
 
     Raises:
         DataError: a split is missing, or the teacher cannot answer.
+        InputError: rows below 1, or rows of the training split below 0.
         RecipeError: no recipe in the directory.
         BundleError: no usable bundle in it.
     """
+    for name, count, least in (("rows", rows, 1), ("seen", seen, 0)):
+        if count is not None and count < least:
+            raise InputError(f"{name}: expected a whole number from {least}, found {count}")
     recipe = Recipe.read(run / "recipe.toml")
     settings = recipe.settings("calibrate", CalibrateSettings)
     promise = Promise(risk=settings.risk, delta=settings.delta, loss=Loss(settings.loss), guarantee=settings.guarantee)

@@ -43,6 +43,7 @@ def configure(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """Train with each value, write and print."""
     from pocketseq.checkpoint import CheckpointCard
+    from pocketseq.errors import InputError
     from pocketseq.examples import read_examples
     from pocketseq.files import digest, write_json
     from pocketseq.pipeline import Recipe
@@ -53,6 +54,8 @@ def run(args: Namespace) -> int:
     from pocketseq_distill.training.validation import held_out
 
     require_one_process("ablate")
+    if args.rows is not None and args.rows < 1:
+        raise InputError(f"--rows: expected a whole number from 1, found {args.rows}")
     setting, values = read_setting(args.vary)
     recipe = Recipe.read(args.recipe)
     train = {**recipe.table("train"), "steps": args.steps, "validate_every": args.validate_every or max(args.steps // 5, 1)}

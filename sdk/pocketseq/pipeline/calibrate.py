@@ -9,7 +9,7 @@ from typing import Final
 
 from pocketseq.bundle import open_bundle, write_manifest
 from pocketseq.calibration import Loss, Promise, calibrate
-from pocketseq.errors import InfeasibleRiskError, RuntimeUnavailableError
+from pocketseq.errors import InfeasibleRiskError, RecipeError, RuntimeUnavailableError
 from pocketseq.examples import read_examples
 from pocketseq.files import write_json
 from pocketseq.manifest import Guarantee
@@ -40,6 +40,10 @@ class CalibrateSettings:
     rows: int | None = None
     """Rows of the calibration split to use, from its start; None for all."""
 
+    def __post_init__(self) -> None:
+        if self.rows is not None and self.rows < 1:
+            raise RecipeError(f"[calibrate]: rows: expected at least 1, found {self.rows}")
+
 
 def run(recipe: Recipe, directory: Path) -> None:
     """Calibrate each variant on the calibration split; writes the manifest and ``calibration.json``.
@@ -49,6 +53,7 @@ def run(recipe: Recipe, directory: Path) -> None:
 
     Raises:
         CalibrationError: too few rows, or a risk or delta outside 0 to 1.
+        RecipeError: rows below 1.
         BundleError: the run has no usable bundle.
     """
     settings = recipe.settings("calibrate", CalibrateSettings)
