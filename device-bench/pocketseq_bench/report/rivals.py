@@ -53,7 +53,9 @@ def check_alike(rivals: Rivals, document: BenchDocument, *, where: str) -> None:
     """
     bundle, there, device = rivals.get("bundle", document.bundle.name), rivals.get("environment"), document.device
     expected = f"{document.bundle.name} on {_machine(device.processor or device.machine, device.extensions)}"
-    found = f"{bundle} on {_machine(there['processor'] or there['machine'], there['extensions'])}" if there else None
+    found = None
+    if there:
+        found = f"{bundle} on {_machine(there['processor'] or there['machine'], there.get('extensions', device.extensions))}"
     if bundle != document.bundle.name or found not in (None, expected):
         raise DataError(
             f"{where}: expected a comparison of {expected}, as the first benchmark is, found one of {found or bundle}; make both "
