@@ -116,11 +116,16 @@ def replacing(bundle: Path) -> Iterator[Path]:
     """Give a directory to write into, beside the bundle, that takes the bundle's name when the block ends without an error.
 
     Raises:
-        BundleError: the path holds something else or the working directory, or the system refuses to write, for want of space or of
-            permission.
+        BundleError: the path holds something else or the working directory, the working directory is gone, or the system refuses to
+            write, for want of space or of permission.
     """
-    bundle = bundle.resolve()  # of "." there is no name
-    if Path.cwd().is_relative_to(bundle):
+    try:
+        bundle, here = bundle.resolve(), Path.cwd()  # of "." there is no name
+    except FileNotFoundError:
+        raise BundleError(
+            f"{bundle}: expected to run in a directory, found that it was removed; change to another and run it again"
+        ) from None
+    if here.is_relative_to(bundle):
         raise BundleError(
             f"{bundle}: expected a directory that can be replaced as a whole, found one that this command runs in; "
             "name another, or run it from outside"

@@ -20,7 +20,7 @@ from pocketseq.template import Field, Template
 from pocketseq.tokenizer import TextTokenizer
 from pocketseq_export import export_checkpoint, exporters, packing
 from pocketseq_export.exporters import exporter, wanted_variants
-from pocketseq_export.packing import remove_variant
+from pocketseq_export.packing import remove_variant, replacing
 
 
 @pytest.fixture
@@ -104,6 +104,18 @@ def test_only_a_bundle_is_replaced(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="photographs: expected no such path, or a bundle to replace"):
         export_checkpoint(checkpoint, tmp_path / "photographs")
     assert (tmp_path / "photographs" / "cat.png").exists()
+
+
+@pytest.mark.parametrize("name", ["made", "{}/made"])
+def test_a_working_directory_that_is_gone_is_named(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether or not the bundle's path begins there."""
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    bundle = Path(name.format(tmp_path))
+    with pytest.raises(BundleError, match="made: expected to run in a directory, found that it was removed"), replacing(bundle):
+        pass
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", [".", "..", "../empty"])
