@@ -9,6 +9,7 @@ from typing import Final
 
 from pocketseq.bundle import Bundle, open_bundle, write_manifest
 from pocketseq.errors import CheckpointError
+from pocketseq.tokenizer import TextTokenizer
 from pocketseq_export.judging import Judge, Judged
 from pocketseq_export.packing import write_variant
 from pocketseq_export.sensitivity import ROUNDINGS, Teaching, rank_layers
@@ -32,15 +33,16 @@ def mended(judge: Judge, bundle: Bundle, broken: Judged, folder: Path) -> Judged
     rounding = ROUNDINGS.get(broken.variant.precision.removesuffix("-stateless"))  # which rounds the same weights
     if rounding is None:
         return None
-    model, prompt = judge.reference.author(), judge.reference.special.prompt
+    tokenizer = bundle.path(bundle.manifest.tokenizer)
+    model, prompt = judge.reference.author(TextTokenizer.from_file(tokenizer)), judge.reference.special.prompt
     teachings = [Teaching(tuple(each.encoded.ids), (*prompt, *each.tokens[:-1])) for each in judge.questions[:TAUGHT]]
     ranked = rank_layers(model, teachings, rounding)
     count = 1
     while count <= len(ranked) // 2:
         directory = folder / f"{broken.variant.runtime}-{broken.variant.precision}-{count}"
-        tokenizer = directory / bundle.manifest.tokenizer.path
-        tokenizer.parent.mkdir(parents=True)
-        shutil.copyfile(bundle.path(bundle.manifest.tokenizer), tokenizer)
+        copy = directory / bundle.manifest.tokenizer.path
+        copy.parent.mkdir(parents=True)
+        shutil.copyfile(tokenizer, copy)
         try:
             variant = write_variant(model, directory, broken.variant.label, keep=ranked[:count])
         except CheckpointError:  # the trials after this one keep the same layers

@@ -63,9 +63,9 @@ def export_checkpoint(
     from pocketseq_export.tokenizer import write_tokenizer
 
     reference = Reference.load(checkpoint)
-    model = reference.author()
     with replacing(bundle) as directory:
         tokenizer = write_tokenizer(checkpoint, directory / "tokenizer.json")
+        model = reference.author(tokenizer)
         _check_fit(checkpoint, tokenizer, reference.card.template, model.spec)
         variants = [write_variant(model, directory, label) for label in wanted]
         manifest = Manifest(

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pocketseq.checkpoint import CheckpointCard
 from pocketseq.errors import CheckpointError
-from pocketseq.marks import MARK_TOKENS
+from pocketseq.tokenizer import TextTokenizer
 from pocketseq_export.graphs import EncoderDecoder, Reach, author
 from pocketseq_export.graphs.families import NEVER, banned_tokens, family_of
 
@@ -74,15 +74,15 @@ class Reference:
         model.generation_config = _greedy(model.generation_config, special, card.max_new_tokens)
         return cls(model=model.eval(), card=card, special=special)
 
-    def author(self) -> EncoderDecoder:
+    def author(self, tokenizer: TextTokenizer) -> EncoderDecoder:
         """The checkpoint written anew as the graph from which programs are made; see ``author``.
 
         It reaches as far as the template's inputs and the longest answer that is generated unless the caller says otherwise.
+
+        Args:
+            tokenizer: The bundle's.
         """
-        template = self.card.template
-        literals = (template.start, template.end, *(field.prefix for field in template.fields))
-        longest = sum(field.max_tokens for field in template.fields) + sum(len(text.encode()) + 1 for text in literals)
-        longest += MARK_TOKENS if template.edits else 0  # no literal has more tokens than bytes and a word's start
+        longest = self.card.template.longest(tokenizer)
         return author(self.model, Reach(longest, max(Reach().target, len(self.special.prompt) + self.card.max_new_tokens)))
 
     def generate(self, inputs: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:

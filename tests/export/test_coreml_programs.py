@@ -11,12 +11,15 @@ import numpy as np
 import pytest
 import torch
 from tests.coreml.interpreter import SavedFunction
-from tests.export.models import bart, t5, untied_t5
+from tests.export.models import bart, t5, untied_t5, write_checkpoint
 
 from pocketseq.errors import CheckpointError
+from pocketseq.template import Field, Template
+from pocketseq.tokenizer import TextTokenizer
 from pocketseq_export.coreml import PRECISIONS, write_programs
 from pocketseq_export.coreml.programs import source_lengths
 from pocketseq_export.graphs import Reach, author
+from pocketseq_export.reference import Reference
 
 RANDOM = np.random.default_rng(0)
 SOURCE = RANDOM.integers(2, 79, (1, 13))
@@ -249,6 +252,15 @@ def test_lengths_double_as_far_as_the_positions_go(positions: int | None, length
     """To the length that nearly every template fits in, and none of them twice."""
     model = t5() if positions is None else bart(max_position_embeddings=positions)
     assert source_lengths(author(model)) == lengths
+
+
+def test_no_length_is_beyond_the_longest_input(tmp_path: Path) -> None:
+    """Literals are counted in tokens of the bundle's tokenizer: each length costs a device its own program."""
+    template = Template(fields=(Field(name="text", max_tokens=511),), primary="text")
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", t5(), template=template)
+    tokenizer = TextTokenizer.from_file(checkpoint / "tokenizer.json")
+    assert template.longest(tokenizer) == 512
+    assert source_lengths(Reference.load(checkpoint).author(tokenizer)) == (32, 64, 128, 256, 512)
 
 
 def test_a_model_with_few_positions_has_few_lengths(tmp_path: Path) -> None:
