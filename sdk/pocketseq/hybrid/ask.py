@@ -131,9 +131,17 @@ class Ask:
             if isinstance(outcome, Completion):
                 cloud.quota.succeeded(retry=retry > 0)
                 return self._checked(outcome, outgoing)
+            if self._refuses_stream(outcome):
+                self._streamed = False  # it may well answer whole, and needs no rest before it does
+                continue
             if not outcome.retryable or retry >= cloud.retries or self._gave_pieces or not self._wait(retry, outcome):
                 raise outcome
             retry += 1
+
+    def _refuses_stream(self, error: EndpointError) -> bool:
+        """Whether a server says that it does not stream; other requests that it finds wrong stay so when they are asked whole."""
+        said = error.status in {400, 422, 501} and "stream" in str(error).lower()
+        return said and self._streamed and not self._gave_pieces
 
     def _wait(self, retry: int, error: EndpointError) -> bool:
         """Wait before a retry; False where there is no time for it, or too many retries have failed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from pocketseq.errors import (
     EndpointUnavailableError,
 )
 from pocketseq.exchange import retry_after_s
-from pocketseq.hybrid import Hybrid
+from pocketseq.hybrid import Final, Hybrid
 from pocketseq.hybrid.ask import Answer, Ask
 from pocketseq.hybrid.cloud import Cloud
 from pocketseq.hybrid.deadline import Deadline
@@ -67,6 +68,53 @@ def test_statuses_that_are_asked_again(server: Any, status: int, requests: int) 
         suggestion = Hybrid(FakeModel("local", **UNSURE), cloud, Policy(retries=1, deadline_ms=None)).suggest("text")
     assert len(server.seen) == requests
     assert [attempt.status for attempt in suggestion.receipt.attempts] == [status] * requests
+
+
+def refuse_streams(server: Any, chat_answer: Callable[..., Any], *, status: int, message: str) -> None:
+    """Let a server answer whole, and refuse whatever is asked as a stream."""
+
+    def behave(handler: Any) -> None:
+        if "stream_options" in server.seen[-1].json:
+            server.answer({"error": {"message": message}}, status=status)
+        else:
+            server.answer(chat_answer("cloud"))
+        answer, server.behave = server.behave, behave
+        answer(handler)
+
+    server.behave = behave
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (400, "Unrecognized request argument supplied: stream_options"),
+        (422, "[{'type': 'extra_forbidden', 'loc': ('body', 'stream_options')}]"),
+        (501, "Streaming is not implemented"),
+    ],
+)
+def test_a_server_that_refuses_streams_is_asked_whole(
+    server: Any, chat_answer: Callable[..., Any], status: int, message: str
+) -> None:
+    """No retry has to be left for it; the receipt and the budget count both requests."""
+    refuse_streams(server, chat_answer, status=status, message=message)
+    policy = Policy(deadline_ms=None, cache_size=0, retries=0, budget=Budget(requests_per_day=4))
+    with CloudEndpoint(server.url, model="m") as cloud:
+        hybrid = Hybrid(FakeModel("local", **UNSURE), cloud, policy)
+        suggestion = asyncio.run(hybrid.asuggest("text"))
+        *_, final = hybrid.stream("text")
+        spent = hybrid.suggest("text")
+    assert (suggestion.text, isinstance(final, Final) and final.suggestion.text) == ("cloud", "cloud")
+    assert [attempt.status for attempt in suggestion.receipt.attempts] == [status, None]
+    assert (len(server.seen), spent.receipt.error) == (4, "EndpointWithheldError")
+
+
+@pytest.mark.parametrize(("status", "message"), [(400, "too long a prompt"), (404, "no such stream")])
+def test_another_refusal_is_not_asked_again_whole(server: Any, chat_answer: Callable[..., Any], status: int, message: str) -> None:
+    """What is wrong with the question or the path is wrong with both ways of asking."""
+    refuse_streams(server, chat_answer, status=status, message=message)
+    with CloudEndpoint(server.url, model="m") as cloud:
+        suggestion = asyncio.run(Hybrid(FakeModel("local", **UNSURE), cloud, PATIENT).asuggest("text"))
+    assert (suggestion.text, len(server.seen)) == ("local", 1)
 
 
 def test_an_answer_that_had_begun_is_not_asked_for_again(server: Any) -> None:
