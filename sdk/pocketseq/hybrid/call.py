@@ -72,15 +72,18 @@ class Call:
         """Make what would leave.
 
         Raises:
-            EndpointWithheldError: the policy lets nothing of it leave.
+            EndpointWithheldError: the policy lets nothing of it leave, or nobody waits for the call any more.
         """
         try:
-            return prepare(self.model.template, self.fields, detectors=self.detectors, max_context=self.policy.max_context)
+            outgoing = prepare(self.model.template, self.fields, detectors=self.detectors, max_context=self.policy.max_context)
+            if not self.abandoned:
+                return outgoing
+            words = "expected somebody to wait for the call, found it cancelled"  # also an audit's, which nothing takes back
         except EndpointWithheldError:
             raise
         except Exception as error:  # a detector is anybody's code: where it fails, nothing leaves
-            name = type(error).__name__
-        raise EndpointWithheldError(f"expected every detector to read the input, found {name} in one; nothing was sent")
+            words = f"expected every detector to read the input, found {type(error).__name__} in one"
+        raise EndpointWithheldError(f"{words}; nothing was sent")
 
     def decide(self, result: Result) -> Decision:
         """Decide whether the cloud is asked, now that the local answer is there."""

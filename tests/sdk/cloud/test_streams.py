@@ -12,6 +12,7 @@ import pytest
 from pocketseq.errors import EndpointServerError, EndpointUnavailableError, InputError
 from pocketseq.hybrid import Draft, Event, Final, Hybrid, Replace
 from pocketseq.policy import Policy
+from pocketseq.privacy import Finding
 from pocketseq.results import Result
 from pocketseq.template import Input
 from pocketseq.testing import FakeEndpoint, FakeModel, FakeStreamingEndpoint, Reply
@@ -225,6 +226,32 @@ def test_nothing_is_asked_for_a_call_that_was_cancelled_before(confidence: float
 
     endpoint = FakeEndpoint("cloud")
     hybrid = Hybrid(Slow("local", confidence=confidence, threshold=0.8), endpoint, Policy(deadline_ms=None, audit=audit))
+    asyncio.run(leave())
+    assert left_alone("pocketseq-call")
+    assert left_alone("pocketseq-ask")
+    assert endpoint.calls == []
+
+
+@pytest.mark.parametrize(("confidence", "audit"), [(0.3, 0.0), (0.9, 1.0)], ids=["an answer", "an audit"])
+def test_nothing_is_asked_for_a_call_that_is_cancelled_while_detectors_read(confidence: float, audit: float) -> None:
+    """What they let through comes too late: the user has left."""
+    reading, left = threading.Event(), threading.Event()
+
+    def slow(text: str) -> tuple[Finding, ...]:
+        reading.set()
+        assert left.wait(30)
+        return ()
+
+    async def leave() -> None:
+        task = asyncio.create_task(hybrid.asuggest("text"))
+        await asyncio.to_thread(reading.wait, 30)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        left.set()
+
+    endpoint, policy = FakeEndpoint("cloud"), Policy(deadline_ms=None, audit=audit)
+    hybrid = Hybrid(FakeModel("local", confidence=confidence, threshold=0.8), endpoint, policy, detectors=[slow])
     asyncio.run(leave())
     assert left_alone("pocketseq-call")
     assert left_alone("pocketseq-ask")
