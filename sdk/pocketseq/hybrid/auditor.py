@@ -47,7 +47,8 @@ class Auditor:
             promise: The model's calibration; where it names no loss it is held to the very text, as ``exact`` is.
             share: Of the answers served for their confidence, 0 to 1.
             hear: Called after each audit with the state of the test, how the question ended, and whether the local answer loses
-                anything against the cloud's; None where the cloud gave none.
+                anything against the cloud's; None where the cloud gave none. Not called where nothing was sent: there was no audit,
+                whether the detectors, the budget or a resting endpoint kept it.
             random: Where chance comes from.
 
         Raises:
@@ -87,6 +88,8 @@ class Auditor:
         local = suggestion.text
 
         def compare(answer: Answer) -> None:
+            if not answer.attempts:
+                return
             loss = None
             if isinstance(answer.outcome, Completion):
                 loss = loss_of(local.strip(), answer.outcome.text.strip())

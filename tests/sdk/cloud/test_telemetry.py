@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from random import Random
@@ -18,12 +19,12 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
 
-from pocketseq.budget import Price
+from pocketseq.budget import Budget, Price
 from pocketseq.endpoint import Completion
 from pocketseq.errors import EndpointServerError, PolicyError
 from pocketseq.hybrid import Hybrid
 from pocketseq.policy import Policy
-from pocketseq.privacy import BUILT_IN
+from pocketseq.privacy import BUILT_IN, Finding
 from pocketseq.telemetry import DURATION_BUCKETS_S, SCOPE, Telemetry, TextRecording
 from pocketseq.testing import FakeEndpoint, FakeModel, scripted_model
 
@@ -156,6 +157,29 @@ def test_metrics(heard: Heard) -> None:
     assert metrics["pocketseq.cost"][0].value > 0
     (feedback,) = metrics["pocketseq.feedback"]
     assert dict(feedback.attributes) == {"pocketseq.route.source": "cloud", "pocketseq.feedback": "accepted"}
+
+
+@pytest.mark.parametrize("kept_by", ["a detector that fails", "a detector that is late", "the budget"])
+def test_an_audit_that_was_not_sent_is_no_failed_one(heard: Heard, kept_by: str) -> None:
+    """Nothing was asked that could fail: it is not counted at all."""
+    over = threading.Event()
+
+    def detector(text: str) -> tuple[Finding, ...]:
+        if kept_by == "a detector that fails":
+            raise ValueError(text)
+        if kept_by == "a detector that is late":
+            assert over.wait(30)
+        return ()
+
+    policy = Policy(audit=1.0, deadline_ms=100, budget=Budget(requests_per_day=0) if kept_by == "the budget" else None)
+    model, cloud = FakeModel("local", confidence=0.9, threshold=0.8), FakeEndpoint("local")
+    Hybrid(model, cloud, policy, detectors=[detector], telemetry=heard.telemetry()).suggest("text")
+    over.set()
+    for thread in threading.enumerate():
+        if thread.name == "pocketseq-ask":
+            thread.join(30)
+    assert cloud.calls == []
+    assert "pocketseq.audits" not in heard.metrics
 
 
 def test_errors_and_audits_are_counted(heard: Heard) -> None:
