@@ -37,6 +37,9 @@ _KEY_LINE: Final = re.compile(r"[A-Za-z0-9+/=]+")
 _INNER_LINE: Final = re.compile(r"(?m)^[ \t]*(?P<value>[A-Za-z0-9+/]{40,128}={0,2})[ \t\r]*$")
 """A line that may be of the middle of a key, whose beginning and end stand in other fields or were cut off."""
 
+_WORD: Final = re.compile(r"[a-z]{3,}")
+"""What names and paths are made of; of a line of a key it is hardly ever half."""
+
 _NAMED: Final = re.compile(
     r"""(?ix) (?:secret|passwd|password|passphrase|pwd|token|api_?key|access_?key|private_?key|auth_?key|credentials?)
     [\w.-]{0,40} ["']? \s* (?:=>|:=|[:=]) \s*
@@ -64,7 +67,8 @@ def secrets(text: str, /) -> Iterator[Finding]:
     for match in _KEY_END.finditer(text):
         yield Finding("private_key", _key_start(text, match.start()), match.end())
     for match in _INNER_LINE.finditer(text):
-        if _looks_random(match["value"], bits=4.2):
+        words = sum(map(len, _WORD.findall(match["value"])))
+        if _looks_random(match["value"], bits=4.2) and 2 * words <= len(match["value"]):
             yield Finding("private_key", *match.span("value"))
     for match in _NAMED.finditer(text):
         group = "quoted" if match["quoted"] else "bare"

@@ -135,6 +135,9 @@ def test_a_card_is_found_beside_other_numbers(line: str, sent: str) -> None:
         "0000 0000 0000 0000",
         "import numpy as np  # e.g. user @ host",
         "@decorator.of(x)",
+        "AbstractSingletonProxyFactoryBeanConfigurationTest2",
+        "    com/example/project/Module1/SubmoduleXyz/HandlerFactoryBuilder",
+        "sdk/pocketseq/bundles/Python3Fix/QuantizedWeights8Bit",
     ],
 )
 def test_ordinary_code_is_left_alone(line: str) -> None:
