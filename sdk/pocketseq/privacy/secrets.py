@@ -51,7 +51,11 @@ _RANDOM: Final = re.compile(r"""(?P<quote>["'`])(?P<value>[A-Za-z0-9+/_=-]{24,51
 """A quoted word long enough to be judged by its letters alone."""
 
 _TEMPLATE: Final = re.compile(
-    r"\{\s*(?:[A-Za-z_][^{}]*|\d*)\}|%\(\w+\)|^<[^<>]*>$|^\$(?:[A-Z_][A-Z0-9_]*|[a-z_]+|\d|\(.*\))$|^%s$|\*{3}|^x+$"
+    # of templates, shells and format strings in general, then a field that has no name, or whose form alone is said
+    r"\{\{[^{}]*\}\}|\$\{[^{}]+\}|\{\s*(?:\$?[A-Za-z_][^{}]*|\d*)\}"
+    r"|\{\d*(?:\.[A-Za-z_]\w*|\[\w+\])*(?:![rsa])?(?::(?:.?[<>=^])?[-+ ]?#?\d*[,_]?(?:\.\d+)?[A-Za-z%]?)?\}"
+    r"|^\$(?:[A-Z_][A-Z0-9_]*|[a-z_]+(?:[A-Z][a-z]+)*\d?|env:\w+|\d|\(.*\))$"
+    r"|%\(\w+\)|^(?:<[^<>]*>[ ./:@_-]?)+$|^%s$|\*{3}|^x+$"
 )
 """A stand-in for a secret rather than one."""
 
