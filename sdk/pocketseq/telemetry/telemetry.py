@@ -100,8 +100,8 @@ class Telemetry:
         Args:
             drift: State of the test.
             answer: How the question to the cloud ended.
-            differs: Whether the local answer loses anything against the cloud's, by the calibration's loss; None where the cloud gave
-                none.
+            differs: Whether the local answer loses anything against the cloud's, by the calibration's loss; None where the cloud
+                gave no answer.
             url: The endpoint's.
             cloud_model: Name of the model behind it, where it has one.
         """
