@@ -10,7 +10,13 @@ from typing import Final
 from pocketseq.errors import MissingExtraError
 from pocketseq.privacy.finding import Detector, Finding
 
-_EMAIL: Final = re.compile(r"[\w.%+-]{1,64}@(?:[\w-]{1,63}\.){1,8}[^\W\d_]{2,24}\b")
+_MARKS: Final = "\u0300-\u036f\u0900-\u0dff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
+"""Blocks of scripts that write vowels as marks, and accents that stand alone: ``\\w`` knows letters, not their marks."""
+_EMAIL: Final = re.compile(
+    rf"[\w.%+{_MARKS}-]{{1,64}}@(?:[\w{_MARKS}-]{{1,63}}\.){{1,8}}"
+    rf"(?:xn--[A-Za-z0-9-]{{1,59}}|(?:(?![\d_])[\w{_MARKS}]){{2,24}})(?![A-Za-z0-9_])"
+)
+"""Where words are written without blanks those beside it are taken along: nobody can tell them from it."""
 _IBAN: Final = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b")
 _CARD: Final = re.compile(r"(?<![\d.])[2-6]\d{3}(?:[ -]?\d){9,15}(?![\d.]\d|\d)")
 """Whatever blanks its digits stand in, if no other number stands beside it."""

@@ -6,6 +6,7 @@ import hashlib
 import re
 import string
 import sys
+import unicodedata
 from collections.abc import Iterator
 from random import Random
 
@@ -88,9 +89,36 @@ def test_values_that_are_called_a_secret_or_look_random(line: str) -> None:
     assert "secret" in {finding.kind for finding in secrets(line)}
 
 
-def test_an_address_may_hold_letters_of_any_language() -> None:
-    """All of it is put aside, not what follows the last letter beyond ASCII."""
-    assert redact({"line": "jürgen.müller@bücher.example, 用户@例子.公司"}, BUILT_IN).texts["line"] == "<EMAIL_1>, <EMAIL_2>"
+@pytest.mark.parametrize(
+    "address",
+    [
+        "jürgen.müller@bücher.example",
+        unicodedata.normalize("NFD", "jürgen.müller@bücher.example"),
+        "用户@例子.公司",
+        "иван@почта.рф",
+        "संपर्क@डाटामेल.भारत",
+        "อีเมล@ตัวอย่าง.ไทย",
+        "a@b.xn--p1ai",
+    ],
+    ids=ascii,
+)
+def test_an_address_may_hold_letters_of_any_language(address: str) -> None:
+    """All of it is put aside, its marks too, and not only what follows the last letter beyond ASCII."""
+    assert redact({"line": f"{address}, x"}, BUILT_IN).texts["line"] == "<EMAIL_1>, x"
+
+
+@pytest.mark.parametrize("text", ["请联系{}。", "我的邮箱是{}请你尽快回复我因为我需要知道这个事情的结果到底是怎么样的呢"])
+def test_an_address_is_found_between_words_without_blanks(text: str) -> None:
+    """However many follow; those that cannot be told from it are put aside with it, and come back in the answer."""
+    text = text.format("me@example.org")
+    done = redact({"line": text}, BUILT_IN)
+    assert "me@example.org" not in done.texts["line"]
+    assert done.restore(done.texts["line"]) == text
+
+
+def test_a_product_of_matrices_is_no_address() -> None:
+    """A name that goes on after its letters is one of a program."""
+    assert redact({"line": "y = x@self.weight_1 + z@self.layer2"}, BUILT_IN).redacted == ()
 
 
 @pytest.mark.parametrize(
