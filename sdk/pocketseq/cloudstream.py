@@ -108,7 +108,9 @@ class CloudStream:
             raise EndpointResponseError(
                 "expected a stream that tells why it ends, found one that just ended; half an answer is none"
             )
-        message = SimpleNamespace(content="".join(pieces), refusal=refusal)
+        # As a server that answers whole says it: no text where its filter let none through, rather than an empty one.
+        content = "".join(pieces) if pieces or reason != "content_filter" else None
+        message = SimpleNamespace(content=content, refusal=refusal or None)
         choice = SimpleNamespace(message=message, finish_reason=reason, logprobs=SimpleNamespace(content=logprobs))
         return completion_of(SimpleNamespace(choices=[choice], usage=usage, model=model), self._exchange)
 

@@ -101,6 +101,20 @@ def test_a_streamed_refusal_is_no_answer(server: Any, cloud: CloudEndpoint, cont
     assert not caught.value.retryable
 
 
+@pytest.mark.parametrize("pieces", [(), ("",)])
+def test_a_stream_that_a_filter_let_nothing_through_is_no_answer(
+    server: Any, cloud: CloudEndpoint, pieces: tuple[str, ...]
+) -> None:
+    """It ends as ``complete`` does, not with an empty answer; one that was cut off later says so by its finish reason."""
+    server.answer(sse(*map(chunk, pieces), chunk(finish="content_filter")), content_type="text/event-stream")
+    with pytest.raises(EndpointRefusalError, match="filter let none through"):
+        list(cloud.stream("p"))
+    server.answer(sse(chunk("half"), chunk(finish="content_filter")), content_type="text/event-stream")
+    stream = cloud.stream("p")
+    assert list(stream) == ["half"]
+    assert stream.completion.finish_reason == "content_filter"
+
+
 @pytest.mark.parametrize("behaviour", ["hang", "drip", "break_off"])
 def test_a_stream_ends_at_its_deadline(server: Any, cloud: CloudEndpoint, behaviour: str) -> None:
     """However the server behaves."""
