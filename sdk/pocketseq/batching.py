@@ -94,6 +94,8 @@ class BatchQueue:
         called, request = perf_counter(), Request(**options)
         cancellation = Cancellation(request.cancellation)
         if self._model._engine is None:  # to open it takes long; to read a text takes less time than a thread
+            with self._news:
+                self._check()
             await in_thread(self._model._opened, abandon=cancellation.cancel)
         future = self._submit(source, replace(request, cancellation=cancellation), called)
         try:

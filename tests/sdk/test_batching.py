@@ -305,6 +305,17 @@ def test_closing_answers_what_waits_and_refuses_what_comes(gate: Gate) -> None:
     assert gate.model.generate("c").text == "c"
 
 
+def test_a_queue_that_takes_nothing_opens_no_model(gate: Gate) -> None:
+    """Opening takes long, and may keep what it opened for nobody."""
+    queue = BatchQueue(gate.model)
+    queue.close()
+    with pytest.raises(RuntimeUnavailableError, match="expected an open BatchQueue, found it closed"):
+        asyncio.run(queue.agenerate("for"))
+    with pytest.raises(RuntimeUnavailableError, match="expected an open BatchQueue, found it closed"):
+        queue.generate("for")
+    assert gate.model._engine is None
+
+
 def test_a_closed_model_is_told_to_those_who_wait(gate: Gate) -> None:
     """Instead of leaving them waiting."""
     with BatchQueue(gate.model) as queue:
