@@ -76,7 +76,8 @@ class BatchQueue:
                 answered with nothing and the finish reason ``deadline``.
 
         Returns:
-            A future; cancelling it before its turn takes the request out of the queue.
+            A future; cancelling it before its turn takes the request out of the queue. A StopIteration that a callback raises comes
+            out of it as the cause of a RuntimeError, for whoever wraps it for asyncio would wait for ever.
 
         Raises:
             InputError: see ``PocketModel.generate``; at the call.
