@@ -77,7 +77,8 @@ def test_nothing_leaves_through_a_proxy_that_opens_no_way(server: Any, monkeypat
     """It is asked for a connection, not for an answer: what was to go over that stays here, and counts as not sent."""
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HTTPS_PROXY", server.url.removesuffix("/v1"))
+    for name in ("HTTPS_PROXY", "https_proxy"):  # the second, which this machine may have, goes before the first
+        monkeypatch.setenv(name, server.url.removesuffix("/v1"))
     with CloudEndpoint("https://host.example/v1", model="m") as endpoint, pytest.raises(EndpointUnavailableError) as caught:
         endpoint.complete("text")
     assert (caught.value.request_bytes, caught.value.status, server.seen) == (0, None, [])
