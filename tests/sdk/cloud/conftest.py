@@ -129,10 +129,10 @@ def server() -> Iterator[ScriptedServer]:
 
 
 @pytest.fixture
-def free_port() -> int:
-    """A port of this machine on which nothing listens."""
+def free_port() -> Iterator[int]:
+    """A port of this machine on which nothing listens, and that nobody else is given meanwhile."""
     import socket
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        yield int(holder.getsockname()[1])
