@@ -87,6 +87,7 @@ def test_a_session_is_written_and_read_back(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("{}", "session.jsonl:1: expected a head"),
+        pytest.param("[" * 100_000, "expected a session with one JSON object a line", id="deep"),
         ('{"format": 2}', "found 2"),
         ('{"format": 1}\n{"at_ms": 1}', "session.jsonl:2: expected the keys"),
         ('{"format": 1}', "at least one"),

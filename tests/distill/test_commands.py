@@ -173,6 +173,15 @@ def test_an_error_is_one_line(command: str, tmp_path: Path, rows: Path, capsys: 
     assert "Traceback" not in error
 
 
+def test_rows_that_nest_too_deep_are_an_error_of_their_line(
+    teacher_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whether they are example rows or a table is asked of the first one, which cannot be read."""
+    (tmp_path / "deep.jsonl").write_text("[" * 100_000, encoding="utf-8")
+    assert main(["label", str(teacher_path), str(tmp_path / "deep.jsonl"), "-o", str(tmp_path / "labels.jsonl")]) == 2
+    assert "deep.jsonl:1: expected one JSON object a line" in capsys.readouterr().err
+
+
 def test_help_imports_nothing_heavy() -> None:
     """The modules of the commands load without torch and transformers."""
     code = (

@@ -79,7 +79,7 @@ def read_session(path: Path) -> Session:
     """
     try:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: expected a session with one JSON object a line, found: {error}") from None
     head = lines[0] if lines and isinstance(lines[0], dict) else {}
     if head.get("format") != FORMAT:

@@ -58,6 +58,6 @@ def _holds_examples(path: Path) -> bool:
         first = file.readline()
     try:
         row = json.loads(first)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(row, dict) and {"id", "fields", "target"} <= set(row)
