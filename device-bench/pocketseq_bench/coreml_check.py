@@ -25,7 +25,7 @@ from pocketseq.files import write_json
 from pocketseq.manifest import Manifest, Variant
 from pocketseq.metrics import evaluate_rows
 from pocketseq.records import plain
-from pocketseq.runtimes import Floats, open_runtime
+from pocketseq.runtimes import UNSAID, Floats, open_runtime
 from pocketseq.runtimes.coreml import ComputeUnits
 from pocketseq.runtimes.macos import macos_version
 from pocketseq.runtimes.opening import require_runtime
@@ -42,9 +42,6 @@ FP32_IDENTICAL: Final = 0.995
 """Share of answers that a variant at full precision must give token for token."""
 TOLERANCE: Final = 0.01
 """Exact match that any other may lose; one row is always allowed."""
-
-NEVER: Final = -1e4
-"""Log-probability below which a token is banned: -30,000 in Core ML's float16, -1e9 in ONNX."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +207,7 @@ class _Questions:
 
 def _apart(mine: Floats, theirs: Floats) -> float:
     """Largest difference of two log-probabilities; what neither would ever say is written with other numbers by each format."""
-    said = ~((mine < NEVER) & (theirs < NEVER))
+    said = ~((mine < UNSAID) & (theirs < UNSAID))
     largest = float(np.abs(mine[said] - theirs[said]).max(initial=0.0))
     if not largest < np.inf:
         raise DataError("expected log-probabilities, found some that are no numbers")

@@ -6,20 +6,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Final
 
 import numpy as np
 
 from pocketseq.bundle import Bundle
 from pocketseq.manifest import Parity, Variant
 from pocketseq.model import PocketModel
-from pocketseq.runtimes import AnyRuntime, Floats, open_runtime
+from pocketseq.runtimes import UNSAID, AnyRuntime, Floats, open_runtime
 from pocketseq.template import EncodedInput, Input
 from pocketseq.tokenizer import TextTokenizer
 from pocketseq_export.reference import Reference
-
-UNSAID: Final = -1e4
-"""Log-probability below which a token is never said, however far below: float16 cannot tell how far a forbidden one is."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,13 +76,14 @@ class Call:
         """
         try:
             outgoing = prepare(self.model.template, self.fields, detectors=self.detectors, max_context=self.policy.max_context)
-            if not self.abandoned:
-                return outgoing
-            words = "expected somebody to wait for the call, found it cancelled"  # also an audit's, which nothing takes back
         except EndpointWithheldError:
             raise
         except Exception as error:  # a detector is anybody's code: where it fails, nothing leaves
             words = f"expected every detector to read the input, found {type(error).__name__} in one"
+        else:
+            if not self.abandoned:
+                return outgoing
+            words = "expected somebody to wait for the call, found it cancelled"  # also an audit's, which nothing takes back
         raise EndpointWithheldError(f"{words}; nothing was sent")
 
     def decide(self, result: Result) -> Decision:

@@ -2,6 +2,7 @@
 
 from pocketseq.runtimes.opening import open_runtime
 from pocketseq.runtimes.protocol import (
+    UNSAID,
     AnyRuntime,
     BeamRuntime,
     Floats,
@@ -16,6 +17,7 @@ from pocketseq.runtimes.protocol import (
 )
 
 __all__ = [
+    "UNSAID",
     "AnyRuntime",
     "BeamRuntime",
     "Floats",

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pocketseq.errors import BundleFormatError, InputTooLongError, RuntimeUnavailableError
-from pocketseq.runtimes.protocol import Floats
+from pocketseq.runtimes.protocol import UNSAID, Floats
 
 MASKED: Final = -1e4
 """Added to the score of what must not be seen."""
@@ -25,8 +25,6 @@ PROBE_TOLERANCE: Final = 0.2
 """Largest distance of an answer from the recorded one, as a share of its own spread. Processors round differently by a few
 hundredths at most; what computes something else is off by the whole.
 """
-_NEVER: Final = -1e4
-"""Log-probability below which nothing is ever said: a forbidden token's, which would drown the spread of all others."""
 REMEDY: Final = (
     'mend it with: pip install --upgrade "pocketseq[litert]", or take a variant that old runtimes can run (fp32, fp16 or int8w)'
 )
@@ -178,7 +176,7 @@ class LiteRtProgram:
             raise BundleFormatError(f"{self._name}: expected the constants {sorted(missing)}, found none; export the bundle again")
         pooled, logprobs = self.ask(self._interpreter.get_tensor(at[PROBE_IDS]))
         recorded = self._interpreter.get_tensor(at[PROBE_LOGPROBS])
-        said = recorded > _NEVER
+        said = recorded > UNSAID  # a forbidden token's would drown the spread of all others
         off = max(
             _distance(pooled, self._interpreter.get_tensor(at[PROBE_POOLED])),
             _distance(logprobs[probed(len(logprobs))][said], recorded[said]),

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 Ids: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float32]
+
+UNSAID: Final = -1e4
+"""Log-probability below which a token is never said; how far below a forbidden one is, each format writes otherwise: -30,000 in
+Core ML's float16, -1e9 in ONNX."""
 
 
 class Memory(Protocol):

@@ -216,17 +216,9 @@ def test_nothing_is_asked_for_a_call_that_was_cancelled_before(confidence: float
             assert left.wait(30)
             return super().generate(source, **options)
 
-    async def leave() -> None:
-        task = asyncio.create_task(hybrid.asuggest("text"))
-        await asyncio.to_thread(decoding.wait, 30)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        left.set()
-
     endpoint = FakeEndpoint("cloud")
     hybrid = Hybrid(Slow("local", confidence=confidence, threshold=0.8), endpoint, Policy(deadline_ms=None, audit=audit))
-    asyncio.run(leave())
+    asyncio.run(left_while(hybrid, decoding, left))
     assert left_alone("pocketseq-call")
     assert left_alone("pocketseq-ask")
     assert endpoint.calls == []
@@ -242,20 +234,22 @@ def test_nothing_is_asked_for_a_call_that_is_cancelled_while_detectors_read(conf
         assert left.wait(30)
         return ()
 
-    async def leave() -> None:
-        task = asyncio.create_task(hybrid.asuggest("text"))
-        await asyncio.to_thread(reading.wait, 30)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        left.set()
-
     endpoint, policy = FakeEndpoint("cloud"), Policy(deadline_ms=None, audit=audit)
     hybrid = Hybrid(FakeModel("local", confidence=confidence, threshold=0.8), endpoint, policy, detectors=[slow])
-    asyncio.run(leave())
+    asyncio.run(left_while(hybrid, reading, left))
     assert left_alone("pocketseq-call")
     assert left_alone("pocketseq-ask")
     assert endpoint.calls == []
+
+
+async def left_while(hybrid: Hybrid, busy: threading.Event, left: threading.Event) -> None:
+    """Ask, leave as soon as something is busy, and tell it so."""
+    task = asyncio.create_task(hybrid.asuggest("text"))
+    await asyncio.to_thread(busy.wait, 30)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    left.set()
 
 
 async def cancelled(hybrid: Hybrid, endpoint: FakeStreamingEndpoint) -> None:
