@@ -16,6 +16,8 @@ FORMAT: Final = 1
 _TITLES: Final = {"bleu": "BLEU", "exact_match": "exact match", "wer": "word errors"}
 _QUALITY, _SMALLER, _FASTER = 0.98, 8.0, 6.0
 """Shares of the teacher's quality, size and time that the shipped student is to reach."""
+_AS_LONG: Final = 0.98
+"""Share of the student's updates from which a plain one learnt as long: a clock ends them within about that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,11 @@ class ModelResult:
         """The score that decides, as one that is better when higher, percent: of word errors the share of words that are right."""
         first = self.scores[0]
         return first.value if first.better == "higher" else 100 - first.value
+
+    @property
+    def updates(self) -> int | None:
+        """All that it made in trainings of its own, which what it was cut from is not; None where they are not told."""
+        return None if self.training is None else self.training["steps"] + self.training.get("earlier_steps", 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +88,7 @@ def claims(models: Mapping[str, ModelResult], goal: Goal | None, lead: Lead | No
     """Hold the student that ships to what it was to reach.
 
     Args:
-        models: ``student-int8`` and, where it is known, ``teacher``.
+        models: ``student-int8`` and, where they are known, ``teacher``, ``student`` in PyTorch and ``plain``.
         goal: What the task asks for; None where nothing is published to compare with.
         lead: How far the student that ships is ahead of a plain one; None where there is none.
 
@@ -99,8 +106,7 @@ def claims(models: Mapping[str, ModelResult], goal: Goal | None, lead: Lead | No
     if "teacher" in models:
         found += _beside(student, models["teacher"])
     if lead is not None:
-        points = f"{lead.value:+.2f} points, {lead.low:+.2f} to {lead.high:+.2f}"
-        found.append(Claim("ahead of the plain student", "> 0 points", points, lead.value > 0))
+        found.append(_ahead(lead, models.get("student"), models.get("plain")))
     return tuple(found)
 
 
@@ -108,6 +114,15 @@ def _reaches(score: Score, goal: Goal) -> Claim:
     bar = goal.scores[score.name]
     sign, holds = ("≥", score.value >= bar) if score.better == "higher" else ("≤", score.value <= bar)
     return Claim(f"{_TITLES[score.name]} of {goal.system}", f"{sign} {bar:g}", f"{score.value:g}", holds)
+
+
+def _ahead(lead: Lead, student: ModelResult | None, plain: ModelResult | None) -> Claim:
+    """Ahead of a plain student that learnt for as long: of one that stopped sooner it may be ahead for that alone."""
+    points, as_long = f"{lead.value:+.2f} points, {lead.low:+.2f} to {lead.high:+.2f}", True
+    if student and plain and student.updates and plain.updates:
+        share = plain.updates / student.updates
+        points, as_long = f"{points}; that one made {share:.0%} of the student's updates", share >= _AS_LONG
+    return Claim("ahead of a plain student trained as long", "> 0 points", points, lead.value > 0 and as_long)
 
 
 def _beside(student: ModelResult, teacher: ModelResult) -> Iterator[Claim]:

@@ -117,7 +117,7 @@ def test_the_goals_are_held_against_what_was_found(table: dict[str, Any]) -> Non
         "quality of the teacher's",
         "smaller than the teacher",
         "faster than the teacher in PyTorch",
-        "ahead of the plain student",
+        "ahead of a plain student trained as long",
     }
     assert table["published"][0] == {"system": "SIGMORPHON 2021 ensembled baseline", "scores": {"wer": 41.94}, "note": ""}
 
@@ -231,7 +231,7 @@ def test_completion_of_lines_goes_from_nothing_to_its_table(tmp_path: Path) -> N
     assert table["origin"].startswith("the standard library of Python 3.")
     assert [score["name"] for score in table["models"][0]["scores"]] == ["exact_match", "edit_similarity"]
     assert len(table["models"]) == 5
-    assert [claim["what"] for claim in table["claims"]][-1] == "ahead of the plain student"
+    assert [claim["what"] for claim in table["claims"]][-1] == "ahead of a plain student trained as long"
     assert f"**python-line**, {table['test_rows']} test rows" in tables_block([table])
 
 

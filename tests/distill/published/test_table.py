@@ -14,9 +14,12 @@ from pocketseq_distill.published.table import ModelResult, claims
 from pocketseq_distill.published.tasks import PUBLISHED
 
 
-def model(name: str, value: float, *, size: int, ms: float, better: Literal["higher", "lower"] = "lower") -> ModelResult:
+def model(
+    name: str, value: float, *, size: int, ms: float, better: Literal["higher", "lower"] = "lower", steps: tuple[int, ...] = ()
+) -> ModelResult:
     score = Score("wer" if better == "lower" else "bleu", value, value - 1, value + 1, better, 100)
-    return ModelResult(name, "pytorch", "fp32", 1000, size, (score,), Latency(ms, ms), None)
+    training = {"steps": steps[-1], "earlier_steps": sum(steps[:-1])} if steps else None
+    return ModelResult(name, "pytorch", "fp32", 1000, size, (score,), Latency(ms, ms), training)
 
 
 def test_word_errors_are_held_as_the_share_of_right_words() -> None:
@@ -32,7 +35,7 @@ def test_word_errors_are_held_as_the_share_of_right_words() -> None:
         ("quality of the teacher's", "≥ 98%", "98.3%", True),
         ("smaller than the teacher", "≥ 8×", "8.3×", True),
         ("faster than the teacher in PyTorch", "≥ 6×", "5.0×", False),
-        ("ahead of the plain student", "> 0 points", "+2.50 points, +1.25 to +3.50", True),
+        ("ahead of a plain student trained as long", "> 0 points", "+2.50 points, +1.25 to +3.50", True),
     ]
 
 
@@ -69,7 +72,30 @@ def test_nothing_is_claimed_of_what_a_teacher_does_not_tell() -> None:
 def test_where_nothing_is_published_only_the_run_itself_is_compared() -> None:
     """The student beside its teacher and the plain one, without a bar from elsewhere."""
     student = model("student-int8", 43.0, size=3_000_000, ms=6.0)
-    assert [claim.what for claim in claims({"student-int8": student}, None, Lead(2.5, 1.0, 4.0))] == ["ahead of the plain student"]
+    assert [claim.what for claim in claims({"student-int8": student}, None, Lead(2.5, 1.0, 4.0))] == [
+        "ahead of a plain student trained as long"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lead", "steps", "told", "holds"),
+    [
+        (Lead(2.5, 1.0, 4.0), (500, 480), "+2.50 points, +1.00 to +4.00; that one made 98% of the student's updates", True),
+        (Lead(2.5, 1.0, 4.0), (470,), "+2.50 points, +1.00 to +4.00; that one made 47% of the student's updates", False),
+        (Lead(-0.5, -1.0, 0.5), (2000,), "-0.50 points, -1.00 to +0.50; that one made 200% of the student's updates", False),
+    ],
+)
+def test_a_lead_over_a_plain_student_that_stopped_sooner_is_none(
+    lead: Lead, steps: tuple[int, ...], told: str, holds: bool
+) -> None:
+    """It may be that of longer training; every training of either counts, and how many updates there were is told."""
+    models = {
+        "student": model("student", 43.0, size=1, ms=1.0, steps=(1000,)),
+        "student-int8": model("student-int8", 43.0, size=1, ms=1.0),
+        "plain": model("plain", 45.5, size=1, ms=1.0, steps=steps),
+    }
+    [claim] = claims(models, None, lead)
+    assert (claim.found, claim.holds) == (told, holds)
 
 
 @pytest.mark.parametrize("name", sorted(PUBLISHED))
