@@ -13,6 +13,7 @@ from pocketseq.examples import Example
 from pocketseq.template import Template
 from pocketseq.tokenizer import TextTokenizer
 from pocketseq_distill.labelling.labels import Label, source_digest
+from pocketseq_distill.labelling.refusals import refuses
 
 Removal: TypeAlias = Literal[
     "unlabelled", "refused", "empty", "truncated", "wrong", "long", "repetitive", "unlikely", "inexpressible", "duplicate"
@@ -38,6 +39,9 @@ class FilterSettings:
     """Characters of an answer for each of the primary field, above which the teacher has lost its way; None sets no bound."""
     repetitions: int | None = None
     """How often in a row an answer may say the same few words; None sets no bound. More often is what a model says that is lost."""
+    refusals: Literal["drop", "keep"] = "drop"
+    """What to do with an answer that is a refusal in plain words (see ``refusals``), though the input is none; keep them where
+    people speak so, as in dialogues. What a teacher says apart from its answers, as an endpoint may, is never an answer."""
     reverse_worst: float | None = None
     """Share of the teacher's answers that go for having the highest cross-entropy of the input given the answer, by the labels'
     reverse model; 0.05 is what Bergamot's pipeline drops. None keeps them."""
@@ -201,10 +205,15 @@ def _target(example: Example, label: Label | None, settings: FilterSettings) -> 
         return label.text, None
     if settings.wrong == "reference":
         return example.target, None
-    if label.finish_reason == "refused":
+    if label.finish_reason == "refused" or (settings.refusals == "drop" and _declines(label, example)):
         return None, "refused"
     if not label.text.strip():
         return None, "empty"
     if label.finish_reason == "length":
         return None, "truncated"
     return (label.text, None) if settings.wrong == "keep" else (None, "wrong")
+
+
+def _declines(label: Label, example: Example) -> bool:
+    """Whether the answer is a refusal in plain words, and not because it stands in the input."""
+    return refuses(label.text) and not any(map(refuses, example.fields.values()))

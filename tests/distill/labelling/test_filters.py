@@ -106,6 +106,23 @@ def test_a_refusal_is_counted_as_one(tokenizer: TextTokenizer) -> None:
     assert not filter_rows([RIGHT], labels, TEMPLATE, tokenizer, FilterSettings(wrong="reference")).removed
 
 
+def test_a_refusal_in_plain_words_is_counted_as_one(tokenizer: TextTokenizer) -> None:
+    """Though the server called it an answer; not where it is the reference or stands in the input, or where they are kept."""
+    words = "I'm sorry, but I can't assist with that."
+    labels = {row.id: label(row, words) for row in (RIGHT, WRONG)}
+    filtered = filter_rows([RIGHT, WRONG], labels, TEMPLATE, tokenizer, FilterSettings())
+    assert (filtered.removed, filtered.rows) == ({"refused": 2}, [])
+    assert filtered.samples["refused"][0]["label"] == words
+    assert filter_rows([RIGHT, WRONG], labels, TEMPLATE, tokenizer, FilterSettings(wrong="drop")).removed == {"refused": 2}
+    assert filter_rows([RIGHT], labels, TEMPLATE, tokenizer, FilterSettings(wrong="reference")).references == 1
+    assert "refused" not in filter_rows([RIGHT], labels, TEMPLATE, tokenizer, FilterSettings(refusals="keep")).removed
+    for row in (
+        replace(RIGHT, target=words),
+        replace(RIGHT, fields={"line": "I'm sorry, but I can't assist with taht.", "after": ""}),
+    ):
+        assert "refused" not in filter_rows([row], {row.id: label(row, words)}, TEMPLATE, tokenizer, FilterSettings()).removed
+
+
 def test_the_same_input_with_the_same_answer_is_learnt_once(tokenizer: TextTokenizer) -> None:
     """Another answer to the same input is another row."""
     twin, other = replace(RIGHT, id="twin"), replace(RIGHT, id="other")
