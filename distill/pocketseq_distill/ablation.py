@@ -21,10 +21,9 @@ from pocketseq_distill.console import quiet_transformers
 from pocketseq_distill.distil import Data, beginning
 from pocketseq_distill.generation import TeacherModel
 from pocketseq_distill.labelling.distributions import teacher_distributions
-from pocketseq_distill.rows import TokenRows, tokenize
-from pocketseq_distill.special_ids import SpecialIds
-from pocketseq_distill.students.beginnings import spellings_of
-from pocketseq_distill.students.student import StudentSettings, layer_map, student_of
+from pocketseq_distill.reading import Reading, read_rows, require_readable, student_as_read
+from pocketseq_distill.rows import TokenRows
+from pocketseq_distill.students.student import StudentSettings, layer_map
 from pocketseq_distill.training.course import train
 from pocketseq_distill.training.plan import TrainingPlan
 from pocketseq_distill.training.rounding import Int8Verdict, rounded, tune_for_int8
@@ -111,7 +110,7 @@ def vary(
         seeds: One training of each value for each.
 
     Raises:
-        RecipeError: no such setting, a value that it does not take, or a student with a vocabulary of its own.
+        RecipeError: no such setting, a value that it does not take, or losses that do not go with the student's vocabulary.
         DataError: every validation row is trained on.
     """
     table, _, name = setting.partition(".")
@@ -119,7 +118,8 @@ def vary(
         raise RecipeError(f"expected a setting such as student.start or train.doubt, found {setting!r}")
     every = [{**recipe.tables, table: {**recipe.table(table), name: value}} for value in values]
     for varied in every:  # before hours go by with the values that come first
-        _check(replace(recipe, tables=varied))
+        one = replace(recipe, tables=varied)
+        require_readable(one.settings("student", StudentSettings), one.settings("train", TrainingPlan))
     bench = _Bench(teacher_path, data, folder)
     outcomes: list[Outcome] = []
     first: list[_Trained] = []
@@ -134,17 +134,6 @@ def vary(
         outcomes.append(Outcome(value, tuple(one.training for one in trained), bench.compare(trained, []), over_first))
     shutil.rmtree(folder, ignore_errors=True)
     return outcomes
-
-
-def _check(recipe: Recipe) -> None:
-    """Refuse what these trainings have no rows for: all students read the same, in the teacher's tokens."""
-    plan, student = recipe.settings("train", TrainingPlan), recipe.settings("student", StudentSettings)
-    if plan.spans or student.vocab_size is not None:
-        raise RecipeError(
-            "expected students that read their teacher's tokens, as all students of an ablation do, found "
-            f"spans = {plan.spans} in [train] and vocab_size = {student.vocab_size} in [student]; leave them out, "
-            "or distil a student for each value"
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,29 +157,31 @@ class _Bench:
 
     def __init__(self, teacher_path: Path, data: Data, folder: Path) -> None:
         self._folder = folder
+        self._learnt = data.train
+        self._teacher_path = teacher_path
         self._teacher_id = checkpoint_fingerprint(teacher_path)
-        self._teacher = teacher = TeacherModel.load(teacher_path)
+        self._teacher = TeacherModel.load(teacher_path)
         self._held_out = held_out(data.validation, data.train)
-        self._validation = HeldOutAnswers(self._held_out, teacher.tokenizer, teacher.card)
-        special = SpecialIds.of(teacher.model)
-        self._rows = tokenize(
-            data.train,
-            teacher.card.template,
-            teacher.tokenizer,
-            end_id=special.end,
-            max_target_tokens=teacher.card.max_new_tokens,
-            given=special.given,
-        ).rows
+        self._readings: dict[tuple[int | None, bool, bool], Reading] = {}
         self._weights = resamplings(len(self._held_out), seed=0)
+
+    def read(self, settings: StudentSettings, plan: TrainingPlan) -> Reading:
+        """The rows as a student reads them: once for all students that read alike, as a teacher is asked for their spans."""
+        key = settings.vocab_size, bool(plan.spans), bool(plan.spans) and plan.bf16
+        if key not in self._readings:
+            own = self._folder / f"tokenizer-{settings.vocab_size}"
+            self._readings[key] = read_rows(self._teacher, self._teacher_path, self._learnt, own, student=settings, plan=plan)
+        return self._readings[key]
 
     def train(self, recipe: Recipe, folder: Path) -> _Trained:
         """Train one student and measure it."""
         plan, settings = recipe.settings("train", TrainingPlan), recipe.settings("student", StudentSettings)
         plan = replace(plan, patience=None)
-        teacher = self._teacher.model
-        model = student_of(teacher, settings, self._rows, seed=plan.seed, spellings=spellings_of(self._teacher.tokenizer))
-        before = self._validation(model)["exact_match"]
-        rows, asked_along = self._taught(plan)
+        teacher, reading = self._teacher.model, self.read(settings, plan)
+        model = student_as_read(teacher, settings, reading, seed=plan.seed)
+        validation = HeldOutAnswers(self._held_out, reading.tokenizer, reading.card)
+        before = validation(model)["exact_match"]
+        rows, asked_along = self._taught(reading.tokenized.rows, plan)
         layers = layer_map(teacher, settings) if plan.hidden or plan.attention else None
         with quiet_transformers():
             trained = train(
@@ -200,7 +191,7 @@ class _Bench:
                 state_dir=folder,
                 teacher=asked_along,
                 layers=layers,
-                validation=self._validation,
+                validation=validation,
                 origin=beginning(self._teacher_id, settings),
             )
             verdict = None
@@ -210,30 +201,30 @@ class _Bench:
                     rows,
                     plan,
                     state_dir=folder / "int8",
-                    validation=self._validation,
+                    validation=validation,
                     teacher=asked_along,
                     layers=layers,
                 )
-        asked = self._ask(model.eval())
+        answering = TeacherModel(model.eval(), reading.tokenizer, reading.card)
+        asked = self._ask(answering)
         with rounded(model):
-            as_int8 = self._ask(model)
+            as_int8 = self._ask(answering)
         curve = (Point(0, before, None), *_curve(trained.history))
         training = Training(plan.seed, curve, float(asked.right.mean()), float(as_int8.right.mean()), verdict)
         return _Trained(training, asked, as_int8)
 
-    def _taught(self, plan: TrainingPlan) -> tuple[TokenRows, PreTrainedModel | None]:
+    def _taught(self, rows: TokenRows, plan: TrainingPlan) -> tuple[TokenRows, PreTrainedModel | None]:
         """The rows with what the teacher says of them, or the teacher itself."""
         if plan.divergence and plan.top_k:
             shards = self._folder / f"distributions-{plan.top_k}"
             found = teacher_distributions(
-                self._rows, lambda: self._teacher.model, shards, teacher_id=self._teacher_id, top_k=plan.top_k, bf16=plan.bf16
+                rows, lambda: self._teacher.model, shards, teacher_id=self._teacher_id, top_k=plan.top_k, bf16=plan.bf16
             )
-            return replace(self._rows, distributions=found), None
+            return replace(rows, distributions=found), None
         asks = plan.divergence or plan.hidden or plan.attention
-        return self._rows, self._teacher.model if asks else None
+        return rows, self._teacher.model if asks else None
 
-    def _ask(self, model: PreTrainedModel) -> _Asked:
-        answering = TeacherModel(model, self._teacher.tokenizer, self._teacher.card)
+    def _ask(self, answering: TeacherModel) -> _Asked:
         answers = answering.answer([example.fields for example in self._held_out], batch_size=64)
         right = [float(answer.text == example.target) for answer, example in zip(answers, self._held_out, strict=True)]
         return _Asked(np.array(right), np.array([np.mean(answer.token_logprobs) for answer in answers]))

@@ -21,10 +21,9 @@ from pocketseq_distill.checkpoints import checkpoint_fingerprint, save_checkpoin
 from pocketseq_distill.generation import TeacherModel
 from pocketseq_distill.labelling.distributions import teacher_distributions
 from pocketseq_distill.precision import has_bf16
-from pocketseq_distill.reading import read_rows
+from pocketseq_distill.reading import read_rows, student_as_read
 from pocketseq_distill.rows import require_rows
-from pocketseq_distill.students.beginnings import spellings_of
-from pocketseq_distill.students.student import StudentSettings, layer_map, student_of
+from pocketseq_distill.students.student import StudentSettings, layer_map
 from pocketseq_distill.training.course import train
 from pocketseq_distill.training.plan import TrainingPlan
 from pocketseq_distill.training.processes import first_before_others, is_first, joined, wait_for_all
@@ -94,10 +93,7 @@ def distil(
         reading.tokenized.tell()
     rows = reading.tokenized.rows
     require_rows(rows)  # before a teacher is asked about them
-    size = reading.tokenizer.size if student.vocab_size else None
-    model = student_of(
-        teacher.model, replace(student, vocab_size=size), rows, seed=plan.seed, spellings=spellings_of(reading.tokenizer)
-    )
+    model = student_as_read(teacher.model, student, reading, seed=plan.seed)
     origin = checkpoint_fingerprint(teacher_path)
     validation = held_out(data.validation, data.train)[: plan.validation_rows]
     measure = HeldOutAnswers(validation, reading.tokenizer, reading.card) if validation and plan.validate_every else None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from transformers import PreTrainedModel
 
 from pocketseq.checkpoint import CheckpointCard
 from pocketseq.errors import RecipeError
@@ -18,7 +19,8 @@ from pocketseq_distill.generation import TeacherModel
 from pocketseq_distill.losses.spans import common_ends, teacher_spans
 from pocketseq_distill.rows import Tokenized, TokenRows, tokenize
 from pocketseq_distill.special_ids import SpecialIds
-from pocketseq_distill.students.student import StudentSettings
+from pocketseq_distill.students.beginnings import spellings_of
+from pocketseq_distill.students.student import StudentSettings, student_of
 from pocketseq_distill.tokenizer import read_tokenizer
 from pocketseq_distill.training.plan import TrainingPlan
 
@@ -37,6 +39,21 @@ class Reading:
     """Directory of that tokenizer."""
     card: CheckpointCard
     """Template and longest answer, in the student's tokens."""
+
+
+def require_readable(student: StudentSettings, plan: TrainingPlan) -> None:
+    """Refuse losses that do not go with the student's vocabulary.
+
+    Raises:
+        RecipeError: it learns from spans in its teacher's tokens, or from distributions, states or attention in its own.
+    """
+    if student.vocab_size is None and plan.spans:
+        raise RecipeError("training plan: spans are for a student with a vocabulary of its own; use divergence, or give vocab_size")
+    if student.vocab_size is not None and (plan.divergence or plan.hidden or plan.attention):
+        raise RecipeError(
+            "training plan: a student with a vocabulary of its own cannot be compared with its teacher token by token; "
+            "leave divergence, hidden and attention out, and give spans a weight"
+        )
 
 
 def read_rows(
@@ -61,6 +78,7 @@ def read_rows(
     Raises:
         RecipeError: a loss that does not go with the vocabulary.
     """
+    require_readable(student, plan)
     special = SpecialIds.of(teacher.model)
     theirs = tokenize(
         examples,
@@ -71,16 +89,7 @@ def read_rows(
         given=special.given,
     )
     if student.vocab_size is None:
-        if plan.spans:
-            raise RecipeError(
-                "training plan: spans are for a student with a vocabulary of its own; use divergence, or give vocab_size"
-            )
         return Reading(theirs, teacher.tokenizer, teacher_path, teacher.card)
-    if plan.divergence or plan.hidden or plan.attention:
-        raise RecipeError(
-            "training plan: a student with a vocabulary of its own cannot be compared with its teacher token by token; "
-            "leave divergence, hidden and attention out, and give spans a weight"
-        )
     learn_tokenizer(examples, folder, vocab_size=student.vocab_size, template=teacher.card.template)
     tokenizer = read_tokenizer(folder, teacher.card.template)
     longest = _LONGER * teacher.card.max_new_tokens
@@ -90,6 +99,13 @@ def read_rows(
     if plan.spans:
         own = replace(own, rows=_with_spans(own, tokenizer, theirs, teacher, bf16=plan.bf16))
     return Reading(own, tokenizer, folder, card)
+
+
+def student_as_read(teacher: PreTrainedModel, settings: StudentSettings, reading: Reading, *, seed: int) -> PreTrainedModel:
+    """Make the student that reads so; a vocabulary of its own is as large as it came out (see ``student_of``)."""
+    size = None if settings.vocab_size is None else reading.tokenizer.size
+    spellings = spellings_of(reading.tokenizer)
+    return student_of(teacher, replace(settings, vocab_size=size), reading.tokenized.rows, seed=seed, spellings=spellings)
 
 
 def _with_spans(own: Tokenized, tokenizer: TextTokenizer, theirs: Tokenized, teacher: TeacherModel, *, bf16: bool) -> TokenRows:

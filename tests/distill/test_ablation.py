@@ -17,11 +17,13 @@ from pocketseq.errors import DataError, RecipeError
 from pocketseq.examples import write_examples
 from pocketseq.files import write_json
 from pocketseq.pipeline import Recipe
-from pocketseq_distill import ablation
+from pocketseq_distill import ablation, reading
 from pocketseq_distill.ablation import _Asked, _Bench, _with_cloud, vary
 from pocketseq_distill.commands.ablate import read_setting
 from pocketseq_distill.distil import Data
+from pocketseq_distill.students.shapes import PRESETS, Shape
 from pocketseq_distill.students.student import StudentSettings
+from pocketseq_distill.training.plan import TrainingPlan
 
 from .models import repair_examples
 
@@ -111,7 +113,7 @@ def test_a_killed_student_of_another_value_is_not_measured(
 
 def test_values_that_are_through_are_not_trained_again(files: Path, teacher_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed in the training of the last value, the same call goes on with it."""
-    make = ablation.student_of
+    make = ablation.student_as_read
 
     def dies(teacher: Any, settings: StudentSettings, *more: Any, **named: Any) -> Any:
         if settings.start == "random":
@@ -126,7 +128,7 @@ def test_values_that_are_through_are_not_trained_again(files: Path, teacher_path
         return vary(recipe, "student.start", ["copied", "random"], teacher_path=teacher_path, data=data, folder=files / "state")
 
     with monkeypatch.context() as killed:
-        killed.setattr(ablation, "student_of", dies)
+        killed.setattr(ablation, "student_as_read", dies)
         with pytest.raises(KeyboardInterrupt):
             again()
     made = (files / "state/0-0/checkpoint-4/model.safetensors").stat().st_mtime_ns
@@ -190,17 +192,41 @@ def test_what_is_no_setting_is_refused(text: str, message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "values", "found"), [("train.spans", [0.0, 5.0], "spans = 5.0"), ("student.vocab_size", [None, 340], "= 340")]
+    ("setting", "values", "found"),
+    [
+        ("train.spans", [0.0, 5.0], "spans are for a student with a vocabulary of its own"),
+        ("student.vocab_size", [None, 340], "a student with a vocabulary of its own cannot be compared with its teacher"),
+    ],
 )
-def test_a_vocabulary_of_its_own_cannot_be_varied(
+def test_losses_that_do_not_go_with_a_vocabulary_are_refused(
     files: Path, teacher_path: Path, setting: str, values: list[Any], found: str
 ) -> None:
-    """All students read the same rows, which have no spans: refused before the first is trained, not measured as no difference."""
+    """Before the first value is trained."""
     recipe = Recipe.read(files / "tiny.toml")
     data = Data(repair_examples(8), repair_examples(4, seed=1), "f")
-    with pytest.raises(RecipeError, match=f"expected students that read their teacher's tokens.*{found}"):
+    with pytest.raises(RecipeError, match=found):
         vary(recipe, setting, values, teacher_path=teacher_path, data=data, folder=files / "state")
     assert not (files / "state").exists()
+
+
+def test_spans_and_vocabularies_can_be_varied(files: Path, teacher_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each student reads its own tokens; those that read alike have the teacher asked for their spans once."""
+    monkeypatch.setitem(PRESETS, "nano", Shape(encoder_layers=1, decoder_layers=1, d_model=8, d_ff=16, heads=2))
+    asked = []
+    spans = reading.teacher_spans
+    monkeypatch.setattr(reading, "teacher_spans", lambda *given, **named: asked.append(1) or spans(*given, **named))
+    text = RECIPE.replace("encoder_layers = 1", 'preset = "nano"\nvocab_size = 340').replace("divergence = 1.0", "spans = 1.0")
+    (files / "tiny.toml").write_text(text)
+    outcomes = ablate(files, teacher_path, "train.spans=0.0,1.0", "--seeds", "2")["outcomes"]
+    assert [[training["curve"][-1]["step"] for training in outcome["trainings"]] for outcome in outcomes] == [[4, 4], [4, 4]]
+    assert len(asked) == 1
+    recipe = Recipe.read(files / "tiny.toml")
+    bench = _Bench(teacher_path, Data(repair_examples(24), repair_examples(4, seed=1), "f"), files / "state")
+    for size in (330, 340):
+        settings = replace(recipe.settings("student", StudentSettings), vocab_size=size)
+        own = bench.read(settings, TrainingPlan(steps=1))
+        assert (own.tokenizer.size, own.tokenized.rows.spans) == (size, None)
+    assert bench.read(settings, TrainingPlan(steps=1, spans=1.0)).tokenized.rows.spans is not None
 
 
 def test_rows_begin_with_what_the_teacher_is_made_to_say(teacher_path: Path, tmp_path: Path) -> None:
@@ -209,4 +235,5 @@ def test_rows_begin_with_what_the_teacher_is_made_to_say(teacher_path: Path, tmp
     file = teacher / "generation_config.json"
     write_json(file, {**json.loads(file.read_text()), "forced_bos_token_id": 9})
     bench = _Bench(teacher, Data(repair_examples(8), repair_examples(4, seed=1), "f"), tmp_path / "state")
-    assert {int(bench._rows[place]["labels"][0]) for place in range(len(bench._rows))} == {9}
+    rows = bench.read(StudentSettings(), TrainingPlan(steps=1)).tokenized.rows
+    assert {int(rows[place]["labels"][0]) for place in range(len(rows))} == {9}
