@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pocketseq.errors import CheckpointError, InputError
-from pocketseq.files import write_json
+from pocketseq.files import digest, sha256, write_json
 from pocketseq.records import plain, read_record
 from pocketseq.template import Field, Template
 
@@ -96,6 +96,11 @@ class CheckpointCard:
     def write(self, path: Path) -> None:
         """Write the card into a checkpoint directory, whole or not at all."""
         write_json(Path(path) / CARD, self.to_json())
+
+
+def weights_fingerprint(path: Path) -> str:
+    """Digest of the weights in a checkpoint's directory alone; it tells whether a result is of this model or of an earlier one."""
+    return digest({file.name: sha256(file) for file in path.glob("*.safetensors")})
 
 
 def _plain_card(path: Path, config: Mapping[str, Any]) -> CheckpointCard:

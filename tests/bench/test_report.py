@@ -11,6 +11,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from pocketseq.checkpoint import weights_fingerprint
 from pocketseq.errors import DataError
 from pocketseq_bench.report import Findings, read_findings, report_document, report_page, terminal_report
 from pocketseq_bench.report.plots import latency_plot, risk_coverage_plot
@@ -176,9 +177,20 @@ GAP = {
 }
 
 
+def weights_of(run_directory: Path) -> dict[str, str]:
+    """Put weights into a run, and tell how a gap names them."""
+    found = {}
+    for name in ("teacher", "student"):
+        (run_directory / name).mkdir(exist_ok=True)
+        (run_directory / name / "model.safetensors").write_text(name)
+        found[name] = weights_fingerprint(run_directory / name)
+    return found
+
+
 def test_the_gap_is_shown_where_it_was_measured(findings: Findings, run_directory: Path) -> None:
     """Causes with intervals and what to try next; a run that nobody asked shows nothing of it."""
-    (run_directory / "gap.json").write_text(json.dumps(GAP))
+    gap = GAP | {"weights": weights_of(run_directory)}
+    (run_directory / "gap.json").write_text(json.dumps(gap))
     measured = read_findings(run_directory, recipe="tiny", task="python-fix")
     page = Page()
     text = report_page(measured)
@@ -188,8 +200,20 @@ def test_the_gap_is_shown_where_it_was_measured(findings: Findings, run_director
     assert "a &lt; b" in text
     assert "Mind that rows &lt; 50 are few." in text
     assert "What to try next: take a larger student." in text
-    assert report_document(measured)["gap"] == GAP
+    assert report_document(measured)["gap"] == gap
     assert "Where quality was lost" not in report_page(findings)
+
+
+def test_the_gap_of_an_earlier_student_is_left_out(run_directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Another training took its place, or the file is from before it told whose it is; the report says what to do."""
+    earlier = GAP | {"weights": weights_of(run_directory)}
+    (run_directory / "gap.json").write_text(json.dumps(earlier))
+    (run_directory / "student" / "model.safetensors").write_text("trained anew")
+    assert read_findings(run_directory, recipe="tiny", task="python-fix").gap is None
+    told = "gap.json: left out of the report, as it is of another student; measure it again"
+    assert told in capsys.readouterr().err
+    (run_directory / "gap.json").write_text(json.dumps(GAP))
+    assert read_findings(run_directory, recipe="tiny", task="python-fix").gap is None
 
 
 def test_a_damaged_gap_is_refused(run_directory: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pocketseq.calibration.measures import Interval
-from pocketseq.checkpoint import CheckpointCard
+from pocketseq.checkpoint import CheckpointCard, weights_fingerprint
 from pocketseq.cli import main
 from pocketseq.errors import CheckpointError, DataError
 from pocketseq.examples import read_examples, write_examples
@@ -65,6 +65,11 @@ def test_the_gap_is_the_teachers_lead_on_the_same_rows(gap: Gap) -> None:
     assert gap.rows == 24
     assert gap.gap.value == pytest.approx(gap.teacher.value - gap.student.value)
     assert gap.gap.low <= gap.gap.value <= gap.gap.high
+
+
+def test_the_gap_tells_whose_it_is(gap: Gap, trained: Path) -> None:
+    """A report that finds other weights in the run leaves it out."""
+    assert gap.weights == {name: weights_fingerprint(trained / name) for name in ("teacher", "student")}
 
 
 def test_every_cause_has_its_measurement(gap: Gap) -> None:

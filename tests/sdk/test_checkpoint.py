@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pocketseq.checkpoint import CheckpointCard
+from pocketseq.checkpoint import CheckpointCard, weights_fingerprint
 from pocketseq.errors import CheckpointError
 
 from .tiny import EDITS
@@ -150,3 +150,15 @@ def test_a_damaged_card_is_refused(directory: Path, content: str, message: str) 
     (directory / "distillation.json").write_text(content)
     with pytest.raises(CheckpointError, match=message):
         CheckpointCard.read(directory)
+
+
+def test_weights_are_told_apart_whatever_the_card_says(tmp_path: Path) -> None:
+    """What is recorded beside them, or lies below them, leaves the fingerprint as it was; another weight does not."""
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    found = weights_fingerprint(tmp_path)
+    CARD.write(tmp_path)
+    (tmp_path / "checkpoint-5").mkdir()
+    (tmp_path / "checkpoint-5" / "model.safetensors").write_bytes(b"on the way")
+    assert weights_fingerprint(tmp_path) == found
+    (tmp_path / "model.safetensors").write_bytes(b"Weights")
+    assert weights_fingerprint(tmp_path) != found

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
 
+from pocketseq.checkpoint import weights_fingerprint
 from pocketseq.errors import DataError
 
 
 def read_gap(directory: Path) -> Mapping[str, Any] | None:
-    """The gap of a run, or None where nobody measured it.
+    """The gap of a run, or None where nobody measured it, or where it was measured of models that the run no longer holds.
 
     Raises:
         DataError: a file that is no gap.
@@ -25,6 +27,10 @@ def read_gap(directory: Path) -> Mapping[str, Any] | None:
         gap_section(found)
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: expected what 'pocketseq gap' writes, found no {error}; measure it again") from None
+    weights = found.get("weights", {})
+    if changed := [name for name in ("teacher", "student") if weights.get(name) != weights_fingerprint(directory / name)]:
+        print(f"{path}: left out of the report, as it is of another {' and '.join(changed)}; measure it again", file=sys.stderr)
+        return None
     return found
 
 

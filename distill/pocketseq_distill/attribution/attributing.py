@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pocketseq.checkpoint import weights_fingerprint
 from pocketseq.pipeline import Recipe
 from pocketseq_distill.attribution.causes import capacity, further_plan, labels, quantization, training, vocabulary
 from pocketseq_distill.attribution.courses import course_of
@@ -44,6 +45,7 @@ def attribute_gap(directory: Path, settings: GapSettings | None = None) -> Gap:
         findings=tuple(findings),
         courses=tuple(course for course in courses if course is not None),
         note=_note(directory),
+        weights={name: weights_fingerprint(directory / name) for name in ("teacher", "student")},
     )
 
 

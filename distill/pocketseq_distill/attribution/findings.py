@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from textwrap import wrap
 from typing import Any, Final, Literal, TypeAlias
 
@@ -64,6 +64,8 @@ class Gap:
     """How far teacher and student were trained, where their cards tell."""
     note: str = ""
     """What the teacher is, where it is not the one that labelled."""
+    weights: Mapping[str, str] = field(default_factory=dict)
+    """Fingerprints of ``teacher`` and ``student``, by which a report tells that another has taken its place since."""
 
     @property
     def advice(self) -> str:
