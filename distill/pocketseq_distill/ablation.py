@@ -31,6 +31,11 @@ from pocketseq_distill.training.validation import HeldOutAnswers, held_out
 
 _DEFERRED: Final = 0.3
 """Share of the answers that ``Outcome.with_cloud`` hands over."""
+_HELD: Final = {
+    "train.seed": "each value is trained with the same seeds, as many as --seeds says",
+    "train.patience": "all trainings make as many updates, so that none stops sooner than another",
+}
+"""Settings that are the same for all values, and what to do about them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +115,15 @@ def vary(
         seeds: One training of each value for each.
 
     Raises:
-        RecipeError: no such setting, a value that it does not take, or losses that do not go with the student's vocabulary.
+        RecipeError: no such setting, one that all values share, a value that it does not take, or losses that do not go with the
+            student's vocabulary.
         DataError: every validation row is trained on.
     """
     table, _, name = setting.partition(".")
     if table not in ("student", "train") or not name:
         raise RecipeError(f"expected a setting such as student.start or train.doubt, found {setting!r}")
+    if setting in _HELD:
+        raise RecipeError(f"expected a setting that an ablation leaves to its values, found {setting!r}; {_HELD[setting]}")
     every = [{**recipe.tables, table: {**recipe.table(table), name: value}} for value in values]
     for varied in every:  # before hours go by with the values that come first
         one = replace(recipe, tables=varied)

@@ -90,6 +90,27 @@ def test_the_same_value_twice_gives_the_same_twice(files: Path, teacher_path: Pa
     assert set(other["over_first"]["exact_match"].values()) == {0.0}
 
 
+@pytest.mark.parametrize(("setting", "why"), [("train.seed", "as many as --seeds says"), ("train.patience", "stops sooner")])
+def test_what_all_values_share_is_not_varied(
+    files: Path, teacher_path: Path, capsys: pytest.CaptureFixture[str], setting: str, why: str
+) -> None:
+    """Two values of it would come out as one, and their difference as none."""
+    given = [str(files / "rows.jsonl"), "--validation", str(files / "held-out.jsonl"), "--recipe", str(files / "tiny.toml")]
+    given += ["--vary", f"{setting}=1,2", "--steps", "4", "-o", str(files / "result.json")]
+    assert main(["ablate", str(teacher_path), *given]) == 2
+    told = capsys.readouterr().err
+    assert f"expected a setting that an ablation leaves to its values, found '{setting}'; " in told
+    assert why in told
+
+
+def test_the_result_tells_the_plan_that_was_followed(files: Path, teacher_path: Path) -> None:
+    """Without what of the recipe would have let one training stop sooner than another."""
+    with (files / "tiny.toml").open("a") as file:
+        file.write("patience = 3\n")
+    document = ablate(files, teacher_path, "train.doubt=0.0")
+    assert document["train"] == {"steps": 4, "batch_size": 8, "divergence": 1.0, "validate_every": 2}
+
+
 def test_measuring_on_no_rows_is_refused(files: Path, teacher_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Before anything is trained; a number below zero drops no rows from the end."""
     given = [str(files / "rows.jsonl"), "--validation", str(files / "held-out.jsonl"), "--recipe", str(files / "tiny.toml")]

@@ -60,6 +60,7 @@ def run(args: Namespace) -> int:
     recipe = Recipe.read(args.recipe)
     train = {**recipe.table("train"), "steps": args.steps, "validate_every": args.validate_every or max(args.steps // 5, 1)}
     train.pop("max_minutes", None)  # time would end each training elsewhere
+    train.pop("patience", None)  # and so would that; see ``vary``
     train.pop("report_to", None)  # there are many, and the result tells of each
     teacher = find_teacher(args.teacher)
     rows = read_data(args, CheckpointCard.read(teacher).template)
