@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -55,6 +55,23 @@ def quiet_imports() -> None:
 
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def whole(text: str, least: int = 1, most: int | None = None) -> int:
+    """Read a whole number of a command line, as the ``type`` of an argument.
+
+    Args:
+        text: What was typed.
+        least: Smallest that is taken.
+        most: Largest that is taken; None for any.
+
+    Raises:
+        ArgumentTypeError: no such number.
+    """
+    if not (text.isdecimal() and least <= int(text) and (most is None or int(text) <= most)):
+        wanted = f"from {least}" if most is None else f"from {least} to {most}"
+        raise ArgumentTypeError(f"expected a whole number {wanted}, found {text!r}")
+    return int(text)
 
 
 def require_one_process(name: str) -> None:

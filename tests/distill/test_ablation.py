@@ -111,15 +111,6 @@ def test_the_result_tells_the_plan_that_was_followed(files: Path, teacher_path: 
     assert document["train"] == {"steps": 4, "batch_size": 8, "divergence": 1.0, "validate_every": 2}
 
 
-def test_measuring_on_no_rows_is_refused(files: Path, teacher_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Before anything is trained; a number below zero drops no rows from the end."""
-    given = [str(files / "rows.jsonl"), "--validation", str(files / "held-out.jsonl"), "--recipe", str(files / "tiny.toml")]
-    given += ["--vary", "train.doubt=0.0", "--steps", "4", "--rows", "-3", "-o", str(files / "result.json")]
-    assert main(["ablate", str(teacher_path), *given]) == 2
-    assert "--rows: expected a whole number from 1, found -3" in capsys.readouterr().err
-    assert not (files / "result.training").exists()
-
-
 def test_a_killed_student_of_another_value_is_not_measured(
     files: Path, teacher_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,7 +13,7 @@ import pytest
 from pocketseq.calibration.measures import Interval
 from pocketseq.checkpoint import CheckpointCard, weights_fingerprint
 from pocketseq.cli import main
-from pocketseq.errors import CheckpointError, DataError
+from pocketseq.errors import CheckpointError, DataError, RecipeError
 from pocketseq.examples import read_examples, write_examples
 from pocketseq.files import write_json
 from pocketseq_distill.attribution import Cause, Course, Finding, Gap, GapSettings, attribute_gap, causes
@@ -235,6 +235,13 @@ def test_a_run_without_rows_or_plan_is_refused(trained: Path, tmp_path: Path) ->
     replace(CheckpointCard.read(run / "student"), recipe={}).write(run / "student")
     with pytest.raises(CheckpointError, match="expected the plan of its training on its card, found none"):
         attribute_gap(run)
+
+
+@pytest.mark.parametrize("name", ["rows", "updates", "subset", "subset_updates"])
+def test_a_gap_is_measured_by_something(name: str) -> None:
+    """Not by no rows, nor by all but the last few, as a number below zero would have it."""
+    with pytest.raises(RecipeError, match=f"expected {name} of 1 or more to measure a gap by, found -5"):
+        GapSettings(**{name: -5})
 
 
 def test_rows_that_are_learnt_are_not_held_out(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -127,6 +127,32 @@ def test_what_several_processes_would_each_do_is_refused(
     assert f"expected one process for 'pocketseq {words[0]}', found 2 (WORLD_SIZE)" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["ablate", "--rows", "-3"],
+        ["ablate", "--seeds", "0"],
+        ["ablate", "--steps", "0"],
+        ["ablate", "--validate-every", "-3"],
+        ["evaluate", "--rows", "0"],
+        ["gap", "--rows", "0"],
+        ["gap", "--updates", "0"],
+        ["gap", "--subset", "-1"],
+        ["gap", "--subset-updates", "0"],
+        ["label", "--try", "-1"],
+        ["label", "--rows", "0"],
+        ["train", "--steps", "x"],
+    ],
+)
+def test_counts_begin_at_one(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """A number below drops no rows from the end, asks nobody for all rows but one, and measures nothing on nothing."""
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+    _, option, number = words
+    assert f"{option}: expected a whole number from 1, found '{number}'" in capsys.readouterr().err
+
+
 def test_the_help_of_labelling_teaches_the_kinds_of_teachers(capsys: pytest.CaptureFixture[str]) -> None:
     """Each with what one types."""
     with pytest.raises(SystemExit):

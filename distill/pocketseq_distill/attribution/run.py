@@ -7,14 +7,14 @@ import json
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pocketseq.errors import CheckpointError, DataError
+from pocketseq.errors import CheckpointError, DataError, RecipeError
 from pocketseq.examples import Example, read_examples
 from pocketseq.metrics import chrf
 from pocketseq.records import read_record
@@ -42,6 +42,11 @@ class GapSettings:
     """Training rows that teacher and student learn by heart, for the capacity."""
     subset_updates: int = 120
     """Updates that they have for it."""
+
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            if (found := getattr(self, one.name)) < 1:
+                raise RecipeError(f"expected {one.name} of 1 or more to measure a gap by, found {found}")
 
 
 @dataclass(frozen=True, slots=True)

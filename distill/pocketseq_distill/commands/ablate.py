@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pocketseq.commands import Command, require_one_process
+from pocketseq.commands import Command, require_one_process, whole
 from pocketseq_distill.commands.data import add_data_arguments, read_data
 
 if TYPE_CHECKING:
@@ -29,12 +29,12 @@ def configure(parser: ArgumentParser) -> None:
         required=True,
         help='such as student.start="copied","pooled","random" or train.doubt=0.0,0.5',
     )
-    parser.add_argument("--steps", metavar="N", type=int, required=True, help="updates of each training")
+    parser.add_argument("--steps", metavar="N", type=whole, required=True, help="updates of each training")
     parser.add_argument(
-        "--validate-every", metavar="N", type=int, help="updates between validations (default: a fifth of the steps)"
+        "--validate-every", metavar="N", type=whole, help="updates between validations (default: a fifth of the steps)"
     )
-    parser.add_argument("--rows", metavar="N", type=int, help="held-out rows to measure on (default: all)")
-    parser.add_argument("--seeds", metavar="N", type=int, default=1, help="trainings of each value (default: 1)")
+    parser.add_argument("--rows", metavar="N", type=whole, help="held-out rows to measure on (default: all)")
+    parser.add_argument("--seeds", metavar="N", type=whole, default=1, help="trainings of each value (default: 1)")
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, required=True, help="the result, as JSON")
     parser.add_argument("--note", metavar="TEXT", default="", help="what to say of the machine in the result")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -43,7 +43,6 @@ def configure(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """Train with each value, write and print."""
     from pocketseq.checkpoint import CheckpointCard
-    from pocketseq.errors import InputError
     from pocketseq.examples import read_examples
     from pocketseq.files import digest, write_json
     from pocketseq.pipeline import Recipe
@@ -54,8 +53,6 @@ def run(args: Namespace) -> int:
     from pocketseq_distill.training.validation import held_out
 
     require_one_process("ablate")
-    if args.rows is not None and args.rows < 1:
-        raise InputError(f"--rows: expected a whole number from 1, found {args.rows}")
     setting, values = read_setting(args.vary)
     recipe = Recipe.read(args.recipe)
     train = {**recipe.table("train"), "steps": args.steps, "validate_every": args.validate_every or max(args.steps // 5, 1)}

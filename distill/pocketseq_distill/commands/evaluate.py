@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pocketseq.commands import Command
+from pocketseq.commands import Command, whole
 from pocketseq_distill.commands.data import add_data_arguments, read_data
 
 
@@ -17,7 +17,7 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a directory, the name of a shipped teacher, or a hub id")
     add_data_arguments(parser)
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="write the evaluation with all answers as JSON")
-    parser.add_argument("--rows", metavar="N", type=int, help="evaluate on the first N rows only")
+    parser.add_argument("--rows", metavar="N", type=whole, help="evaluate on the first N rows only")
     parser.add_argument("--latency-rows", metavar="N", type=int, default=0, help="time N single answers on one thread (default: 0)")
     parser.add_argument("--record", action="store_true", help="write the figures and a model card into the checkpoint itself")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")

@@ -6,16 +6,16 @@ import json
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from pocketseq.commands import Command, require_one_process
+from pocketseq.commands import Command, require_one_process, whole
 
 
 def configure(parser: ArgumentParser) -> None:
     """Declare the arguments of ``pocketseq gap``."""
     parser.add_argument("run", metavar="RUN", type=Path, help="a run directory after its training; RUN/gap.json is written")
-    parser.add_argument("--rows", metavar="N", type=int, default=400, help="held-out rows to measure on (default: 400)")
-    parser.add_argument("--updates", metavar="N", type=int, default=60, help="further updates to compare (default: 60)")
-    parser.add_argument("--subset", metavar="N", type=int, default=64, help="rows to learn by heart (default: 64)")
-    parser.add_argument("--subset-updates", metavar="N", type=int, default=120, help="updates to learn them in (default: 120)")
+    parser.add_argument("--rows", metavar="N", type=whole, default=400, help="held-out rows to measure on (default: 400)")
+    parser.add_argument("--updates", metavar="N", type=whole, default=60, help="further updates to compare (default: 60)")
+    parser.add_argument("--subset", metavar="N", type=whole, default=64, help="rows to learn by heart (default: 64)")
+    parser.add_argument("--subset-updates", metavar="N", type=whole, default=120, help="updates to learn them in (default: 120)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 

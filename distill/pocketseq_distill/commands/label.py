@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pocketseq.commands import Command
+from pocketseq.commands import Command, whole
 from pocketseq_distill.commands.data import add_data_arguments, read_data
 
 if TYPE_CHECKING:
@@ -67,13 +67,13 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", metavar="FILE", type=Path, required=True, help="labels (.jsonl); an unfinished file goes on"
     )
-    parser.add_argument("--rows", metavar="N", type=int, help="label the first N rows only")
-    parser.add_argument("--beams", metavar="N", type=int, help="beams of the search (default: 1, greedy)")
-    parser.add_argument("--batch-size", metavar="N", type=int, help="rows answered together (default: 64)")
-    parser.add_argument("--processes", metavar="N", type=int, help="processes on this machine that share the rows (default: 1)")
+    parser.add_argument("--rows", metavar="N", type=whole, help="label the first N rows only")
+    parser.add_argument("--beams", metavar="N", type=whole, help="beams of the search (default: 1, greedy)")
+    parser.add_argument("--batch-size", metavar="N", type=whole, help="rows answered together (default: 64)")
+    parser.add_argument("--processes", metavar="N", type=whole, help="processes on this machine that share the rows (default: 1)")
     parser.add_argument("--ray", metavar="N", type=int, dest="ray_workers", help="workers of a Ray cluster that share the rows")
     parser.add_argument("--dry-run", action="store_true", help="tell what is to be asked and what it would cost; ask nothing")
-    parser.add_argument("--try", metavar="N", type=int, dest="tried", help="show the answers to the first N rows; write nothing")
+    parser.add_argument("--try", metavar="N", type=whole, dest="tried", help="show the answers to the first N rows; write nothing")
 
 
 def run(args: Namespace) -> int:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pocketseq.commands import Command
+from pocketseq.commands import Command, whole
 from pocketseq.examples import Example
 from pocketseq_distill.commands.data import add_data_arguments, read_data, read_file
 
@@ -26,11 +26,15 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument("--labels", metavar="FILE", type=Path, help="answers from 'pocketseq label' (default: references)")
     parser.add_argument("--validation", metavar="FILE", help="held-out rows, in a file such as DATA (without --targets)")
     parser.add_argument(
-        "--steps", metavar="N", type=int, help="updates of the weights, instead of the recipe's; needed without one"
+        "--steps", metavar="N", type=whole, help="updates of the weights, instead of the recipe's; needed without one"
     )
     parser.add_argument("--max-minutes", metavar="N", type=float, help="wall-clock budget, instead of the recipe's")
-    parser.add_argument("--encoder-layers", metavar="N", type=int, help="layers of the student's encoder, instead of the recipe's")
-    parser.add_argument("--decoder-layers", metavar="N", type=int, help="layers of the student's decoder, instead of the recipe's")
+    parser.add_argument(
+        "--encoder-layers", metavar="N", type=whole, help="layers of the student's encoder, instead of the recipe's"
+    )
+    parser.add_argument(
+        "--decoder-layers", metavar="N", type=whole, help="layers of the student's decoder, instead of the recipe's"
+    )
     parser.add_argument(
         "--report-to",
         metavar="TRACKER",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import ArgumentParser, Namespace
 from importlib.util import find_spec
 
-from pocketseq.commands import Command
+from pocketseq.commands import Command, whole
 from pocketseq.errors import MissingExtraError, PocketSeqError
 
 
@@ -66,17 +66,11 @@ def _api_key(variable: str | None) -> str | None:
 
 
 def _port(text: str) -> int:
-    return _whole(text, 0, 65535)
+    return whole(text, 0, 65535)
 
 
 def _batch(text: str) -> int:
-    return _whole(text, 1, 1024)
-
-
-def _whole(text: str, least: int, most: int) -> int:
-    if not (text.isdecimal() and least <= int(text) <= most):
-        raise ArgumentTypeError(f"expected a whole number from {least} to {most}, found {text!r}")
-    return int(text)
+    return whole(text, 1, 1024)
 
 
 COMMAND = Command(
