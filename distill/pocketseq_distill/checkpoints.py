@@ -5,14 +5,15 @@ Nothing heavy is imported to find one or to tell whether it has changed.
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import python_version
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from pocketseq.checkpoint import CheckpointCard
 from pocketseq.errors import CheckpointError
@@ -38,6 +39,15 @@ TOKENIZER_FILES: Final = (
 )
 """Files in which the supported families keep a tokenizer; a checkpoint has some of them."""
 
+Average: TypeAlias = Literal["probabilities", "log_probabilities"]
+"""Of what an ensemble takes the average: ``probabilities`` lets each member add what it alone sees; ``log_probabilities``,
+normalised again, lets each member veto."""
+
+ENSEMBLE: Final = "ensemble.json"
+"""File that names the members of an ensemble."""
+ENSEMBLE_FORMAT: Final = 1
+
+_LEFT_BEHIND: Final = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.py", "*.msgpack", "*.h5", ".*")
 _LIBRARIES: Final = ("pocketseq", "torch", "transformers", "tokenizers", "accelerate", "numpy")
 
 
@@ -88,15 +98,22 @@ def save_checkpoint(model: PreTrainedModel, path: Path, *, card: CheckpointCard,
         replace(card, versions=library_versions()).write(aside)
 
 
-def copy_checkpoint(source: Path, output: Path, *, but: Sequence[str] = ()) -> None:
-    """Copy what this project reads of a checkpoint: no pickled weights, no code, nothing hidden.
+def copy_checkpoint(source: Path, output: Path) -> None:
+    """Copy what this project reads of a checkpoint: no pickled weights, no code, nothing hidden, and of folders only its members.
 
     Args:
         source: Its directory.
         output: A directory that is not there yet.
-        but: Further names to leave out.
+
+    Raises:
+        CheckpointError: a damaged ``ensemble.json``.
     """
-    shutil.copytree(source, output, ignore=shutil.ignore_patterns("*.bin", "*.py", "*.msgpack", "*.h5", ".*", *but))
+    for folder in _folders(source):
+        copy = output / folder.relative_to(source)
+        copy.mkdir(parents=True)
+        for file in folder.glob("*"):
+            if file.is_file() and not any(file.match(pattern) for pattern in _LEFT_BEHIND):
+                shutil.copy2(file, copy / file.name)
 
 
 @contextmanager
@@ -106,14 +123,19 @@ def directory_to_write(path: Path) -> Iterator[Path]:
     Raises:
         CheckpointError: no room on the disk; what was there before is kept.
     """
-    aside = path.with_name(f".{path.name}.part")  # by the same name each time, so that what a kill leaves goes with the next call
+    # By the same names each time, so that what a kill leaves goes with the next call.
+    aside, older = path.with_name(f".{path.name}.part"), path.with_name(f".{path.name}.old")
     shutil.rmtree(aside, ignore_errors=True)
+    if older.exists() and not path.exists():
+        older.rename(path)  # the kill came between the two renames
+    shutil.rmtree(older, ignore_errors=True)
     try:
         with place_to_write(path):
             yield aside
             if path.exists():
-                shutil.rmtree(path)
+                path.rename(older)
             aside.rename(path)
+            shutil.rmtree(older, ignore_errors=True)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -133,11 +155,8 @@ def place_to_write(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        found: object = error
-        if isinstance(error, shutil.Error) and isinstance(error.args[0], list):  # one entry for every file that was not copied
-            found = error.args[0][0][-1]
         raise CheckpointError(
-            f"{path}: expected a place that can be written, found: {found}; make room, and the same call goes on"
+            f"{path}: expected a place that can be written, found: {error}; make room, and the same call goes on"
         ) from error
 
 
@@ -145,14 +164,16 @@ def checkpoint_fingerprint(path: Path) -> str:
     """Digest of what decides a checkpoint's answers: weights, configuration, special ids, tokenizer and template.
 
     Raises:
-        CheckpointError: no checkpoint, or a damaged ``generation_config.json``.
+        CheckpointError: no checkpoint, or a damaged ``generation_config.json`` or ``ensemble.json``.
     """
     card = CheckpointCard.read(path)
-    weights = sorted(
-        file.relative_to(path).as_posix() for file in path.rglob("*.safetensors")
-    )  # an ensemble's members have some too
-    names = ["config.json", *TOKENIZER_FILES, "ensemble.json", *weights]
+    names = ["config.json", *TOKENIZER_FILES, ENSEMBLE, *(file.relative_to(path).as_posix() for file in _weights(path))]
     hashes = {name: sha256(path / name) for name in names if (path / name).is_file()}
+    for folder in _folders(path)[1:]:
+        configuration = folder / "config.json"
+        # Vocabulary and special ids are the first's, or it could not be loaded; and so is mostly all of this.
+        if configuration.is_file() and (found := sha256(configuration)) != hashes["config.json"]:
+            hashes[configuration.relative_to(path).as_posix()] = found
     decides = {"files": hashes, "template": card.template.to_json(), "max_new_tokens": card.max_new_tokens}
     if beside := said_beside_configuration(path):
         decides["special_ids"] = beside
@@ -160,8 +181,51 @@ def checkpoint_fingerprint(path: Path) -> str:
 
 
 def weights_size_bytes(path: Path) -> int:
-    """Size of a checkpoint's weights on disk, those of all members of an ensemble."""
-    return sum(file.stat().st_size for file in path.rglob("*.safetensors"))
+    """Size of a checkpoint's weights on disk, those of all members of an ensemble.
+
+    Raises:
+        CheckpointError: a damaged ``ensemble.json``.
+    """
+    return sum(file.stat().st_size for file in _weights(path))
+
+
+@dataclass(frozen=True, slots=True)
+class EnsembleMembers:
+    """What ``ensemble.json`` tells."""
+
+    average: Average
+    """How the members are averaged."""
+    others: tuple[Path, ...]
+    """Checkpoints of the members beside the first, which is the directory itself."""
+
+
+def read_ensemble(path: Path) -> EnsembleMembers | None:
+    """What a directory tells of its members; None where it is no ensemble.
+
+    Raises:
+        CheckpointError: a damaged ``ensemble.json``.
+    """
+    try:
+        value = json.loads((path / ENSEMBLE).read_text(encoding="utf-8"))
+        if value["format"] != ENSEMBLE_FORMAT or value["average"] not in ("probabilities", "log_probabilities"):
+            raise ValueError(f"format {value['format']!r} and average {value['average']!r}")
+        if strange := [name for name in value["members"] if Path(name).is_absolute() or ".." in Path(name).parts]:
+            raise ValueError(f"members outside of it: {strange}")
+        return EnsembleMembers(value["average"], tuple(path / name for name in value["members"]))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path / ENSEMBLE}: expected the members of an ensemble, found: {error}; write it again") from None
+
+
+def _folders(path: Path) -> list[Path]:
+    """A checkpoint's own folder and those of its other members; what else lies below, such as another tool's state, is not its."""
+    ensemble = read_ensemble(path)
+    return [path, *(ensemble.others if ensemble else ())]
+
+
+def _weights(path: Path) -> list[Path]:
+    return [file for folder in _folders(path) for file in folder.glob("*.safetensors")]
 
 
 def library_versions() -> dict[str, str]:

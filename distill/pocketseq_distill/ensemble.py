@@ -10,9 +10,8 @@ import copy
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,18 +21,18 @@ from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 from pocketseq.checkpoint import CheckpointCard
 from pocketseq.errors import CheckpointError, RecipeError
 from pocketseq.files import write_json
-from pocketseq_distill.checkpoints import copy_checkpoint, directory_to_write
+from pocketseq_distill.checkpoints import (
+    ENSEMBLE,
+    ENSEMBLE_FORMAT,
+    Average,
+    copy_checkpoint,
+    directory_to_write,
+    read_ensemble,
+)
 from pocketseq_distill.decoder import cache_name
 from pocketseq_distill.losses.heads import Head, unspoken
 from pocketseq_distill.special_ids import SPECIAL_NAMES, said_beside_configuration
 from pocketseq_distill.tokenizer import read_tokenizer
-
-Average: TypeAlias = Literal["probabilities", "log_probabilities"]
-"""Of what the average is taken: ``probabilities`` lets each member add what it alone sees; ``log_probabilities``, normalised again,
-lets each member veto."""
-
-ENSEMBLE: Final = "ensemble.json"
-_FORMAT: Final = 1
 
 
 class Caches:
@@ -212,38 +211,11 @@ def write_ensemble(members: Sequence[str | Path], output: Path, *, average: Aver
         check_kinship(paths[0], path)
     names = [f"members/{number}" for number in range(1, len(paths))]
     with directory_to_write(output) as aside:
-        copy_checkpoint(paths[0], aside, but=["members"])
+        copy_checkpoint(paths[0], aside)
         for name, path in zip(names, paths[1:], strict=True):
-            copy_checkpoint(path, aside / name, but=["members"])
-        write_json(aside / ENSEMBLE, {"format": _FORMAT, "average": average, "members": names})
+            copy_checkpoint(path, aside / name)
+        write_json(aside / ENSEMBLE, {"format": ENSEMBLE_FORMAT, "average": average, "members": names})
     return card
-
-
-@dataclass(frozen=True, slots=True)
-class EnsembleMembers:
-    """What ``ensemble.json`` tells."""
-
-    average: Average
-    """How the members are averaged."""
-    others: tuple[Path, ...]
-    """Checkpoints of the members beside the first, which is the directory itself."""
-
-
-def read_ensemble(path: Path) -> EnsembleMembers | None:
-    """What a directory tells of its members; None where it is no ensemble.
-
-    Raises:
-        CheckpointError: a damaged ``ensemble.json``.
-    """
-    try:
-        value = json.loads((path / ENSEMBLE).read_text(encoding="utf-8"))
-        if value["format"] != _FORMAT or value["average"] not in ("probabilities", "log_probabilities"):
-            raise ValueError(f"format {value['format']!r} and average {value['average']!r}")
-        return EnsembleMembers(value["average"], tuple(path / name for name in value["members"]))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path / ENSEMBLE}: expected the members of an ensemble, found: {error}; write it again") from None
 
 
 def check_kinship(first: Path, other: Path) -> None:

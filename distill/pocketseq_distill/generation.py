@@ -92,7 +92,8 @@ class TeacherModel:
         """
         import torch
 
-        from pocketseq_distill.ensemble import Ensemble, check_kinship, read_ensemble
+        from pocketseq_distill.checkpoints import read_ensemble
+        from pocketseq_distill.ensemble import Ensemble, check_kinship
 
         path = Path(path)
         card = CheckpointCard.read(path)

@@ -14,11 +14,19 @@ from pocketseq.checkpoint import CheckpointCard
 from pocketseq.errors import RecipeError
 from pocketseq.template import Template
 from pocketseq.tokenizer import TextTokenizer
-from pocketseq_distill.checkpoints import checkpoint_fingerprint, copy_checkpoint, directory_to_write, find_teacher, save_checkpoint
+from pocketseq_distill.checkpoints import (
+    Average,
+    checkpoint_fingerprint,
+    copy_checkpoint,
+    directory_to_write,
+    find_teacher,
+    read_ensemble,
+    save_checkpoint,
+)
 from pocketseq_distill.corpus import TASKS
 from pocketseq_distill.corpus.vocabulary import END_ID, PAD_ID, Units, learn_tokenizer
 from pocketseq_distill.distil import Data, hardware
-from pocketseq_distill.ensemble import Average, read_ensemble, write_ensemble
+from pocketseq_distill.ensemble import write_ensemble
 from pocketseq_distill.generation import TeacherModel
 from pocketseq_distill.labelling.causal import CausalSettings
 from pocketseq_distill.labelling.endpoint import EndpointSettings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from pocketseq.checkpoint import CheckpointCard
 from pocketseq.errors import CheckpointError
-from pocketseq_distill.checkpoints import checkpoint_fingerprint, save_checkpoint, weights_size_bytes
+from pocketseq_distill.checkpoints import SHIPPED, checkpoint_fingerprint, copy_checkpoint, save_checkpoint, weights_size_bytes
 from pocketseq_distill.generation import TeacherModel
 
 from .disk import room_for
@@ -32,6 +33,22 @@ def test_weights_are_safetensors_and_nothing_else(teacher_path: Path) -> None:
     """No pickles, so that loading a checkpoint cannot run code."""
     assert not [path for path in teacher_path.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".pkl")]
     assert weights_size_bytes(teacher_path) == (teacher_path / "model.safetensors").stat().st_size
+
+
+def test_what_a_training_left_below_a_checkpoint_is_not_of_it(teacher_path: Path, tmp_path: Path) -> None:
+    """Other tools keep checkpoints on the way there: neither counted, nor copied, nor part of the fingerprint."""
+    path, copy = Path(shutil.copytree(teacher_path, tmp_path / "trained")), tmp_path / "copy"
+    shutil.copytree(teacher_path, path / "checkpoint-500")
+    (path / "optimizer.pt").write_bytes(b"state")
+    assert weights_size_bytes(path) == weights_size_bytes(teacher_path)
+    assert checkpoint_fingerprint(path) == checkpoint_fingerprint(teacher_path)
+    copy_checkpoint(path, copy)
+    assert sorted(entry.name for entry in copy.iterdir()) == sorted(entry.name for entry in teacher_path.iterdir())
+
+
+def test_the_shipped_teachers_keep_their_fingerprints() -> None:
+    """Labels, cards and results name them by these."""
+    assert checkpoint_fingerprint(SHIPPED / "python-fix") == "6904e93f3ae486b3"
 
 
 def test_the_card_names_the_versions(teacher_path: Path) -> None:
@@ -89,6 +106,53 @@ def test_a_checkpoint_replaces_an_older_one_whole(teacher_path: Path, tmp_path: 
     save_checkpoint(make_t5(vocab=360), path, card=CheckpointCard.read(teacher_path), tokenizer=teacher_path)
     assert not (path / "model.safetensors.index.json").exists()
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["model", "tokenizer"]
+
+
+def test_a_kill_while_the_older_one_goes_leaves_the_newer_one_whole(
+    teacher_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what is left of the older one goes with the next call."""
+    path, card = make_checkpoint(tmp_path / "model"), CheckpointCard.read(teacher_path)
+    newer = make_checkpoint(tmp_path / "newer", decoder_layers=1)
+    rmtree = shutil.rmtree
+
+    def dies(folder: Path, *, ignore_errors: bool = False) -> None:
+        if (folder / "model.safetensors").exists():
+            (folder / "model.safetensors").unlink()
+            raise KeyboardInterrupt
+        rmtree(folder, ignore_errors=ignore_errors)
+
+    def save() -> None:
+        save_checkpoint(TeacherModel.load(newer).model, path, card=card, tokenizer=teacher_path)
+
+    with monkeypatch.context() as killed:
+        killed.setattr(shutil, "rmtree", dies)
+        with pytest.raises(KeyboardInterrupt):
+            save()
+    assert weights_size_bytes(path) == weights_size_bytes(newer)
+    TeacherModel.load(path)
+    save()
+    assert sorted(entry.name for entry in tmp_path.iterdir() if entry.name.startswith(".")) == []
+
+
+def test_a_kill_before_the_newer_one_is_in_its_place_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next call, which finds no room, gives the older one its name back."""
+    path, tokenizer, other = make_checkpoint(tmp_path / "model"), tmp_path / "tokenizer", make_t5(vocab=360, decoder_layers=1)
+    before, card, rename = checkpoint_fingerprint(path), CheckpointCard.read(path), Path.rename
+
+    def dies(source: Path, target: Path) -> Path:
+        if source.name == ".model.part":
+            raise KeyboardInterrupt
+        return rename(source, target)
+
+    with monkeypatch.context() as killed:
+        killed.setattr(Path, "rename", dies)
+        with pytest.raises(KeyboardInterrupt):
+            save_checkpoint(other, path, card=card, tokenizer=tokenizer)
+    assert not path.exists()
+    with room_for(10_000), pytest.raises(CheckpointError, match="make room"):
+        save_checkpoint(other, path, card=card, tokenizer=tokenizer)
+    assert checkpoint_fingerprint(path) == before
 
 
 def test_a_model_without_its_tokenizer_is_refused(teacher_path: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from pocketseq.examples import Example, read_examples
 from pocketseq.files import write_json
 from pocketseq.pipeline import Recipe, Stage
 from pocketseq.records import plain
+from pocketseq_distill.checkpoints import read_ensemble
 from pocketseq_distill.published.tasks import PUBLISHED
 
 if TYPE_CHECKING:
@@ -168,8 +169,6 @@ def _training(path: Path) -> dict[str, Any] | None:
     every member's updates, the minutes of all, and the rest of the first. One that came from elsewhere tells nothing, and nor does
     one that was joined of others, whose trainings are unlike.
     """
-    from pocketseq_distill.ensemble import read_ensemble
-
     card, ensemble = CheckpointCard.read(path), read_ensemble(path)
     plan, goes = _plan(card.recipe), _goes(card)
     if not goes:

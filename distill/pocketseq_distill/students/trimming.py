@@ -22,8 +22,7 @@ from transformers import PreTrainedModel
 from pocketseq.errors import CheckpointError
 from pocketseq.examples import Example
 from pocketseq.files import write_json
-from pocketseq_distill.checkpoints import checkpoint_fingerprint, place_to_write, save_checkpoint
-from pocketseq_distill.ensemble import read_ensemble
+from pocketseq_distill.checkpoints import checkpoint_fingerprint, place_to_write, read_ensemble, save_checkpoint
 from pocketseq_distill.generation import TeacherModel
 
 _VOCABULARY_TENSORS: Final = ("shared.weight", "embed_tokens.weight", "lm_head.weight", "final_logits_bias")

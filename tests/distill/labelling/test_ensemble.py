@@ -19,7 +19,7 @@ from tests.distill.weights import loud
 
 from pocketseq.errors import CheckpointError, RecipeError
 from pocketseq.template import Template
-from pocketseq_distill.checkpoints import checkpoint_fingerprint, save_checkpoint, weights_size_bytes
+from pocketseq_distill.checkpoints import checkpoint_fingerprint, copy_checkpoint, save_checkpoint, weights_size_bytes
 from pocketseq_distill.corpus.vocabulary import save_tokenizer, train_tokenizer
 from pocketseq_distill.distil import Data, distil
 from pocketseq_distill.ensemble import Average, Ensemble, foundation, write_ensemble
@@ -146,6 +146,29 @@ def test_another_member_is_another_teacher(members: list[Path], joined: Path, tm
     write_ensemble([members[0], members[0]], tmp_path / "twice")
     paths = [members[0], joined, tmp_path / "vetoes", tmp_path / "twice"]
     assert len({checkpoint_fingerprint(path) for path in paths}) == 4
+
+
+def test_a_member_is_its_configuration_too(members: list[Path], tmp_path: Path) -> None:
+    """With another one the same weights answer otherwise; one that is the first member's adds nothing."""
+    write_ensemble([members[0], members[0]], tmp_path / "joined")
+    before, path = checkpoint_fingerprint(tmp_path / "joined"), tmp_path / "joined/members/1/config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"layer_norm_epsilon": 0.5}))
+    assert checkpoint_fingerprint(tmp_path / "joined") != before
+    path.unlink()
+    assert checkpoint_fingerprint(tmp_path / "joined") == before
+
+
+def test_a_copy_of_an_ensemble_has_its_members_and_no_more(joined: Path, members: list[Path], tmp_path: Path) -> None:
+    """Nor does a list of members lead out of it."""
+    source = Path(shutil.copytree(joined, tmp_path / "source"))
+    shutil.copytree(members[0], source / "members/2")
+    copy_checkpoint(source, tmp_path / "copy")
+    assert checkpoint_fingerprint(tmp_path / "copy") == checkpoint_fingerprint(joined)
+    assert [entry.name for entry in (tmp_path / "copy/members").iterdir()] == ["1"]
+    listed = json.loads((source / "ensemble.json").read_text())
+    (source / "ensemble.json").write_text(json.dumps(listed | {"members": ["../copy"]}))
+    with pytest.raises(CheckpointError, match=r"found: members outside of it: \['\.\./copy'\]; write it again"):
+        copy_checkpoint(source, tmp_path / "other")
 
 
 @pytest.fixture
