@@ -6,11 +6,14 @@ import gzip
 import hashlib
 import os
 import urllib.request
+import zlib
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Final
 
 from pocketseq.errors import DataError
+from pocketseq.files import sha256
 
 DATA_VARIABLE: Final = "POCKETSEQ_DATA"
 """Environment variable that names the folder of published data where no argument does."""
@@ -60,11 +63,12 @@ def read_lines(file: DataFile, folder: Path | None, *, origin: str, downloads: P
     if path is None:
         assert folder is not None
         raise DataError(f"{folder / file.name}: expected a file of published data, found none; {_remedy(file, origin)}")
-    if not path.is_file():
+    kept = folder is None and file.url is not None and path.is_file()
+    if not path.is_file() or (kept and sha256(path) != file.sha256):  # what was damaged since it came is fetched again
         _download(file, path, origin)
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: expected a data file that can be read, found: {error}; {_remedy(file, origin)}") from None
     _check(content, file, path, origin)
     # Not splitlines: a line of code or of text may hold what Unicode counts as a line end.
@@ -103,7 +107,7 @@ def _download(file: DataFile, path: Path, origin: str) -> None:
     try:
         with urllib.request.urlopen(file.url, timeout=_TIMEOUT_S) as reply:  # noqa: S310 - the addresses are this module's own
             content: bytes = reply.read()
-    except OSError as error:
+    except (OSError, HTTPException) as error:
         raise DataError(
             f"{file.name}: expected to download it from {file.url}, found: {error}; "
             f"get it from {origin} and name the folder by --data DIR or {DATA_VARIABLE}"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -62,6 +64,47 @@ def test_a_torn_compressed_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "lines.txt.gz").write_bytes(gzip.compress(CONTENT[file.name].encode())[:-12])
     with pytest.raises(DataError, match="expected a data file that can be read"):
         read_lines(file, tmp_path, origin="here", downloads=tmp_path)
+
+
+def test_a_damaged_compressed_file_is_refused(tmp_path: Path) -> None:
+    """Flipped bits in the middle of it."""
+    (file,) = write(tmp_path / "made", CONTENT)
+    damaged = bytearray(gzip.compress(CONTENT[file.name].encode()))
+    damaged[10] = 0xFF
+    (tmp_path / "lines.txt.gz").write_bytes(damaged)
+    with pytest.raises(DataError, match="expected a data file that can be read, found: Error -3"):
+        read_lines(file, tmp_path, origin="here", downloads=tmp_path)
+
+
+def test_a_download_that_is_cut_is_an_error_with_a_remedy(tmp_path: Path) -> None:
+    """A server that promised more than it sent."""
+    content = CONTENT["set/lines.txt"].encode()
+
+    class Cut(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content[:5])
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Cut) as server:
+        Thread(target=server.handle_request).start()
+        (file,) = write(tmp_path, CONTENT, url=f"http://127.0.0.1:{server.server_port}")
+        with pytest.raises(DataError, match=r"expected to download it from .*, found: IncompleteRead.*name the folder by --data"):
+            read_lines(file, None, origin="here", downloads=tmp_path / "downloads")
+    assert not (tmp_path / "downloads").exists()
+
+
+def test_a_download_that_was_damaged_since_is_fetched_again(tmp_path: Path) -> None:
+    """Who named no folder cannot be told to leave it out."""
+    (file,) = write(tmp_path / "source", CONTENT, url=(tmp_path / "source").as_uri())
+    (kept,) = write(tmp_path / "downloads", CONTENT)
+    (tmp_path / "downloads" / kept.name).write_text("damaged\n")
+    assert len(read_lines(file, None, origin="here", downloads=tmp_path / "downloads")) == 3
+    assert (tmp_path / "downloads" / file.name).read_bytes() == CONTENT[file.name].encode()
 
 
 def test_a_file_is_downloaded_once_where_no_folder_is_named(tmp_path: Path) -> None:
