@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-from pocketseq.errors import DataError
+from pocketseq.errors import DataError, RecipeError
 from pocketseq.examples import Example, write_examples
 from pocketseq.files import digest, write_json
 from pocketseq_distill.corpus.sources import Split
@@ -31,6 +31,10 @@ class PublishedSettings:
     """Rows of the train split, chosen by ``seed``; None for all. For a quick run."""
     seed: int = 0
     """Seed of the order of rows: data sets are sorted, and what looks at the first rows of a split is to see all kinds."""
+
+    def __post_init__(self) -> None:
+        if self.train_rows is not None and self.train_rows < 1:
+            raise RecipeError(f"[corpus]: expected train_rows of 1 or more, found {self.train_rows}")
 
 
 def build_published_corpus(folder: Path, settings: PublishedSettings, *, task: str, data: Path | None) -> Corpus:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pocketseq.bundle import open_bundle
 from pocketseq.checkpoint import CheckpointCard
-from pocketseq.errors import DataError
+from pocketseq.errors import DataError, RecipeError
 from pocketseq.examples import Example, read_examples
 from pocketseq.files import write_json
 from pocketseq.pipeline import Recipe, Stage
@@ -38,6 +38,11 @@ class TableSettings:
     runtime: str = "onnx"
     """Runtime of the bundle's students in the table."""
 
+    def __post_init__(self) -> None:
+        for name in ("latency_rows", "resamples"):
+            if (found := getattr(self, name)) < 1:
+                raise RecipeError(f"[table]: expected {name} of 1 or more, found {found}")
+
 
 def table(recipe: Recipe, run: Path) -> None:
     """Score and time the run's models, hold the shipped student to its goals, and write ``table.json``.
@@ -45,6 +50,7 @@ def table(recipe: Recipe, run: Path) -> None:
     Raises:
         DataError: an evaluation is missing, or was made on other rows than the whole test split.
         BundleError: the run has no int8 variant for the runtime.
+        RecipeError: less than one row to time, or less than one sample.
     """
     from pocketseq.machine import processor
     from pocketseq.model import PocketModel

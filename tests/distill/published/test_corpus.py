@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pocketseq.errors import DataError
+from pocketseq.errors import DataError, RecipeError
 from pocketseq.examples import read_examples
 from pocketseq_distill.published import PUBLISHED, PublishedSettings, build_published_corpus
 
@@ -56,6 +56,13 @@ def test_a_quick_run_takes_some_rows_of_train_and_all_of_test(tmp_path: Path, mo
     pronunciations(tmp_path / "data", monkeypatch)
     corpus = build_published_corpus(tmp_path / "run", PublishedSettings(train_rows=5), task="g2p-en-us", data=tmp_path / "data")
     assert (corpus.rows["train"], corpus.rows["test"]) == (5, 8)
+
+
+@pytest.mark.parametrize("rows", [0, -5])
+def test_a_train_split_of_nothing_is_refused(rows: int) -> None:
+    """Below zero the last rows would be missing, and nobody would know."""
+    with pytest.raises(RecipeError, match=rf"\[corpus\]: expected train_rows of 1 or more, found {rows}"):
+        PublishedSettings(train_rows=rows)
 
 
 def test_where_the_data_lie_decides_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

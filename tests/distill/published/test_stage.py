@@ -13,7 +13,7 @@ import torch
 from tests.distill.models import make_causal
 
 from pocketseq.checkpoint import CheckpointCard
-from pocketseq.errors import DataError
+from pocketseq.errors import DataError, RecipeError
 from pocketseq.files import write_json
 from pocketseq.pipeline import Recipe
 from pocketseq.pipeline.run import run_recipe
@@ -22,6 +22,7 @@ from pocketseq_distill import stages
 from pocketseq_distill.ensemble import write_ensemble
 from pocketseq_distill.generation import TeacherModel
 from pocketseq_distill.labelling.causal import CausalSettings, CausalTeacher
+from pocketseq_distill.published.stage import TableSettings
 
 from .data import pronunciations
 
@@ -153,6 +154,13 @@ def test_a_table_of_part_of_the_test_split_is_refused(run: Path) -> None:
             next(stage for stage in _installed() if stage.name == "table").run(recipe, run)
     finally:
         write_json(path, whole)
+
+
+@pytest.mark.parametrize("name", ["latency_rows", "resamples"])
+def test_a_table_of_no_rows_or_samples_is_refused(name: str) -> None:
+    """There is no median of nothing; the end of a run would be the wrong place to learn that."""
+    with pytest.raises(RecipeError, match=rf"\[table\]: expected {name} of 1 or more, found 0"):
+        TableSettings(**{name: 0})
 
 
 def test_a_teacher_of_unlike_members_is_not_said_to_be_one_training(run: Path, tmp_path: Path) -> None:
