@@ -6,6 +6,7 @@ import copy
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Final
 
 import torch
 from transformers import PreTrainedModel
@@ -40,6 +41,9 @@ from pocketseq_distill.training.course import train
 from pocketseq_distill.training.plan import TrainingPlan
 from pocketseq_distill.training.processes import first_before_others, is_first, joined, wait_for_all
 from pocketseq_distill.training.validation import HeldOutAnswers, held_out
+
+_OF_START: Final = ("start", "start_share", "members")
+"""What is told of the settings where training went on: all else was the start's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +270,7 @@ def train_teacher(
         data={"fingerprint": data.fingerprint, "rows": len(tokenized.rows), **tokenized.counts},
         recipe={
             "name": recipe_name,
-            "teacher": {"start": settings.start, "start_share": settings.start_share} if first else asdict(settings),
+            "teacher": {name: getattr(settings, name) for name in _OF_START} if first else asdict(settings),
             "teacher_train": plan.to_json(),
         },
         training={**summary, **hardware(bf16=plan.bf16)},

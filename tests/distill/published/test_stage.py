@@ -19,10 +19,13 @@ from pocketseq.pipeline import Recipe
 from pocketseq.pipeline.run import run_recipe
 from pocketseq_bench.readme import tables_block
 from pocketseq_distill import stages
+from pocketseq_distill.distil import Data
 from pocketseq_distill.ensemble import write_ensemble
 from pocketseq_distill.generation import TeacherModel
 from pocketseq_distill.labelling.causal import CausalSettings, CausalTeacher
 from pocketseq_distill.published.stage import TableSettings
+from pocketseq_distill.teaching import TeacherSettings, train_teachers
+from pocketseq_distill.training.plan import TrainingPlan
 
 from .data import pronunciations
 
@@ -200,6 +203,17 @@ def test_updates_before_the_last_training_are_told_as_well(run: Path, tmp_path: 
     assert told["passes"] == (4 + 6) * 8 / 40
     assert told["minutes"] == 2.5 + CheckpointCard.read(second).training["minutes"]
     assert "before" not in told
+
+
+def test_members_that_were_trained_on_from_one_teacher_are_told(run: Path, tmp_path: Path) -> None:
+    """Of all members the updates, as of members that were trained from nothing."""
+    again, data = Path(shutil.copytree(run, tmp_path / "run")), Data.of_run(run, "data")
+    shutil.rmtree(again / "teacher")
+    settings = TeacherSettings(start=str(run / "teacher.members/1"), members=2)
+    card, plan = CheckpointCard.read(run / "teacher"), TrainingPlan(steps=3, batch_size=8)
+    train_teachers(data, again / "teacher", card=card, settings=settings, plan=plan, recipe_name="further")
+    told = table_again(again)["models"][0]["training"]
+    assert (told["members"], told["member_steps"], told["earlier_steps"]) == (2, [7, 7], 4)
 
 
 def test_a_plain_student_may_begin_as_the_distilled_one_does(run: Path, tmp_path: Path) -> None:
