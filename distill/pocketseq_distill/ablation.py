@@ -224,7 +224,7 @@ class _Bench:
     def _taught(self, rows: TokenRows, plan: TrainingPlan) -> tuple[TokenRows, PreTrainedModel | None]:
         """The rows with what the teacher says of them, or the teacher itself."""
         if plan.divergence and plan.top_k:
-            shards = self._folder / f"distributions-{plan.top_k}"
+            shards = self._folder / f"distributions-{plan.top_k}{'-bf16' if plan.bf16 else ''}"
             found = teacher_distributions(
                 rows, lambda: self._teacher.model, shards, teacher_id=self._teacher_id, top_k=plan.top_k, bf16=plan.bf16
             )

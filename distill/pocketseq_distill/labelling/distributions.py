@@ -1,8 +1,8 @@
 """Distributions: what a teacher says at every labelled position, cut to its likeliest tokens, computed once and kept in shards.
 
 A training then costs the student's own passes, however often it goes through its rows and however large the teacher is. A kill
-costs one shard at most; a shard that is missing, damaged, of other rows or of another teacher is found by its hashes and made
-anew, alone.
+costs one shard at most; a shard that is missing, damaged, of other rows, of another teacher or of another precision is found by
+what it claims and made anew, alone.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pocketseq.errors import LabellingError, RecipeError
 from pocketseq_distill.losses.heads import likeliest, unspoken
 from pocketseq_distill.losses.terms import IGNORED
 from pocketseq_distill.memory import memory_for
-from pocketseq_distill.precision import products
+from pocketseq_distill.precision import has_bf16, products
 from pocketseq_distill.rows import Distributions, TokenRows
 from pocketseq_distill.training.batches import Collate, rounded
 from pocketseq_distill.training.kernels import fewer_passes
@@ -67,9 +67,9 @@ def teacher_distributions(
     folder.mkdir(parents=True, exist_ok=True)
     shards = [range(begin, min(begin + _SHARD_ROWS, len(rows))) for begin in range(0, len(rows), _SHARD_ROWS)]
     paths = [folder / f"{number:05d}.safetensors" for number in range(len(shards))]
-    claims = [
-        {"format": _FORMAT, "teacher": teacher_id, "top_k": str(top_k), "rows": _rows_digest(rows, shard)} for shard in shards
-    ]
+    precision = "bfloat16" if bf16 and has_bf16("cuda" if torch.cuda.is_available() else "cpu") else "float32"
+    of_all = {"format": _FORMAT, "teacher": teacher_id, "top_k": str(top_k), "precision": precision}
+    claims = [{**of_all, "rows": _rows_digest(rows, shard)} for shard in shards]
     held: dict[int, Distributions] = {}
     model: PreTrainedModel | None = None
     unfit = 0
@@ -83,7 +83,8 @@ def teacher_distributions(
         held[number] = found
     if unfit:
         print(
-            f"{folder}: {unfit} of {len(shards)} shards were damaged, of other rows or of another teacher, and were made anew",
+            f"{folder}: {unfit} of {len(shards)} shards were damaged, of other rows, of another teacher or of another precision, "
+            "and were made anew",
             file=sys.stderr,
         )
     wait_for_all()

@@ -102,7 +102,7 @@ def test_a_damaged_shard_is_found_by_its_hash_and_made_anew_alone(tmp_path: Path
     np.testing.assert_array_equal(ask(tmp_path, teacher).logprobs, first.logprobs)
     assert teacher.rows == 20 + 8 + 4
     assert (
-        f"{tmp_path}: 2 of 3 shards were damaged, of other rows or of another teacher, and were made anew"
+        f"{tmp_path}: 2 of 3 shards were damaged, of other rows, of another teacher or of another precision, and were made anew"
         in capsys.readouterr().err
     )
 
@@ -139,6 +139,22 @@ def test_distributions_of_another_teacher_or_other_rows_are_not_taken(tmp_path: 
     )
     ask(tmp_path, teacher, rows=mixed, name="two")
     assert teacher.rows == 40 + 12
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_distributions_of_another_precision_are_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the one that is computed in: where a device has one alone, asking for the other changes nothing."""
+    teacher = Counted(make_t5())
+
+    def asked(*, bf16: bool) -> int:
+        teacher.rows = 0
+        teacher_distributions(ROWS, teacher, tmp_path, teacher_id="one", top_k=5, bf16=bf16)
+        return teacher.rows
+
+    monkeypatch.setattr(module, "has_bf16", lambda _: False)
+    assert [asked(bf16=False), asked(bf16=True)] == [20, 0]
+    monkeypatch.setattr(module, "has_bf16", lambda _: True)
+    assert [asked(bf16=True), asked(bf16=True), asked(bf16=False)] == [20, 0, 20]
 
 
 @pytest.mark.parametrize("kind", ["forward_kl", "reverse_kl", "jensen_shannon"])
