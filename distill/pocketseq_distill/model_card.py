@@ -22,15 +22,16 @@ _SHARES: Final = {
 }
 
 
-def record_evaluation(path: Path, evaluation: Evaluation) -> None:
+def record_evaluation(path: Path, evaluation: Evaluation, *, data: str) -> None:
     """Write an evaluation into a checkpoint: its figures into ``distillation.json``, a model card into ``README.md``.
 
     Args:
         path: Directory of the checkpoint.
         evaluation: What it came to on held-out rows.
+        data: What people call these rows, such as the name of their file.
     """
     figures = {key: value for key, value in evaluation.to_json().items() if key not in ("name", "predictions")}
-    replace(CheckpointCard.read(path), metrics=figures).write(path)
+    replace(CheckpointCard.read(path), metrics={**figures, "data": data}).write(path)
     write_model_card(path)
 
 
@@ -59,12 +60,16 @@ def _lines(name: str, card: CheckpointCard) -> Iterator[str]:
     for number, stage in enumerate(_stages(card), start=1):
         yield from _training_lines(stage, number)
     yield from ("", "Libraries: " + ", ".join(f"{library} {version}" for library, version in card.versions.items()) + ".")
-    yield from ("", "## Metrics", "", f"On {metrics['n']:,} rows of the test split, answered greedily.", "", "| | |", "|---|---|")
+    yield from ("", "## Metrics", "", f"On {metrics['n']:,} {_rows(metrics)}, answered greedily.", "", "| | |", "|---|---|")
     yield from (f"| {label} | {100 * metrics[key]:.1f}% |" for key, label in _SHARES.items() if metrics[key] is not None)
     kinds: Mapping[str, Any] = metrics["by_kind"]
     if kinds:
         yield from ("", "| kind of row | rows | exactly right |", "|---|---|---|")
         yield from (f"| {kind} | {found['n']} | {100 * found['exact_match']:.1f}% |" for kind, found in kinds.items())
+
+
+def _rows(metrics: Mapping[str, Any]) -> str:
+    return f"rows of `{metrics['data']}`" if "data" in metrics else "held-out rows"  # cards of earlier versions do not tell
 
 
 def _stages(card: CheckpointCard) -> list[Mapping[str, Any]]:

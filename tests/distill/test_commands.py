@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from pocketseq.checkpoint import CheckpointCard
 from pocketseq.cli import main
 from pocketseq.examples import write_examples
+from pocketseq_distill.model_card import write_model_card
 
 from .models import repair_examples
 
@@ -179,12 +181,17 @@ def test_ordinary_pairs_fill_the_primary_field(teacher_path: Path, tmp_path: Pat
 def test_an_evaluation_is_recorded_in_the_checkpoint(
     teacher_path: Path, rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """``--record`` puts the figures on the card and a model card for people beside the weights."""
+    """``--record`` puts the figures on the card and a model card for people beside the weights, which names the rows."""
     copy = shutil.copytree(teacher_path, tmp_path / "copy")
     assert main(["evaluate", str(copy), str(rows), "--record", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert CheckpointCard.read(copy).metrics["exact_match"] == found["exact_match"]
     assert f"| answers that are exactly right | {100 * found['exact_match']:.1f}% |" in (copy / "README.md").read_text()
+    assert "On 24 rows of `rows.jsonl`, answered greedily." in (copy / "README.md").read_text()
+    card = CheckpointCard.read(copy)
+    replace(card, metrics={name: value for name, value in card.metrics.items() if name != "data"}).write(copy)
+    write_model_card(copy)
+    assert "On 24 held-out rows, answered greedily." in (copy / "README.md").read_text()
 
 
 @pytest.mark.parametrize("command", ["label", "train", "evaluate"])

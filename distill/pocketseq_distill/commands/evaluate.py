@@ -38,7 +38,9 @@ def run(args: Namespace) -> int:
     settings = EvaluationSettings(rows=args.rows, latency_rows=args.latency_rows)
     evaluation = evaluate_checkpoint(path, rows, settings, name=path.name)
     if args.record:
-        record_evaluation(path, evaluation)
+        named = Path(args.data)
+        # A card that is passed on tells of no folders of this machine.
+        record_evaluation(path, evaluation, data=named.name if named.exists() else args.data)
     found = evaluation.to_json()
     if args.output:
         write_json(args.output, found)
