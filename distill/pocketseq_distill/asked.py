@@ -121,7 +121,9 @@ def _by_labels(path: Path, examples: Sequence[Example], *, primary: str) -> Aske
         note = f"{_SIZES}; asking an endpoint about held-out rows costs money: label them into labels/{path.name} to have it judged"
         return AskedEvaluation("endpoint", None, None, (), note)
     origin = f"judged by its labels of {len(labelled)} of {len(examples)} rows"
-    return _judged([found[example.id].text or None for example in labelled], labelled, "endpoint", primary=primary, origin=origin)
+    labels = [found[example.id] for example in labelled]
+    texts = [None if label.finish_reason == "refused" else label.text for label in labels]  # an empty answer may be the right one
+    return _judged(texts, labelled, "endpoint", primary=primary, origin=origin)
 
 
 def _judged(

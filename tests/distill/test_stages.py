@@ -129,6 +129,19 @@ def test_an_endpoint_is_judged_by_labels_alone(run: Path) -> None:
     assert "judged by its labels of 4 of 6 rows" in judged["note"]
 
 
+def test_rows_that_an_endpoint_refused_count_as_wrong(run: Path) -> None:
+    """As those that a function declines do; an empty answer is one, and may be right."""
+    labels, rows = run / "labels/test.jsonl", list(read_examples(run / "data/test.jsonl"))[:6]
+    label_rows(rows, FunctionTeacher("tests.distill.labelling.answers:terse"), labels, LabelSettings())
+    silent = sum(len(row.fields["line"]) % 2 == 0 for row in rows)
+    tables = {**RECIPE.tables, "teacher": {"endpoint": {"url": "http://127.0.0.1:9/v1", "model": "m"}}}
+    shutil.copytree(run / "teacher", run / "student")
+    stages.EVALUATE.run(replace(RECIPE, tables=tables), run)
+    judged = json.loads((run / "evaluation/teacher.json").read_text())
+    assert 0 < silent < judged["n"] == len(rows)
+    assert f"{silent} rows without an answer count as wrong" in judged["note"]
+
+
 def test_a_run_joins_an_ensemble(run: Path, teacher_path: Path) -> None:
     """What the other stages find as the teacher is all of its members."""
     shutil.rmtree(run / "teacher")
