@@ -164,6 +164,25 @@ def test_the_help_of_labelling_teaches_the_kinds_of_teachers(capsys: pytest.Capt
         assert words in shown
 
 
+@pytest.mark.parametrize(
+    ("command", "taught"),
+    [
+        ("ablate", ["with cloud ", "The first value is what the others are compared with", "goes on where it stopped"]),
+        ("evaluate", ["data/test.jsonl", "data/train.jsonl were learnt", "--record"]),
+        ("gap", ["what each cause costs", "trains copies of both", "RUN/gap.json"]),
+    ],
+)
+def test_the_help_of_measuring_teaches_what_is_measured(
+    command: str, taught: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And what one types."""
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    shown = capsys.readouterr().out
+    for words in (*taught, "examples:", f"  pocketseq {command} "):
+        assert words in shown
+
+
 def test_ordinary_pairs_fill_the_primary_field(teacher_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A table or two text files, with the columns named; the table of results is for people."""
     (tmp_path / "pairs.csv").write_text("wrong,right\nfor valu,for value\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +16,27 @@ from pocketseq_distill.commands.data import add_data_arguments, read_data
 if TYPE_CHECKING:
     from pocketseq_distill.ablation import Measures, Outcome
 
+_COLUMNS = """\
+It trains a student for each value and seed, all else the same, and prints for each value, in percent, means over the seeds:
+  exact match    held-out rows that it answers as the reference does
+  as int8        the same with weights rounded as the int8 export rounds them
+  AUROC          how well the log-probabilities of its answers tell right ones from wrong ones; 50 is chance
+  with cloud     exact match where the least likely three answers in ten go to a cloud that is always right
+In brackets: where 95% of the bootstrap resamplings of rows lie. The first value is what the others are compared with, row by row
+("over the first"). Below it each training's exact match in its course. A killed call, made again, goes on where it stopped.
+
+examples:
+  pocketseq ablate python-fix run/filtered/train.jsonl --validation run/data/validation.jsonl --recipe python-fix \\
+      --vary train.divergence=0.0,1.0 --steps 2000 -o divergence.json
+  pocketseq ablate python-fix run/filtered/train.jsonl --validation run/data/validation.jsonl --recipe mine.toml \\
+      --vary student.decoder_layers=1,2 --steps 2000 --seeds 3 -o layers.json
+"""
+
 
 def configure(parser: ArgumentParser) -> None:
     """Declare the arguments of ``pocketseq ablate``."""
+    parser.formatter_class = RawDescriptionHelpFormatter
+    parser.epilog = _COLUMNS
     parser.add_argument("teacher", metavar="TEACHER", help="a directory, the name of a shipped teacher, or a hub id")
     add_data_arguments(parser)
     parser.add_argument("--validation", metavar="FILE", type=Path, required=True, help="held-out example rows (.jsonl)")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,21 @@ from typing import Any
 from pocketseq.commands import Command, whole
 from pocketseq_distill.commands.data import add_data_arguments, read_data
 
+_ROWS = """\
+DATA are rows that the checkpoint was not trained on. A run keeps some in data/test.jsonl; those of data/validation.jsonl chose
+among its checkpoints, and those of data/train.jsonl were learnt.
+
+examples:
+  pocketseq evaluate run/student run/data/test.jsonl --latency-rows 100
+  pocketseq evaluate python-fix pairs.csv --source-column wrong --target-column right
+  pocketseq evaluate run/teacher run/data/test.jsonl --record      # figures and a model card into run/teacher
+"""
+
 
 def configure(parser: ArgumentParser) -> None:
     """Declare the arguments of ``pocketseq evaluate``."""
+    parser.formatter_class = RawDescriptionHelpFormatter
+    parser.epilog = _ROWS
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a directory, the name of a shipped teacher, or a hub id")
     add_data_arguments(parser)
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="write the evaluation with all answers as JSON")
