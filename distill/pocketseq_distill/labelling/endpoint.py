@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from pocketseq.errors import (
     EndpointRefusalError,
     EndpointResponseError,
     EndpointTimeoutError,
+    EndpointUnavailableError,
     RecipeError,
     TeacherError,
 )
@@ -76,6 +76,16 @@ class EndpointSettings:
                 raise RecipeError(f"[teacher.endpoint]: expected {name} of {least} or more, found {getattr(self, name)}")
 
 
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """What is held open until ``close``."""
+
+    endpoints: dict[float, CloudEndpoint] = field(default_factory=dict)
+    """By temperature."""
+    closed: threading.Event = field(default_factory=threading.Event)
+    """Set by ``close``: a thread that was asking asks no more, and does not wait for a retry."""
+
+
 class EndpointTeacher:
     """A model behind an OpenAI-compatible API. Each answer is a request of its own; budget, retries and failures are counted."""
 
@@ -97,11 +107,11 @@ class EndpointTeacher:
         """What was spent, and the limits."""
         self._template = template
         self._instruction = template.instruction if settings.instruction is None else settings.instruction
-        self._endpoints: dict[float, CloudEndpoint] = {}
+        self._opened = _Opened()
         self._quota, self._backoff, self._random = RetryQuota(), Backoff(), Random()
         self._lock = threading.Lock()
         self._failed_in_a_row = 0
-        self._endpoint(0.0)
+        self._endpoint(0.0, self._opened)
 
     @property
     def id(self) -> str:
@@ -131,7 +141,8 @@ class EndpointTeacher:
                 f"expected one answer, or several at a temperature, of an endpoint, found {how.candidates} answers, "
                 f"{how.beams} beams and temperature {how.temperature}"
             )
-        return [self._reply(question, how) for question in questions]
+        opened = self._opened
+        return [self._reply(question, how, opened) for question in questions]
 
     def estimate(self, examples: Sequence[Example], how: Asking) -> Estimate:
         """What asking about some rows is likely to cost; nothing is sent.
@@ -164,10 +175,11 @@ class EndpointTeacher:
         )
 
     def close(self) -> None:
-        """End requests under way and close the connections."""
+        """End requests under way and close the connections; whoever is asking sends no more."""
         with self._lock:
-            endpoints, self._endpoints = self._endpoints, {}
-        for endpoint in endpoints.values():
+            opened, self._opened = self._opened, _Opened()
+            opened.closed.set()
+        for endpoint in opened.endpoints.values():
             endpoint.close()
 
     def _prompt(self, fields: Mapping[str, str]) -> str:
@@ -175,39 +187,41 @@ class EndpointTeacher:
             return self._template.render_prompt(fields)
         return write_prompt(self.settings.prompt, fields)
 
-    def _endpoint(self, temperature: float) -> CloudEndpoint:
+    def _endpoint(self, temperature: float, opened: _Opened) -> CloudEndpoint:
         settings = self.settings
         with self._lock:
-            if temperature not in self._endpoints:
-                self._endpoints[temperature] = CloudEndpoint(
+            if opened.closed.is_set():
+                raise EndpointUnavailableError(f"{settings.url}: expected an open teacher, found one that was closed")
+            if temperature not in opened.endpoints:
+                opened.endpoints[temperature] = CloudEndpoint(
                     settings.url,
                     model=settings.model,
                     api_key_env=settings.api_key_env,
                     timeout_s=settings.timeout_s,
                     parameters={"temperature": temperature, **settings.parameters},
                 )
-            return self._endpoints[temperature]
+            return opened.endpoints[temperature]
 
-    def _reply(self, question: Question, how: Asking) -> Reply:
+    def _reply(self, question: Question, how: Asking, opened: _Opened) -> Reply:
         candidates: list[Candidate] = []
         failed: Reply | None = None
         for _ in range(how.candidates):
-            found = self._candidate(question, how)
+            found = self._candidate(question, how, opened)
             if isinstance(found, Candidate):
                 candidates.append(found)
             else:
                 failed = found
-                if found.failure in ("budget", "refused"):
+                if found.failure in ("budget", "refused") or opened.closed.is_set():
                     break
-        # A few answers are as good as many, but where money ran out they would stand for good.
-        if failed is not None and (not candidates or failed.failure == "budget"):
+        # A few answers are as good as many, but where money ran out, or somebody stopped it, they would stand for good.
+        if failed is not None and (not candidates or failed.failure == "budget" or opened.closed.is_set()):
             return failed
         return Reply(tuple(candidates), why="" if failed is None else f"{failed.failure}: {failed.why}")
 
-    def _candidate(self, question: Question, how: Asking) -> Candidate | Reply:
+    def _candidate(self, question: Question, how: Asking, opened: _Opened) -> Candidate | Reply:
         """One answer: requests until there is one, or no more use in asking."""
         for retry in range(self.settings.retries + 1):
-            found = self._request(question, how)
+            found = self._request(question, how, opened)
             if isinstance(found, Reply):
                 return found
             if isinstance(found, Completion):
@@ -218,12 +232,16 @@ class EndpointTeacher:
                 raise found
             error = found
             may_pass = found.retryable or isinstance(found, EndpointTimeoutError)
+            wait_s = self._backoff.wait_s(retry, retry_after_s=found.retry_after_s, random=self._random)
             if not may_pass or retry == self.settings.retries or not self._quota.take():
                 break
-            time.sleep(self._backoff.wait_s(retry, retry_after_s=found.retry_after_s, random=self._random))
+            if opened.closed.wait(wait_s):
+                break
+        if opened.closed.is_set():  # no failure of the endpoint's
+            return Reply(failure="unavailable", why=str(error))
         return self._failed(error)
 
-    def _request(self, question: Question, how: Asking) -> Completion | EndpointError | Reply:
+    def _request(self, question: Question, how: Asking, opened: _Opened) -> Completion | EndpointError | Reply:
         """One request, counted; a reply where there is no money for it."""
         prompt, limit = self._prompt(question.fields), how.max_new_tokens or self.settings.max_tokens
         expected = self.spending.expected(
@@ -233,7 +251,7 @@ class EndpointTeacher:
             return Reply(failure="budget", why=f"no room for another request in {full}; so far {self.spending.spent}")
         used = expected
         try:
-            completion = self._endpoint(how.temperature).complete(prompt, instruction=self._instruction, max_tokens=limit)
+            completion = self._endpoint(how.temperature, opened).complete(prompt, instruction=self._instruction, max_tokens=limit)
             if completion.prompt_tokens is not None and completion.completion_tokens is not None:
                 used = self.spending.used(prompt_tokens=completion.prompt_tokens, completion_tokens=completion.completion_tokens)
         except EndpointError as error:

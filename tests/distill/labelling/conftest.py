@@ -37,6 +37,7 @@ class Scripted:
         self.bodies: list[dict[str, Any]] = []
         self.most = self.now = 0
         self.late = threading.Event()
+        self.retry_after_ms = 1
         lock, script = threading.Lock(), self
 
         class Handler(BaseHTTPRequestHandler):
@@ -61,7 +62,7 @@ class Scripted:
                 self.send_response(status)
                 self.send_header("content-type", "application/json")
                 self.send_header("content-length", str(len(content)))
-                self.send_header("retry-after-ms", "1")
+                self.send_header("retry-after-ms", str(script.retry_after_ms))
                 self.end_headers()
                 self.wfile.write(content)
 

@@ -20,6 +20,7 @@ from pocketseq.errors import (
 )
 from pocketseq_distill.labelling.labels import LabelSettings, label_rows, read_labels
 from pocketseq_distill.labelling.spending import LabelBudget
+from pocketseq_distill.labelling.teacher import Asking, Question, Reply
 
 from .conftest import Scripted, Served, of, said
 
@@ -114,6 +115,49 @@ def test_an_endpoint_that_is_down_is_left_alone(script: Callable[..., Scripted],
     server.server.server_close()
     with pytest.raises(EndpointUnavailableError):
         label_rows(repair_examples(50), server.teacher(retries=0), tmp_path / "gone.jsonl", SETTINGS)
+
+
+def test_whoever_asks_while_it_is_closed_sends_no_more(script: Callable[..., Scripted], tmp_path: Path) -> None:
+    """Neither the other samples of a row nor the row behind it; nothing more is counted, and asked again it opens again."""
+    asked, go_on = threading.Event(), threading.Event()
+
+    def answer(body: dict[str, Any], number: int) -> tuple[int, dict[str, Any]]:
+        asked.set()
+        go_on.wait(30)
+        return said("x")
+
+    server = script(answer)
+    teacher = server.teacher(prompt="{line}", spent=tmp_path / "spent.json", timeout_s=60.0)
+    questions, how = [Question(row.fields) for row in EXAMPLES[:2]], Asking(candidates=3, temperature=0.5)
+    thread, replies = _asking(lambda: teacher.ask(questions, how))
+    asked.wait(30)
+    teacher.close()
+    go_on.set()
+    thread.join(30)
+    assert [reply.failure for reply in replies] == ["unavailable"] * 2
+    assert len(server.bodies) == teacher.spending.spent.requests == 1
+    assert len(teacher.ask(questions, how)[1].candidates) == 3
+
+
+def test_closing_ends_the_wait_for_a_retry(script: Callable[..., Scripted]) -> None:
+    """However long the endpoint asked to be left alone: a labelling that is stopped stops."""
+    server = script(lambda body, number: (429, {"error": {"message": "slowly"}}))
+    server.retry_after_ms = 200_000
+    teacher = server.teacher()
+    thread, replies = _asking(lambda: teacher.ask([Question(EXAMPLES[0].fields)], Asking()))
+    thread.join(1.0)  # long enough to be in it
+    teacher.close()
+    thread.join(30)
+    assert [reply.failure for reply in replies] == ["unavailable"]
+    assert len(server.bodies) == 1
+
+
+def _asking(ask: Callable[[], list[Reply]]) -> tuple[threading.Thread, list[Reply]]:
+    """A thread that asks, and what it is going to find."""
+    replies: list[Reply] = []
+    thread = threading.Thread(target=lambda: replies.extend(ask()), daemon=True)
+    thread.start()
+    return thread, replies
 
 
 def test_several_samples_are_several_requests(script: Callable[..., Scripted], tmp_path: Path) -> None:
