@@ -36,6 +36,8 @@ _FAILURES: Final = 20
 """Questions in a row without an answer after which an endpoint is left alone."""
 _ANSWER_TOKENS: Final = 256
 """For estimates of an answer that nothing bounds."""
+_LONGEST_WAIT_S: Final = 300.0
+"""An endpoint that asks for a longer wait before a retry has failed: its row is asked again by the next call, not hours later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,8 @@ class EndpointSettings:
     concurrency: int = 8
     """Requests under way at a time."""
     retries: int = 2
-    """Requests after the first for one answer, where its failure may pass; waits grow, and what the endpoint asks for is heeded."""
+    """Requests after the first for one answer, where its failure may pass; waits grow, and what the endpoint asks for is heeded,
+    up to five minutes."""
     timeout_s: float = 60.0
     """Bound on one request."""
     price: Price | None = None
@@ -233,7 +236,7 @@ class EndpointTeacher:
             error = found
             may_pass = found.retryable or isinstance(found, EndpointTimeoutError)
             wait_s = self._backoff.wait_s(retry, retry_after_s=found.retry_after_s, random=self._random)
-            if not may_pass or retry == self.settings.retries or not self._quota.take():
+            if not may_pass or retry == self.settings.retries or wait_s > _LONGEST_WAIT_S or not self._quota.take():
                 break
             if opened.closed.wait(wait_s):
                 break

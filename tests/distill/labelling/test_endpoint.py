@@ -152,6 +152,17 @@ def test_closing_ends_the_wait_for_a_retry(script: Callable[..., Scripted]) -> N
     assert len(server.bodies) == 1
 
 
+def test_an_endpoint_that_asks_to_be_left_alone_for_long_has_failed(script: Callable[..., Scripted]) -> None:
+    """A quota that comes back tomorrow is not waited for: the row is left for another call, with the endpoint's words."""
+    server = script(lambda body, number: (429, {"error": {"message": "tomorrow"}}))
+    server.retry_after_ms = 3_600_000
+    thread, replies = _asking(lambda: server.teacher().ask([Question(EXAMPLES[0].fields)], Asking()))
+    thread.join(30)
+    assert [reply.failure for reply in replies] == ["unavailable"]
+    assert "429: tomorrow" in replies[0].why
+    assert len(server.bodies) == 1
+
+
 def _asking(ask: Callable[[], list[Reply]]) -> tuple[threading.Thread, list[Reply]]:
     """A thread that asks, and what it is going to find."""
     replies: list[Reply] = []
