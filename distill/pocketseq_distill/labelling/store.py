@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from pocketseq.errors import DataError, LabellingError
 from pocketseq.examples import Example
 from pocketseq.files import digest, write_json, writing
 from pocketseq_distill.labelling.label import Label, source_digest
+from pocketseq_distill.labelling.lock import take_lock
 
 _FORMAT: Final = 1
 
@@ -37,18 +37,15 @@ class LabelFile:
             DataError: it holds labels of another teacher, made in another way, or of which nothing tells whose they are.
             LabellingError: another process appends to it, or it cannot be written.
         """
-        self.check(claim)
         wanted = {"format": _FORMAT, **claim}
-        try:
-            if not self.path.exists() or not self._sidecar.exists():
-                write_json(self._sidecar, wanted)
-                self.path.touch()
-        except OSError as error:
-            raise self._unwritable(error) from error
         with self._alone():
-            self.check(claim)  # now that nobody else changes it
-            if self.meta != wanted:
-                self._sidecar.write_text(json.dumps(wanted), encoding="utf-8")
+            self.check(claim)
+            try:
+                if self.meta != wanted or not self.path.exists():
+                    write_json(self._sidecar, wanted)
+                    self.path.touch()
+            except OSError as error:
+                raise self._unwritable(error) from error
             yield self
 
     def check(self, claim: Mapping[str, Any]) -> None:
@@ -206,19 +203,16 @@ class LabelFile:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        if sys.platform == "win32":
-            yield
-            return
-        import fcntl
-
-        with self._sidecar.open("rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise LabellingError(
-                    f"{self.path}: expected a file that nobody else labels into, found another process at work; wait for it, "
-                    "or let one process have several workers"
-                ) from None
+        try:
+            held = take_lock(self.path, wait=False)
+        except BlockingIOError:
+            raise LabellingError(
+                f"{self.path}: expected a file that nobody else labels into, found another process at work; wait for it, "
+                "or let one process have several workers"
+            ) from None
+        except OSError as error:
+            raise self._unwritable(error) from error
+        with held:
             yield
 
 

@@ -13,6 +13,7 @@ from tests.distill.disk import room_for
 from tests.distill.models import repair_examples
 
 from pocketseq.errors import DataError, InputError, LabellingError, RecipeError, TeacherError
+from pocketseq.files import write_json
 from pocketseq_distill.generation import TeacherModel
 from pocketseq_distill.labelling.checkpoint import CheckpointTeacher
 from pocketseq_distill.labelling.function import FunctionTeacher
@@ -286,6 +287,16 @@ def test_two_processes_never_append_to_one_file(teacher: Power, tmp_path: Path) 
     ):
         label_rows(EXAMPLES, teacher, path, SETTINGS)
     assert teacher.asked == 1
+
+
+def test_two_processes_that_begin_a_file_at_once_are_kept_apart_too(teacher: Power, tmp_path: Path) -> None:
+    """Either may write whose labels they are before the other: that file is replaced, and is no lock."""
+    path, claim = tmp_path / "labels.jsonl", SETTINGS.claim(teacher.id, None)
+    with LabelFile(path).claimed(claim):
+        write_json(path.with_suffix(".meta.json"), {"format": 1, **claim})
+        with pytest.raises(LabellingError, match="found another process at work"):
+            label_rows(EXAMPLES, teacher, path, SETTINGS)
+    assert teacher.asked == 0
 
 
 def test_candidates_of_beams_and_of_samples_are_asked_for(teacher: Power, tmp_path: Path) -> None:
