@@ -194,7 +194,7 @@ def fitting_file(path: Path, teacher: Teacher, settings: LabelSettings) -> list[
 
     Raises:
         DataError: nothing tells whose labels there are.
-        LabellingError: they cannot be renamed.
+        LabellingError: another process labels into the file, or they cannot be renamed.
     """
     return LabelFile(path).fit(_claim(teacher, settings, _reverse(settings)))
 

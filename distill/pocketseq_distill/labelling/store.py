@@ -148,26 +148,28 @@ class LabelFile:
 
         Raises:
             DataError: nothing tells whose the labels are, so that no name could.
-            LabellingError: they cannot be renamed.
+            LabellingError: another process appends to them, or they cannot be renamed.
         """
+        with self._alone():
+            try:
+                return self._fit(claim)
+            except OSError as error:
+                raise self._unwritable(error) from error
+
+    def _fit(self, claim: Mapping[str, Any]) -> list[str]:
         wanted = {"format": _FORMAT, **claim}
         fitting, told = self._elsewhere(wanted), list[str]()
-        try:
-            if (found := self._other(claim)) is not None:
-                ours, theirs = _unlike(wanted, found)
-                aside = self._elsewhere(found)
-                self._rename_to(aside, found)
-                told.append(
-                    f"{self.path}: its labels are of another teacher or other settings, made with {theirs}, not {ours}; they are "
-                    f"kept as {aside.path}, and come back with what made them"
-                )
-            if not self._holds_any and fitting.path.exists():
-                fitting._rename_to(self, wanted)
-                told.append(
-                    f"{self.path}: labels that were made with this teacher and these settings are back, from {fitting.path}"
-                )
-        except OSError as error:
-            raise self._unwritable(error) from error
+        if (found := self._other(claim)) is not None:
+            ours, theirs = _unlike(wanted, found)
+            aside = self._elsewhere(found)
+            self._rename_to(aside, found)
+            told.append(
+                f"{self.path}: its labels are of another teacher or other settings, made with {theirs}, not {ours}; they are "
+                f"kept as {aside.path}, and come back with what made them"
+            )
+        if not self._holds_any and fitting.path.exists():
+            fitting._rename_to(self, wanted)
+            told.append(f"{self.path}: labels that were made with this teacher and these settings are back, from {fitting.path}")
         return told
 
     @property

@@ -147,6 +147,17 @@ def test_labels_that_do_not_fit_are_set_aside_and_come_back(teacher: Power, tmp_
     assert label_rows(EXAMPLES, teacher, path, beams).now == 0
 
 
+def test_labels_are_not_set_aside_while_another_process_appends_to_them(teacher: Power, tmp_path: Path) -> None:
+    """It would go on under the old name, among the labels of another teacher."""
+    path, claim = tmp_path / "labels.jsonl", SETTINGS.claim(teacher.id, None)
+    label_rows(EXAMPLES[:1], teacher, path, SETTINGS)
+    before = path.read_bytes()
+    with LabelFile(path).claimed(claim), pytest.raises(LabellingError, match="found another process at work"):
+        fitting_file(path, teacher, replace(SETTINGS, beams=2))
+    assert path.read_bytes() == before
+    assert LabelFile(path).teacher_id == teacher.id
+
+
 @pytest.mark.parametrize("step", range(4))
 def test_a_kill_while_labels_are_renamed_costs_none(
     teacher: Power, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
