@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Final
@@ -12,6 +13,7 @@ from typing import Final
 from pocketseq.budget import Price
 from pocketseq.errors import DataError, LabellingError, RecipeError
 from pocketseq.files import write_json
+from pocketseq_distill.labelling.lock import take_lock
 
 _BYTES_A_TOKEN: Final = 3
 """Fewer than most tokenizers put into one, so that an estimate is rather too high."""
@@ -48,7 +50,11 @@ class Spent:
 
 
 class Spending:
-    """Counts against a budget, in a file beside the labels, so that a call that goes on goes on counting; safe for threads."""
+    """Counts against a budget, in a file beside the labels, so that a call that goes on goes on counting.
+
+    Safe for threads, and for processes that count in one file, such as a ``--try`` beside a labelling: the file has the count, and
+    for each request it is read and written under a lock. On Windows nothing keeps processes apart.
+    """
 
     def __init__(self, budget: LabelBudget, price: Price | None, file: Path | None) -> None:
         """Open the account.
@@ -76,37 +82,43 @@ class Spending:
     def reserve(self, expected: Spent) -> str | None:
         """Count a request before it is made: None, or the limit that has no room for it.
 
-        What is under way counts as expected, which is rather too much: where only that leaves no room, this waits for it.
+        What is under way counts as expected, which is rather too much: where only that leaves no room, this waits for what this
+        process has under way.
 
         Raises:
-            LabellingError: the count cannot be written; the request is not counted, and must not be made.
+            LabellingError: the count cannot be read or written; the request is not counted, and must not be made.
+            DataError: the file holds no count any more.
         """
         with self._settled:
-            while (full := self._full(expected)) is not None and self._under_way:
+            while True:
+                with self._alone():
+                    if (full := self._full(expected)) is None:
+                        self._add(expected, 1)
+                        try:
+                            self._keep()
+                        except LabellingError:
+                            self._add(expected, -1)
+                            raise
+                        self._under_way += 1  # last, for whoever waits would wait for ever for a request that is not made
+                if full is None or not self._under_way:
+                    return full
                 self._settled.wait()
-            if full is None:
-                self._add(expected, 1)
-                try:
-                    self._keep()
-                except LabellingError:
-                    self._add(expected, -1)
-                    raise
-                self._under_way += 1  # last, for whoever waits would wait for ever for a request that is not made
-            return full
 
     def settle(self, expected: Spent, used: Spent) -> None:
         """Put what a request used in place of what was expected.
 
         Raises:
-            LabellingError: the count cannot be written; the file goes on to say what was expected.
+            LabellingError: the count cannot be read or written; the file goes on to say what was expected.
+            DataError: the file holds no count any more.
         """
         with self._settled:
             self._under_way -= 1
             self._settled.notify_all()
-            self._add(expected, -1)
-            self._add(used, 1)
             self._largest = Spent(1, max(self._largest.tokens, used.tokens), max(self._largest.cost, used.cost))
-            self._keep()
+            with self._alone():
+                self._add(expected, -1)
+                self._add(used, 1)
+                self._keep()
 
     def expected(self, *, prompt_tokens: int, completion_tokens: int) -> Spent:
         """What one request is likely to use: as much as is estimated, or as the largest one has used so far."""
@@ -136,6 +148,21 @@ class Spending:
         self.spent.tokens += sign * use.tokens
         self.spent.cost = max(0.0, self.spent.cost + sign * use.cost)
 
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold other processes off the file, and count from what it says."""
+        if self._file is None:
+            yield
+            return
+        try:
+            held = take_lock(self._file, wait=True)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        with held:
+            if self._file.exists():
+                self.spent = _read(self._file)
+            yield
+
     def _keep(self) -> None:
         """Write the count to its file."""
         if self._file is None:
@@ -143,10 +170,13 @@ class Spending:
         try:
             write_json(self._file, asdict(self.spent))
         except OSError as error:
-            raise LabellingError(
-                f"{self._file}: expected a place for what was spent that can be written, found: {error}; make room, and the same "
-                "call goes on"
-            ) from error
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> LabellingError:
+        return LabellingError(
+            f"{self._file}: expected a place for what was spent that can be written, found: {error}; make room, and the same "
+            "call goes on"
+        )
 
 
 @dataclass(frozen=True, slots=True)

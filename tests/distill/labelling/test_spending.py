@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -85,6 +87,30 @@ def test_a_limit_waits_for_what_is_under_way() -> None:
     other.join()
     assert answers == [None]
     assert spending.spent == Spent(2, 10)
+
+
+def test_one_file_counts_for_several_processes(tmp_path: Path) -> None:
+    """What one reserves the other has no room for any more; what it does not use comes back to both."""
+    ours, theirs = (Spending(LabelBudget(tokens=10), None, tmp_path / "spent.json") for _ in range(2))
+    assert ours.reserve(Spent(1, 8)) is None
+    assert theirs.reserve(Spent(1, 8)) == "tokens 10"
+    ours.settle(Spent(1, 8), Spent(1, 2))
+    assert theirs.reserve(Spent(1, 8)) is None
+    theirs.settle(Spent(1, 8), Spent(1, 8))
+    assert ours.reserve(Spent(1, 1)) == "tokens 10"
+    assert json.loads((tmp_path / "spent.json").read_text()) == {"requests": 2, "tokens": 10, "cost": 0.0}
+
+
+def test_no_request_of_two_at_the_same_moment_is_lost(tmp_path: Path) -> None:
+    """Each process reads, counts and writes as one step."""
+    program = (
+        "import sys; from pathlib import Path; from pocketseq_distill.labelling.spending import *\n"
+        "spending = Spending(LabelBudget(), None, Path(sys.argv[1]))\n"
+        "for _ in range(100):\n    spending.reserve(Spent(1, 8))\n    spending.settle(Spent(1, 8), Spent(1, 2))"
+    )
+    processes = [subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "spent.json")]) for _ in range(2)]
+    assert [process.wait(60) for process in processes] == [0, 0]
+    assert json.loads((tmp_path / "spent.json").read_text()) == {"requests": 200, "tokens": 400, "cost": 0.0}
 
 
 def test_the_limit_that_ended_a_labelling_is_named_whatever_fails_after_it(script: Callable[..., Scripted], tmp_path: Path) -> None:
