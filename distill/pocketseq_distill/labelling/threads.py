@@ -12,25 +12,27 @@ from pocketseq_distill.labelling.labeller import Labeller, Outcome
 def label_in_threads(examples: Sequence[Example], labeller: Labeller, threads: int) -> Iterator[list[Outcome]]:
     """Label row by row, so many at a time, and give what came of each as soon as it is there.
 
+    After an error no more rows are begun; those under way, which may be paid for, are finished and given before it is raised.
+
     Raises:
-        PocketSeqError: what the labeller raises; what was given until then is kept.
+        PocketSeqError: what the labeller raises.
     """
     rows = iter(examples)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="pocketseq-label")
     under_way: set[Future[list[Outcome]]] = set()
+    failure: BaseException | None = None
     try:
         while True:
-            while len(under_way) < threads and (row := next(rows, None)) is not None:
+            while failure is None and len(under_way) < threads and (row := next(rows, None)) is not None:
                 under_way.add(pool.submit(labeller, [row]))
             if not under_way:
-                return
+                break
             done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
-            failure: BaseException | None = None
             for future in done:
                 if (raised := future.exception()) is None:
                     yield future.result()
                 failure = failure or raised
-            if failure is not None:
-                raise failure
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+    if failure is not None:
+        raise failure

@@ -30,8 +30,8 @@ class _Worker:
 def label_in_processes(pieces: Sequence[Sequence[Example]], labeller: Labeller, processes: int) -> Iterator[list[Outcome]]:
     """Label pieces of the rows side by side, and give what came of each as soon as it is there.
 
-    A process that dies, for want of memory say, takes its piece with it; the others finish theirs, which are given, before that
-    is raised. When the caller stops listening, or dies, the processes end.
+    A process that dies, for want of memory say, takes its piece with it, and so does an error; the others finish theirs, which are
+    given, before that is raised. When the caller stops listening, or dies, the processes end.
 
     Args:
         pieces: The rows, cut up.
@@ -56,6 +56,7 @@ def label_in_processes(pieces: Sequence[Sequence[Example]], labeller: Labeller, 
     waiting = list(reversed(pieces))  # from the first on
     workers: list[_Worker] = []
     died: _Worker | None = None
+    failure: PocketSeqError | None = None
     try:
         for _ in range(count):
             ours, theirs = context.Pipe()
@@ -77,9 +78,10 @@ def label_in_processes(pieces: Sequence[Sequence[Example]], labeller: Labeller, 
                     worker.process.join()
                     continue
                 if isinstance(found, PocketSeqError):
-                    raise found
-                yield found
-                if died is None and waiting:
+                    failure = failure or found
+                else:
+                    yield found
+                if died is None and failure is None and waiting:
                     _hand_out(worker, waiting.pop())
                 else:
                     busy.remove(worker)
@@ -88,6 +90,8 @@ def label_in_processes(pieces: Sequence[Sequence[Example]], labeller: Labeller, 
             worker.process.kill()
             worker.process.join()
             worker.pipe.close()
+    if failure is not None:
+        raise failure
     if died is not None:
         raise LabellingError(
             f"expected {count} processes to label, found one that ended with {_ending(died.process)}; what was labelled is kept, "

@@ -58,6 +58,17 @@ def broken(rows: Rows) -> list[str]:
     raise ZeroDivisionError("by the teacher")
 
 
+def picky(rows: Rows) -> list[str]:
+    """Capitals, after a while; no answer to a line that says "broken", for which this waits until another row is under way."""
+    if any("broken" in row["line"] for row in rows):
+        while not Path(os.environ[LOG]).exists():
+            time.sleep(0.01)
+        raise ZeroDivisionError("by the teacher")
+    note(rows)
+    time.sleep(0.5)
+    return [row["line"].upper() for row in rows]
+
+
 def note(rows: Rows) -> None:
     """Write down who was asked about what."""
     if LOG in os.environ:

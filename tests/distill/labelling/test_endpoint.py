@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -115,6 +116,25 @@ def test_an_endpoint_that_is_down_is_left_alone(script: Callable[..., Scripted],
     server.server.server_close()
     with pytest.raises(EndpointUnavailableError):
         label_rows(repair_examples(50), server.teacher(retries=0), tmp_path / "gone.jsonl", SETTINGS)
+
+
+def test_what_was_under_way_beside_an_error_is_kept(script: Callable[..., Scripted], tmp_path: Path) -> None:
+    """It is paid for: an answer that comes after the key was refused for another row is written, and no further row is begun."""
+    refused = threading.Event()
+
+    def answer(body: dict[str, Any], number: int) -> tuple[int, dict[str, Any]]:
+        if body["messages"][-1]["content"] == EXAMPLES[1].fields["line"]:
+            refused.set()
+            return 401, {"error": {"message": "who are you"}}
+        refused.wait(30)
+        time.sleep(0.5)  # until that has been heard of
+        return said("fine")
+
+    path, server = tmp_path / "labels.jsonl", script(answer)
+    with pytest.raises(EndpointAuthError, match="who are you"):
+        label_rows(EXAMPLES, server.teacher(prompt="{line}", concurrency=2), path, SETTINGS)
+    assert len(server.bodies) == 2
+    assert list(read_labels(path, EXAMPLES)) == [EXAMPLES[0].id]
 
 
 def test_whoever_asks_while_it_is_closed_sends_no_more(script: Callable[..., Scripted], tmp_path: Path) -> None:

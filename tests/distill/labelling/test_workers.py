@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,14 @@ def test_what_goes_wrong_in_a_process_is_told_here(tmp_path: Path) -> None:
     """With the words of the teacher's own error."""
     with pytest.raises(TeacherError, match="answers:broken: expected answers to 2 rows, found ZeroDivisionError: by the teacher"):
         label_rows(EXAMPLES, teacher("broken"), tmp_path / "labels.jsonl", SETTINGS)
+
+
+def test_an_error_costs_only_the_piece_that_it_came_of(log: Path, tmp_path: Path) -> None:
+    """What the other process has in hand is finished and kept, and nothing more is begun."""
+    path, rows = tmp_path / "labels.jsonl", [replace(EXAMPLES[0], fields={"line": "broken", "after": ""}), *EXAMPLES[1:]]
+    with pytest.raises(TeacherError, match="found ZeroDivisionError: by the teacher"):
+        label_rows(rows, teacher("picky"), path, replace(SETTINGS, batch_size=1))
+    assert len(read_labels(path, rows)) == len(log.read_text().splitlines()) > 0
 
 
 def test_a_teacher_that_cannot_travel_is_refused(tmp_path: Path) -> None:
