@@ -30,6 +30,9 @@ class Completion:
     """Size of the response body that came back."""
     model: str | None = None
     """The model that answered, by the endpoint's own word; None where it does not say."""
+    logprob: float | None = None
+    """Sum of the log-probabilities that ``mean_logprob`` is the mean of. There may be fewer than ``completion_tokens``, which
+    count what a model thinks too; None where the endpoint gives none."""
 
 
 class Endpoint(Protocol):

@@ -123,17 +123,18 @@ def completion_of(answer: Any, exchange: Exchange) -> Completion:
     if not isinstance(text, str):
         found = f"a text of {len(answer)} characters" if isinstance(answer, str) else "JSON of another shape"
         raise EndpointResponseError(f"expected a chat completion with text in choices[0].message.content, found {found}")
-    usage = getattr(answer, "usage", None)
+    usage, logprobs = getattr(answer, "usage", None), _logprobs(choice)
     return Completion(
         text=text,
         finish_reason=reason if isinstance(reason, str) else None,
         prompt_tokens=_count(usage, "prompt_tokens"),
         completion_tokens=_count(usage, "completion_tokens"),
-        mean_logprob=_mean_logprob(choice),
+        mean_logprob=fmean(logprobs) if logprobs else None,
         latency_ms=(time.monotonic() - exchange.started_s) * 1000,
         request_bytes=exchange.request_bytes,
         response_bytes=exchange.response_bytes,
         model=_name(answer),
+        logprob=math.fsum(logprobs) if logprobs else None,
     )
 
 
@@ -175,11 +176,11 @@ def _count(usage: object, name: str) -> int | None:
     return value if isinstance(value, int) else None
 
 
-def _mean_logprob(choice: object) -> float | None:
+def _logprobs(choice: object) -> list[float]:
+    """Of the answer's tokens; none where the endpoint gives none."""
     tokens = getattr(getattr(choice, "logprobs", None), "content", None)
     values = [getattr(token, "logprob", None) for token in tokens] if isinstance(tokens, list) else []
-    numbers = [value for value in values if isinstance(value, int | float)]
-    return fmean(numbers) if numbers else None
+    return [value for value in values if isinstance(value, int | float)]
 
 
 def failure_of(error: Exception, exchange: Exchange) -> EndpointError:

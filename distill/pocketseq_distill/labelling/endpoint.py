@@ -286,11 +286,10 @@ class EndpointTeacher:
 def _answer(completion: Completion) -> Candidate | Reply:
     if completion.finish_reason == "content_filter":
         return Reply(failure="refused", why="the endpoint's filter cut the answer off")
-    mean, count = completion.mean_logprob, completion.completion_tokens
     return Candidate(
         text=completion.text,
-        logprob=None if mean is None or count is None else mean * count,
-        mean_logprob=mean,
+        logprob=completion.logprob,
+        mean_logprob=completion.mean_logprob,
         finish_reason="length" if completion.finish_reason == "length" else "stop",
     )
 

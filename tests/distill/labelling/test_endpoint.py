@@ -41,6 +41,16 @@ def test_a_served_checkpoint_labels_as_it_would_here(served: Served, tmp_path: P
         assert label.logprob == pytest.approx(sum(answer.token_logprobs), abs=1e-3)
 
 
+def test_what_a_model_thinks_is_no_part_of_its_answers_probability(script: Callable[..., Scripted]) -> None:
+    """Its tokens are counted and paid for: 402 here, of which the answer is two, of −0.5 each."""
+    status, value = said("hi you", written=402)
+    value["choices"][0]["logprobs"] = {"content": [{"token": token, "logprob": -0.5} for token in ("hi", " you")]}
+    teacher = script(lambda body, number: (status, value)).teacher(parameters={"logprobs": True})
+    (candidate,) = teacher.ask([Question(EXAMPLES[0].fields)], Asking())[0].candidates
+    assert (candidate.logprob, candidate.mean_logprob) == (-1.0, -0.5)
+    teacher.close()
+
+
 def test_so_many_requests_are_under_way_at_a_time(script: Callable[..., Scripted], tmp_path: Path) -> None:
     """Each row alone, as many as the concurrency says."""
     together = threading.Barrier(4, timeout=10)

@@ -123,6 +123,8 @@ def test_reads_the_answer(server: Any, endpoint: CloudEndpoint, chat_answer: Cal
     assert (completion.prompt_tokens, completion.completion_tokens) == (7, 3)
     assert completion.mean_logprob is not None
     assert math.isclose(completion.mean_logprob, -1.0)
+    assert completion.logprob is not None
+    assert math.isclose(completion.logprob, -2.0)  # whatever else its three tokens count
     assert completion.request_bytes == len(server.seen[0].body)
     assert completion.response_bytes > 300
     assert completion.latency_ms > 0
@@ -132,7 +134,8 @@ def test_missing_counts_are_none(server: Any, endpoint: CloudEndpoint, chat_answ
     """A server that counts no tokens and gives no log-probabilities leaves them unknown."""
     server.answer({name: value for name, value in chat_answer("yes").items() if name != "usage"})
     completion = endpoint.complete("p")
-    assert (completion.prompt_tokens, completion.completion_tokens, completion.mean_logprob) == (None, None, None)
+    assert (completion.prompt_tokens, completion.completion_tokens) == (None, None)
+    assert (completion.mean_logprob, completion.logprob) == (None, None)
 
 
 @pytest.mark.parametrize(
