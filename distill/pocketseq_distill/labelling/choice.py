@@ -33,7 +33,7 @@ def rank(
         reference: The row's own answer; may be empty where nothing asks for it.
         choice: By what.
         reverse: Cross-entropy of the source given each candidate, nats a token.
-        weight: Of the reverse cross-entropy beside the teacher's own score.
+        weight: Of the reverse cross-entropy beside the teacher's own score, 0 or more.
 
     Returns:
         Places in ``candidates``.
@@ -52,7 +52,9 @@ def rank(
         own = [0.0] * len(candidates)  # the reverse model alone decides
     else:
         own = [-math.inf if candidate.mean_logprob is None else candidate.mean_logprob for candidate in candidates]
-    both = [score - weight * apart for score, apart in zip(own, reverse, strict=True)] if reverse else own
+    both = own
+    if reverse and weight:  # an answer of nothing tells nothing of the source: 0 times infinity would be no number
+        both = [score - weight * apart for score, apart in zip(own, reverse, strict=True)]
     match choice:
         case "likeliest":
             scores = [(score, 0.0) for score in own]

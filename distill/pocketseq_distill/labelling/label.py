@@ -52,8 +52,8 @@ class LabelSettings:
 
     def __post_init__(self) -> None:
         least = {"rows": 1, "beams": 1, "candidates": 1, "keep": 1, "batch_size": 1, "processes": 1, "ray_workers": 0}
-        for name, bound in least.items():
-            if (found := getattr(self, name)) is not None and found < bound:
+        for name, bound in {**least, "temperature": 0, "reverse_weight": 0}.items():
+            if (found := getattr(self, name)) is not None and not found >= bound:  # nor is it what is no number
                 raise RecipeError(f"[label]: expected {name} of {bound} or more, found {found}")
         if self.keep > self.candidates:
             raise RecipeError(f"[label]: expected to keep at most the {self.candidates} candidates, found keep = {self.keep}")

@@ -44,6 +44,8 @@ def test_the_reverse_model_weighs_in() -> None:
     assert rank(candidates, "", "reverse", reverse=[3.0, 1.0]) == [1, 0]
     assert rank(candidates, "", "reverse", reverse=[3.0, 1.0], weight=0.1) == [0, 1]
     assert rank([candidate("a"), candidate("b")], "", "reverse", reverse=[math.inf, 2.0]) == [1, 0]
+    candidates = [candidate("far", -5.0), candidate("", -9.0), candidate("near", -1.0)]
+    assert rank(candidates, "", "reverse", reverse=[1.0, math.inf, 1.0], weight=0.0) == [2, 0, 1]
 
 
 def test_equals_keep_their_order() -> None:

@@ -373,6 +373,8 @@ def test_a_teacher_that_skips_a_question_is_found(tmp_path: Path) -> None:
     [
         ({"rows": -1}, "expected rows of 1 or more, found -1"),
         ({"beams": 0}, "expected beams of 1 or more, found 0"),
+        ({"temperature": -1.0}, "expected temperature of 0 or more, found -1"),
+        ({"reverse_weight": float("nan")}, "expected reverse_weight of 0 or more, found nan"),
         ({"keep": 2}, "expected to keep at most the 1 candidates, found keep = 2"),
         ({"choose": "reverse"}, "expected a reverse model"),
         ({"processes": 2, "ray_workers": 2}, "expected processes or ray_workers, found both"),
