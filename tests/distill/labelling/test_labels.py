@@ -226,6 +226,22 @@ def test_a_damaged_line_is_found_and_its_row_asked_again_alone(teacher: Power, t
     assert sorted(path.read_bytes().splitlines(keepends=True)) == sorted(whole)
 
 
+@pytest.mark.parametrize("checked", [True, False], ids=["of this version", "of an older one"])
+def test_a_line_that_names_half_a_character_is_damaged(teacher: Power, tmp_path: Path, checked: bool) -> None:
+    """JSON can spell what is no text: its row is asked again like any other's."""
+    path = tmp_path / "labels.jsonl"
+    label_rows(EXAMPLES, teacher, path, SETTINGS)
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    lines[3]["text"] = "\ud800"
+    if not checked:
+        del lines[3]["check"]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    with pytest.raises(DataError, match=r"labels\.jsonl:4: expected a label: .*surrogates not allowed; label again"):
+        read_labels(path, EXAMPLES)
+    report = label_rows(EXAMPLES, teacher, path, SETTINGS)
+    assert (report.now, report.damaged) == (1, 1)
+
+
 def test_half_a_character_does_not_cost_the_answer(tmp_path: Path) -> None:
     """Nor what failed, its words: an emoji that a budget cut in two is no text, and could not be written down."""
 
