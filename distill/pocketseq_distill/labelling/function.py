@@ -114,7 +114,12 @@ def _reply(given: object, where: str) -> Reply:
     several = [given] if isinstance(given, str | Candidate) else given
     if not isinstance(several, list | tuple) or not several or not all(isinstance(one, str | Candidate) for one in several):
         raise TeacherError(f"{where}: expected a string, a list of strings, or None, found {type(given).__name__}: {given!r:.80}")
-    return Reply(tuple(one if isinstance(one, Candidate) else Candidate(text=one) for one in several))
+    candidates = tuple(one if isinstance(one, Candidate) else Candidate(text=one) for one in several)
+    if wrong := [one.text for one in candidates if not isinstance(one.text, str)]:
+        raise TeacherError(
+            f"{where}: expected a string as the text of a Candidate, found {type(wrong[0]).__name__}: {wrong[0]!r:.80}"
+        )
+    return Reply(candidates)
 
 
 def _import(name: str) -> Function:

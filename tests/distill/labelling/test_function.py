@@ -134,6 +134,8 @@ def test_a_name_that_leads_nowhere_is_said(name: str, words: str) -> None:
         (["one", []], r"answer 1: expected a string, a list of strings, or None, found list: \[\]"),
         ([b"one", "two"], "answer 0: expected a string, a list of strings, or None, found bytes"),
         (["one", ["two", 3]], "answer 1: expected a string, a list of strings, or None, found list"),
+        (["one", Candidate(text=3)], "answer 1: expected a string as the text of a Candidate, found int: 3"),
+        ([["one", Candidate(text=None)], "two"], "answer 0: expected a string as the text of a Candidate, found NoneType: None"),
     ],
 )
 def test_what_is_no_answer_is_named(given: object, words: str) -> None:
