@@ -11,6 +11,7 @@ from types import FunctionType, ModuleType
 from typing import Any, TypeAlias
 
 from pocketseq.errors import TeacherError
+from pocketseq.files import digest
 
 Called: TypeAlias = Callable[..., Any]
 
@@ -28,6 +29,19 @@ def source_of(function: Called) -> str:
         return inspect.getsource(function)
     except (OSError, TypeError):
         return ""
+
+
+def fingerprint_of(function: Called) -> str:
+    """Digest of a function's account.
+
+    Raises:
+        TeacherError: see ``account_of``; or a held value that no JSON can hold: one that holds itself, or is nested as deeply, or a
+            text with half a character in it.
+    """
+    try:
+        return digest(account_of(function))
+    except (RecursionError, UnicodeEncodeError) as error:
+        raise _untold(f"a value in {name_of(function)} that cannot be written down: {error}") from error
 
 
 def account_of(function: Called, *, around: tuple[Called, ...] = ()) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from pocketseq.errors import PocketSeqError, TeacherError
 from pocketseq.files import digest
-from pocketseq_distill.labelling.accounts import account_of, name_of, source_of
+from pocketseq_distill.labelling.accounts import fingerprint_of, name_of, source_of
 from pocketseq_distill.labelling.teacher import Asking, Candidate, Question, Reply
 
 Given: TypeAlias = str | Candidate | Sequence[str | Candidate] | None
@@ -54,7 +54,7 @@ class FunctionTeacher:
             return digest({"fingerprint": self._fingerprint})
         if isinstance(self._given, str):
             return digest({"function": self._name, "source": source_of(self.function)})
-        return digest(account_of(self.function))
+        return fingerprint_of(self.function)
 
     def ask(self, questions: Sequence[Question], how: Asking) -> list[Reply]:
         """Call the function, ``batch_size`` rows at a time; see ``Teacher.ask``.

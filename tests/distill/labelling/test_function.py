@@ -55,6 +55,10 @@ def saying(which: object) -> Callable[[Sequence[Mapping[str, str]]], list[str]]:
     return answer
 
 
+ENDLESS: list[object] = []
+ENDLESS.append(ENDLESS)
+
+
 class Sayer:
     def __init__(self, which: str) -> None:
         self.which = which
@@ -88,6 +92,8 @@ def test_what_a_function_holds_is_part_of_its_fingerprint(make: Callable[[str], 
         (Sayer("p").__call__, r"test_function:Sayer\.__call__, which belongs to an object with a state of its own"),
         (partial(say, which=Sayer("p")), "test_function:Sayer, which belongs to an object with a state of its own"),
         (saying(object()), "a value of type object in .*answer"),
+        (saying(ENDLESS), "a value in .*answer that cannot be written down: maximum recursion depth exceeded"),
+        (saying({"half": "\ud800"}), "a value in .*answer that cannot be written down: .*surrogates not allowed"),
     ],
 )
 def test_what_cannot_be_told_apart_needs_a_fingerprint_of_its_own(function: Any, found: str) -> None:
