@@ -66,6 +66,7 @@ class CloudEndpoint:
             api_key: Called for the key instead, such as a keyring look-up.
             timeout_s: Bound on every call; a call's own deadline can only shorten it.
             parameters: Further fields of each request's body, such as ``{"temperature": 0, "top_k": 20}``: what the server knows.
+                One that passes over ``max_completion_tokens``, as which a call's limit is sent, needs ``max_tokens`` here.
 
         Raises:
             EndpointError: the URL is not HTTPS and not of this machine, or holds credentials; the model has no name; or a parameter

@@ -58,7 +58,8 @@ class EndpointSettings:
     parameters: dict[str, Any] = field(default_factory=dict)
     """Further fields of each request's body, such as ``logprobs = true``."""
     max_tokens: int | None = None
-    """Longest answer in the endpoint's tokens, unless ``[label]`` says otherwise; its own bound if not given."""
+    """Longest answer in the endpoint's tokens, unless ``[label]`` says otherwise; its own bound if not given. Sent as
+    ``max_completion_tokens``: a server that knows only the older name needs ``max_tokens`` among the parameters too."""
     concurrency: int = 8
     """Requests under way at a time."""
     retries: int = 2

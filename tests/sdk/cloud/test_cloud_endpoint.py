@@ -72,6 +72,14 @@ def test_sends_further_parameters(server: Any, chat_answer: Callable[..., Any]) 
     assert [seen.json for seen in server.seen] == [body, {**body, "stream": True, "stream_options": {"include_usage": True}}]
 
 
+def test_the_older_name_of_a_limit_can_stand_beside_the_newer(server: Any, chat_answer: Callable[..., Any]) -> None:
+    """Servers that pass over ``max_completion_tokens`` without a word are bounded by ``max_tokens`` among the parameters."""
+    server.answer(chat_answer("yes"))
+    with CloudEndpoint(server.url, model="m", parameters={"max_tokens": 9}) as endpoint:
+        endpoint.complete("p", max_tokens=9)
+    assert (server.seen[0].json["max_tokens"], server.seen[0].json["max_completion_tokens"]) == (9, 9)
+
+
 @pytest.mark.parametrize(
     ("name", "remedy"),
     [
