@@ -56,15 +56,13 @@ class EndpointSettings:
     instruction: str | None = None
     """The system's message; None takes the template's instruction."""
     parameters: dict[str, Any] = field(default_factory=dict)
-    """Further fields of each request's body, such as ``logprobs = true``."""
+    """Further fields of each request's body, such as ``logprobs = true``; ``max_tokens`` where no newer name for it is known."""
     max_tokens: int | None = None
-    """Longest answer in the endpoint's tokens, unless ``[label]`` says otherwise; its own bound if not given. Sent as
-    ``max_completion_tokens``: a server that knows only the older name needs ``max_tokens`` among the parameters too."""
+    """Longest answer in the endpoint's tokens, unless ``[label]`` says otherwise; its own bound if not given."""
     concurrency: int = 8
     """Requests under way at a time."""
     retries: int = 2
-    """Requests after the first for one answer, where its failure may pass; waits grow, and what the endpoint asks for is heeded,
-    up to five minutes."""
+    """Requests after the first for one answer, where its failure may pass; waits grow, and the endpoint may ask for up to 300 s."""
     timeout_s: float = 60.0
     """Bound on one request."""
     price: Price | None = None
@@ -235,11 +233,9 @@ class EndpointTeacher:
             if isinstance(found, EndpointAuthError):
                 raise found
             error = found
-            may_pass = found.retryable or isinstance(found, EndpointTimeoutError)
             wait_s = self._backoff.wait_s(retry, retry_after_s=found.retry_after_s, random=self._random)
-            if not may_pass or retry == self.settings.retries or wait_s > _LONGEST_WAIT_S or not self._quota.take():
-                break
-            if opened.closed.wait(wait_s):
+            may_pass = (found.retryable or isinstance(found, EndpointTimeoutError)) and wait_s <= _LONGEST_WAIT_S
+            if not may_pass or retry == self.settings.retries or not self._quota.take() or opened.closed.wait(wait_s):
                 break
         if opened.closed.is_set():  # no failure of the endpoint's
             return Reply(failure="unavailable", why=str(error))
