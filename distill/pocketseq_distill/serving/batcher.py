@@ -41,7 +41,7 @@ class Batcher:
     """Collects requests that arrive close together and decodes them as one batch.
 
     Each answer is given as soon as its own row ends. When a batch fails its requests are tried one by one, so that only the one at
-    fault is told.
+    fault is told; so is one that was told tokens already and alone is answered by others, as can happen where two are near a tie.
     """
 
     def __init__(self, model: TeacherModel, *, max_batch: int = 16, window_s: float = 0.003) -> None:
@@ -124,16 +124,21 @@ class Batcher:
 
     def _decode(self, jobs: Sequence[Job]) -> None:
         positions = [0] * len(jobs)
+        for job in jobs:
+            if job.on_token is None:  # nobody has heard what was said before its batch failed
+                job.emission.tokens.clear()
+                job.emission.logprobs.clear()
 
         def on_token(row: int, token: int, logprob: float) -> bool:
             job, position = jobs[row], positions[row]
             positions[row] += 1
-            if position < len(job.emission.tokens):
-                return True  # said before its batch failed; the same seed says the same again
-            job.emission.tokens.append(token)
-            job.emission.logprobs.append(logprob)
-            if job.on_token is not None:
-                job.on_token(token, logprob)
+            if position == len(job.emission.tokens):
+                job.emission.tokens.append(token)
+                job.emission.logprobs.append(logprob)
+                if job.on_token is not None:
+                    job.on_token(token, logprob)
+            elif token != job.emission.tokens[position]:
+                raise RuntimeError("expected the tokens that were told before the batch failed, found others when asked alone")
             if token in self._model.decoder.end_ids or position + 1 == job.request.max_new_tokens:
                 with suppress(InvalidStateError):
                     job.future.set_result(self._model.read(job.request, job.emission))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from pathlib import Path
 
 import pytest
 from tests.distill.weights import loud
 
-from pocketseq_distill.decoder import OnToken
+from pocketseq_distill.decoder import Emission, OnToken
 from pocketseq_distill.generation import Answer, Request, TeacherModel
 from pocketseq_distill.serving.batcher import MAX_WAITING, Batcher
 
@@ -19,7 +19,7 @@ TEXTS = ["for name", "retur value", "while total"]
 
 
 class Watched(TeacherModel):
-    """A model that notes its batches, can be held before one, and chokes on a request where told."""
+    """A model that notes its batches, can be held before one, and chokes on a request or says other tokens where told."""
 
     def __init__(self, model: TeacherModel) -> None:
         super().__init__(model.model, model.tokenizer, model.card)
@@ -29,6 +29,7 @@ class Watched(TeacherModel):
         self.entered = threading.Event()
         self.poison: Request | None = None
         self.choke_after = 0
+        self.say: Callable[[int, int], int] = lambda _size, token: token
 
     def decode(self, requests: Sequence[Request], on_token: OnToken | None = None) -> list[Answer]:
         self.batches.append(len(requests))
@@ -41,7 +42,7 @@ class Watched(TeacherModel):
             said += 1
             if self.poison in requests and said > self.choke_after:
                 raise RuntimeError("choked")
-            return on_token is None or on_token(row, token, logprob)
+            return on_token is None or on_token(row, self.say(len(requests), token), logprob)
 
         return super().decode(requests, heard)
 
@@ -94,6 +95,47 @@ def test_a_failing_request_does_not_fail_its_neighbours(model: Watched, batcher:
     with pytest.raises(RuntimeError, match="choked"):
         jobs[1].future.result(30)
     assert model.batches == [3, 1, 1, 1]
+
+
+def test_an_answer_that_ends_sooner_alone(model: Watched, batcher: Batcher) -> None:
+    """After a failed batch a request is answered by what it says alone, though it said more in company."""
+    requests, end = requests_of(model), min(model.decoder.end_ids)
+    model.poison, model.choke_after = requests[1], 7
+    model.say = lambda size, token: 5 if size > 1 else end
+    jobs = batcher.submit_all(requests)
+    for place in (0, 2):
+        answer = jobs[place].future.result(30)
+        assert (answer.tokens, len(answer.token_logprobs), answer.finish_reason) == ((end,), 1, "stop")
+
+
+def test_a_listener_is_not_told_two_answers(model: Watched, batcher: Batcher) -> None:
+    """Where tokens were told before a batch failed, and alone the model says others, the request fails: nobody can unsay them."""
+    requests, end = requests_of(model), min(model.decoder.end_ids)
+    model.poison, model.choke_after = requests[1], 7
+    model.say = lambda size, token: 5 if size > 1 else end
+    told: list[list[int]] = [[], [], []]
+    jobs = batcher.submit_all(requests, lambda place, token, logprob: told[place].append(token))
+    for place in (0, 2):
+        with pytest.raises(RuntimeError, match="expected the tokens that were told before the batch failed, found others"):
+            jobs[place].future.result(30)
+        assert set(told[place]) == {5}
+
+
+def test_an_answer_that_cannot_be_read_at_first(model: Watched, batcher: Batcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request whose last token was told before its batch failed is answered all the same, and no token is told twice."""
+    requests, failures = requests_of(model), [MemoryError()]
+    read = model.read
+
+    def stumbling(request: Request, emission: Emission) -> Answer:
+        if failures:
+            raise failures.pop()
+        return read(request, emission)
+
+    expected = [model.answer([text], max_new_tokens=8)[0].tokens for text in TEXTS]
+    monkeypatch.setattr(model, "read", stumbling)
+    told: list[list[int]] = [[], [], []]
+    jobs = batcher.submit_all(requests, lambda place, token, logprob: told[place].append(token))
+    assert [job.future.result(30).tokens for job in jobs] == expected == [tuple(tokens) for tokens in told]
 
 
 def test_an_answer_does_not_wait_for_its_neighbours(model: Watched, batcher: Batcher) -> None:
