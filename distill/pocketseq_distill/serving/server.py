@@ -90,7 +90,7 @@ def open_answering(path: Path, run: Path | None, *, max_batch: int) -> Iterator[
     """
     recipe = Recipe.read(run / "recipe.toml") if run is not None else None
     if recipe is not None and {"causal", "endpoint", "function"} & set(recipe.table("teacher")):
-        with _through_text(recipe, path) as answering:
+        with _through_text(recipe, path, max_batch=max_batch) as answering:
             yield answering
         return
     from pocketseq_distill.generation import TeacherModel
@@ -101,7 +101,7 @@ def open_answering(path: Path, run: Path | None, *, max_batch: int) -> Iterator[
 
 
 @contextmanager
-def _through_text(recipe: Recipe, path: Path) -> Iterator[Answering]:
+def _through_text(recipe: Recipe, path: Path, *, max_batch: int) -> Iterator[Answering]:
     """The teacher that a recipe names; what students are cut from, at ``path``, says how a prompt is read."""
     # These bring the libraries of training, seconds that an encoder-decoder need not wait for.
     from pocketseq_distill.labelling.opening import open_teacher
@@ -115,7 +115,7 @@ def _through_text(recipe: Recipe, path: Path) -> Iterator[Answering]:
         )
     opened = open_teacher(settings, CheckpointCard.read(path).template)
     with closing(opened.teacher):
-        yield ThroughText(opened.teacher, opened.template)
+        yield ThroughText(opened.teacher, opened.template, max_batch=max_batch)
 
 
 def url_of(listener: socket.socket) -> str:

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import TypeVar
 
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 
+from pocketseq.errors import InputError
 from pocketseq.template import Template
 from pocketseq_distill.labelling.teacher import Asking, Teacher
 from pocketseq_distill.labelling.teacher import Question as Input
+from pocketseq_distill.serving.batcher import MAX_WAITING
 from pocketseq_distill.serving.problems import ApiError, bad_request
 from pocketseq_distill.serving.questions import Question
 from pocketseq_distill.serving.replies import Choice, Reply
+
+T = TypeVar("T")
 
 
 class ThroughText:
@@ -21,18 +30,21 @@ class ThroughText:
     It tells no tokens: none are counted, none are told, and nothing is streamed.
     """
 
-    def __init__(self, teacher: Teacher, template: Template) -> None:
+    def __init__(self, teacher: Teacher, template: Template, *, max_batch: int) -> None:
         """Put both together.
 
         Args:
             teacher: What answers.
             template: How a prompt is read.
+            max_batch: Prompts that go through the teacher together at most.
         """
         self._teacher = teacher
         self._template = template
+        self._max_batch = max_batch
         self._free = asyncio.Lock()
+        self._taken = 0
 
-    async def respond(self, _http: HttpRequest, question: Question, reply: Reply) -> Response:
+    async def respond(self, http: HttpRequest, question: Question, reply: Reply) -> Response:
         """See ``Answering``."""
         for name, asked in (("stream", question.stream), ("logprobs", question.logprobs)):
             if asked:
@@ -41,15 +53,30 @@ class ThroughText:
                     param=name,
                     code="unsupported_parameter",
                 )
-        async with self._free:
-            choices = await asyncio.to_thread(self._choices, question)
+        inputs = self._inputs(question)
+        if self._taken + len(inputs) > MAX_WAITING:
+            raise queue.Full
+        self._taken += len(inputs)
+        try:
+            async with self._free:
+                if await http.is_disconnected():
+                    raise ApiError(499, "the client closed the connection")
+                choices = await _apart(lambda: self._choices(inputs, question))
+        finally:
+            self._taken -= len(inputs)
         return JSONResponse(reply.whole(choices, None))
 
-    def _choices(self, question: Question) -> list[Choice]:
-        how = Asking(temperature=question.temperature, max_new_tokens=question.max_tokens, batch_size=len(question.prompts))
-        inputs = [
-            Input(self._template.parse_prompt(prompt), question.seed + place) for place, prompt in enumerate(question.prompts)
-        ]
+    def _inputs(self, question: Question) -> list[Input]:
+        inputs = []
+        for index, prompt in enumerate(question.prompts):
+            try:
+                inputs.append(Input(self._template.parse_prompt(prompt), question.seed + index))
+            except InputError as error:
+                raise bad_request(f"prompt {index}: {error}", param="prompt") from None
+        return inputs
+
+    def _choices(self, inputs: Sequence[Input], question: Question) -> list[Choice]:
+        how = Asking(temperature=question.temperature, max_new_tokens=question.max_tokens, batch_size=self._max_batch)
         choices = []
         for index, given in enumerate(self._teacher.ask(inputs, how)):
             if not given.candidates:
@@ -57,3 +84,18 @@ class ThroughText:
             best = given.candidates[0]
             choices.append(Choice(index, best.text, None, best.finish_reason))
         return choices
+
+
+async def _apart(work: Callable[[], T]) -> T:
+    """Do what may take long in a thread of its own: those of a pool would keep the process from ending before it is done."""
+    done: Future[T] = Future()
+    done.set_running_or_notify_cancel()  # it cannot be called off, so that its end always has somewhere to go
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=run, name="pocketseq-teacher", daemon=True).start()
+    return await asyncio.wrap_future(done)

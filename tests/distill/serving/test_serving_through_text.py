@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
 from pathlib import Path
+from types import ModuleType
 
 import openai
 import pytest
@@ -18,7 +26,16 @@ from .conftest import listening
 
 HEAD = '[recipe]\nname = "own"\ntask = "own"\nformat = 1\n'
 TEACHER = """
+from threading import Event
+
+seen, entered, gate = [], Event(), Event()
+gate.set()
+
+
 def answer(rows):
+    seen.append([row["text"] for row in rows])
+    entered.set()
+    assert gate.wait(30)
     return [None if row["text"] == "no" else row["text"].upper() for row in rows]
 """
 
@@ -30,7 +47,15 @@ def run(plain_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     (tmp_path / "teacher_of_capitals.py").write_text(TEACHER)
     (tmp_path / "run/recipe.toml").write_text(f'{HEAD}[teacher]\nfunction = "teacher_of_capitals:answer"\n')
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "teacher_of_capitals", raising=False)
     return tmp_path / "run"
+
+
+@pytest.fixture
+def teacher(url: str) -> Iterator[ModuleType]:
+    """The module of the function that is served."""
+    yield sys.modules["teacher_of_capitals"]
+    sys.modules["teacher_of_capitals"].gate.set()
 
 
 @pytest.fixture
@@ -59,6 +84,82 @@ def test_what_it_cannot_tell_is_refused(url: str) -> None:
                 client.completions.create(model="run", prompt="ab", **options)
         with pytest.raises(openai.InternalServerError, match="expected an answer of the teacher, found none: refused"):
             client.completions.create(model="run", prompt="no")
+
+
+def test_what_is_no_prompt_is_refused(url: str) -> None:
+    """A prompt without text is the client's mistake, in both forms."""
+    with openai.OpenAI(base_url=url, api_key="none", max_retries=0) as client:
+        with pytest.raises(openai.BadRequestError, match="prompt 1: expected text in the field 'text'"):
+            client.completions.create(model="run", prompt=["ab", " "])
+        with pytest.raises(openai.BadRequestError, match="prompt 0: expected text in the field 'text'"):
+            client.chat.completions.create(model="run", messages=[{"role": "user", "content": ""}])
+
+
+def test_it_is_asked_no_more_at_once_than_allowed(url: str, teacher: ModuleType) -> None:
+    """The prompts of one request go through it in batches of the server's bound."""
+    with openai.OpenAI(base_url=url, api_key="none", max_retries=0) as client:
+        completion = client.completions.create(model="run", prompt=["ab"] * 10)
+    assert [choice.text for choice in completion.choices] == ["AB"] * 10
+    assert [len(rows) for rows in teacher.seen] == [4, 4, 2]
+
+
+def test_who_went_away_is_not_answered(url: str, teacher: ModuleType) -> None:
+    """A client that leaves while another is answered costs the teacher nothing."""
+    port = int(url.split(":")[2].split("/")[0])
+    with openai.OpenAI(base_url=url, api_key="none", max_retries=0) as client, ThreadPoolExecutor(1) as pool:
+        teacher.gate.clear()
+        first = pool.submit(client.completions.create, model="run", prompt="first")
+        assert teacher.entered.wait(30)
+        with socket.create_connection(("127.0.0.1", port)) as leaving:
+            leaving.sendall(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            assert leaving.recv(9999)
+            body = json.dumps({"model": "run", "prompt": "left"}).encode()
+            leaving.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        later = HTTPConnection("127.0.0.1", port)  # answered, it proves that the server has read what was sent before
+        later.request("GET", "/health")
+        assert later.getresponse().status == 200
+        later.close()
+        teacher.gate.set()
+        assert first.result(30).choices[0].text == "FIRST"
+        assert client.completions.create(model="run", prompt="last").choices[0].text == "LAST"
+    assert teacher.seen == [["first"], ["last"]]
+
+
+def test_too_many_waiting_prompts_are_a_503(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Past the bound a request is refused at once, and what it would have taken is free for the next."""
+    monkeypatch.setattr("pocketseq_distill.serving.through_text.MAX_WAITING", 2)
+    with openai.OpenAI(base_url=url, api_key="none", max_retries=0) as client:
+        with pytest.raises(openai.InternalServerError, match="too many requests waiting"):
+            client.completions.create(model="run", prompt=["ab"] * 3)
+        assert len(client.completions.create(model="run", prompt=["ab"] * 2).choices) == 2
+
+
+def test_a_teacher_at_work_does_not_keep_the_server(run: Path) -> None:
+    """SIGTERM ends the process once the grace is over, though a function never comes back."""
+    (run.parent / "endless.py").write_text(
+        "from threading import Event\n\n\ndef answer(rows):\n    print('asked', flush=True)\n    Event().wait()\n"
+    )
+    (run / "recipe.toml").write_text(f'{HEAD}[teacher]\nfunction = "endless:answer"\n')
+    code = (
+        f"import sys; sys.path.insert(0, {str(run.parent)!r}); from pocketseq.cli import main; "
+        "from pocketseq_distill.serving import server; server._GRACE_S = 1; "
+        f"sys.exit(main(['serve', {str(run)!r}, '--port', '0']))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert process.stdout is not None
+    try:
+        url = process.stdout.readline().split()[4]
+        with openai.OpenAI(base_url=url, api_key="none", max_retries=0) as client, ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(client.completions.create, model="run", prompt="ab")
+            assert process.stdout.readline() == "asked\n"
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
+            with pytest.raises(openai.APIError):
+                asked.result(30)
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
 
 
 def test_an_endpoint_is_not_served_again(run: Path) -> None:
