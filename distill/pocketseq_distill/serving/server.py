@@ -62,7 +62,7 @@ def serve(
     name = Path(checkpoint).resolve().name if Path(checkpoint).is_dir() else checkpoint
     run = Path(checkpoint) if (Path(checkpoint) / "recipe.toml").is_file() else None
     path = run / "teacher" if run is not None else find_teacher(checkpoint)
-    with _listening(host, port) as listener, open_answering(path, run, max_batch=max_batch) as answering:
+    with open_listener(host, port) as listener, open_answering(path, run, max_batch=max_batch) as answering:
         config = uvicorn.Config(
             Api(answering, name=name, api_key=api_key).app(),
             log_level="warning",
@@ -133,8 +133,16 @@ def is_loopback(host: str) -> bool:
 
 
 @contextmanager
-def _listening(host: str, port: int) -> Iterator[socket.socket]:
-    """Take the address before the model is loaded: a port that is in use is said at once."""
+def open_listener(host: str, port: int) -> Iterator[socket.socket]:
+    """Take an address before the model is loaded: one that is in use is said at once.
+
+    Args:
+        host: Address or name to listen on.
+        port: 0 takes a free one.
+
+    Raises:
+        PocketSeqError: the address cannot be listened on.
+    """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
@@ -144,6 +152,7 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind(address)
+            listener.listen()  # an address that is only bound can be taken a second time
         except OSError as error:
             raise PocketSeqError(
                 f"expected to listen on {host} port {port}, found: {error.strerror}; choose another --port"

@@ -12,6 +12,8 @@ import openai
 import pytest
 
 from pocketseq.cli import main
+from pocketseq.errors import PocketSeqError
+from pocketseq_distill.serving.server import open_listener, url_of
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:
@@ -48,6 +50,15 @@ def test_a_port_in_use_is_said_at_once(plain_path: Path, capsys: pytest.CaptureF
         assert main(["serve", str(plain_path), "--port", port]) == 2
     errors = capsys.readouterr().err
     assert f"expected to listen on 127.0.0.1 port {port}, found: Address already in use; choose another --port" in errors
+
+
+def test_a_port_is_taken_before_the_model_is_loaded() -> None:
+    """Of two servers that start on one port the second is told so, though the first does not answer yet."""
+    with open_listener("127.0.0.1", 0) as first:
+        port = first.getsockname()[1]
+        assert url_of(first) == f"http://127.0.0.1:{port}/v1"
+        with pytest.raises(PocketSeqError, match=f"port {port}, found: Address already in use"), open_listener("127.0.0.1", port):
+            pass
 
 
 def test_a_host_that_is_not_here(plain_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
