@@ -1,6 +1,6 @@
 """What a client asks: the bodies of ``/v1/completions`` and ``/v1/chat/completions``, checked field by field.
 
-Fields that would change the answer and that this server does not know are refused rather than ignored.
+Fields that this server does not know are refused rather than ignored: most would change the answer.
 """
 
 from __future__ import annotations
@@ -36,6 +36,24 @@ _NEUTRAL: Final[Mapping[str, tuple[object, ...]]] = {
 }
 """Fields that an answer of this server does not heed, with the values at which that makes no difference."""
 
+_COMPLETION: Final = frozenset(("logprobs", "max_tokens", "model", "prompt", "seed", "stream", "stream_options", "temperature"))
+_CHAT: Final = _COMPLETION - {"prompt"} | {"max_completion_tokens", "messages"}
+"""Fields that are heeded."""
+
+_HARMLESS: Final = frozenset(
+    (
+        "metadata",
+        "parallel_tool_calls",
+        "prompt_cache_key",
+        "prompt_cache_retention",
+        "safety_identifier",
+        "service_tier",
+        "store",
+        "user",
+    )
+)
+"""Fields that are about who asks, what is kept and what it costs: whatever stands in them, the answer is the same."""
+
 _ROLES: Final = ("system", "developer", "user", "assistant", "tool", "function")
 
 
@@ -69,7 +87,7 @@ def read_completion(body: object, *, model: str) -> Question:
     Raises:
         ApiError: status 400, or 404 for another model.
     """
-    fields = _fields(body, model)
+    fields = _fields(body, model, _COMPLETION)
     prompt = fields.get("prompt")
     prompts = [prompt] if isinstance(prompt, str) else prompt
     if not isinstance(prompts, list) or not prompts or not all(isinstance(text, str) for text in prompts):
@@ -92,7 +110,7 @@ def read_chat(body: object, *, model: str) -> Question:
     Raises:
         ApiError: status 400, or 404 for another model.
     """
-    fields = _fields(body, model)
+    fields = _fields(body, model, _CHAT)
     messages = fields.get("messages")
     if not isinstance(messages, list) or not messages:
         raise bad_request("messages: expected a list of messages, found none", param="messages")
@@ -105,10 +123,6 @@ def read_chat(body: object, *, model: str) -> Question:
 
 
 def _question(fields: Mapping[str, Any], prompts: tuple[str, ...], *, logprobs: bool, max_tokens: int | None) -> Question:
-    for name, neutral in _NEUTRAL.items():
-        value = fields.get(name)
-        if value is not None and value not in neutral:
-            raise bad_request(f"{name}: this server does not know it; leave it out", param=name, code="unsupported_parameter")
     options = fields.get("stream_options")
     if options is not None and not isinstance(options, dict):
         raise bad_request("stream_options: expected an object", param="stream_options")
@@ -125,7 +139,7 @@ def _question(fields: Mapping[str, Any], prompts: tuple[str, ...], *, logprobs: 
     )
 
 
-def _fields(body: object, model: str) -> Mapping[str, Any]:
+def _fields(body: object, model: str, known: frozenset[str]) -> Mapping[str, Any]:
     if not isinstance(body, dict):
         raise bad_request(f"expected a JSON object as body, found {type(body).__name__}")
     wanted = body.get("model")
@@ -133,6 +147,10 @@ def _fields(body: object, model: str) -> Mapping[str, Any]:
         raise bad_request(f"model: expected a string such as {model!r}, found {type(wanted).__name__}", param="model")
     if wanted != model:
         raise ApiError(404, f"model: expected {model!r}, found {wanted!r}", param="model", code="model_not_found")
+    for name, value in body.items():
+        if name not in known | _HARMLESS and value is not None and value not in _NEUTRAL.get(name, ()):
+            shown = ascii(name[:40])[1:-1]  # what no answer could hold, such as a lone surrogate, is escaped
+            raise bad_request(f"{shown}: this server does not know it; leave it out", param=shown, code="unsupported_parameter")
     return body
 
 

@@ -199,9 +199,10 @@ def test_context_is_cut_to_its_budget(served: Served) -> None:
     assert status == 200
 
 
-def test_fields_at_their_neutral_values_pass(served: Served) -> None:
-    """Clients that spell out the defaults of fields that this server does not heed are served."""
-    neutral = {"n": 1, "top_p": 1, "presence_penalty": 0, "stop": None, "user": "somebody", "best_of": 1, "echo": False}
+def test_fields_that_change_nothing_pass(served: Served) -> None:
+    """Clients that spell out the defaults of fields that this server does not heed are served; so are those that say who asks."""
+    neutral = {"n": 1, "top_p": 1, "presence_penalty": 0, "stop": None, "top_k": None, "best_of": 1, "echo": False}
+    neutral.update(user="somebody", store=False, metadata={"job": "1"}, safety_identifier="a", prompt_cache_key="b")
     assert served.post("/v1/completions", {"model": "tiny", "prompt": "x", **neutral})[0] == 200
 
 
