@@ -15,6 +15,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from pocketseq_distill.serving.locality import check_local
 from pocketseq_distill.serving.problems import ApiError, bad_request
 from pocketseq_distill.serving.questions import Question, read_chat, read_completion
 from pocketseq_distill.serving.replies import ChatReply, CompletionReply, Reply
@@ -40,17 +41,19 @@ class Answering(Protocol):
 class Api:
     """The endpoints over one model."""
 
-    def __init__(self, answering: Answering, *, name: str, api_key: str | None = None) -> None:
+    def __init__(self, answering: Answering, *, name: str, api_key: str | None = None, local: bool = False) -> None:
         """Put the application together.
 
         Args:
             answering: What answers.
             name: The model's name in requests.
             api_key: Bearer key that every request under ``/v1`` must carry; None lets everybody in who reaches the server.
+            local: Whether it is for this machine alone: without a key, web pages of other sites are then kept out as well.
         """
         self._answering = answering
         self._name = name
         self._api_key = api_key
+        self._local = local
         self._created = int(time.time())
 
     def app(self) -> Starlette:
@@ -91,11 +94,14 @@ class Api:
 
     def _keyed(self, handler: Handler) -> Handler:
         async def checked(http: HttpRequest) -> Response:
-            scheme, _, given = http.headers.get("authorization", "").partition(" ")
-            if self._api_key is not None and not (
-                scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), self._api_key.encode())
-            ):
-                raise ApiError(401, "expected the header 'Authorization: Bearer …' with this server's key", code="invalid_api_key")
+            if self._api_key is not None:
+                scheme, _, given = http.headers.get("authorization", "").partition(" ")
+                if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), self._api_key.encode()):
+                    raise ApiError(
+                        401, "expected the header 'Authorization: Bearer …' with this server's key", code="invalid_api_key"
+                    )
+            elif self._local:
+                check_local(http.headers)
             return await handler(http)
 
         return checked

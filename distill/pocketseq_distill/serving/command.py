@@ -32,7 +32,8 @@ def run(arguments: Namespace) -> int:
     for module in ("starlette", "torch", "transformers", "uvicorn"):
         if find_spec(module) is None:
             raise MissingExtraError("distill", module)
-    from pocketseq_distill.serving.server import is_loopback, serve
+    from pocketseq_distill.serving.locality import is_loopback
+    from pocketseq_distill.serving.server import serve
 
     if api_key is None and not is_loopback(arguments.host):
         print(

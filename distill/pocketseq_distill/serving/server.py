@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from pocketseq_distill.checkpoints import find_teacher
 from pocketseq_distill.serving.app import Answering, Api
 from pocketseq_distill.serving.batcher import Batcher
 from pocketseq_distill.serving.decoding import Decoding
+from pocketseq_distill.serving.locality import is_loopback
 from pocketseq_distill.serving.through_text import ThroughText
 
 _GRACE_S = 10
@@ -64,7 +64,7 @@ def serve(
     path = run / "teacher" if run is not None else find_teacher(checkpoint)
     with open_listener(host, port) as listener, open_answering(path, run, max_batch=max_batch) as answering:
         config = uvicorn.Config(
-            Api(answering, name=name, api_key=api_key).app(),
+            Api(answering, name=name, api_key=api_key, local=is_loopback(host)).app(),
             log_level="warning",
             access_log=False,
             server_header=False,
@@ -122,14 +122,6 @@ def url_of(listener: socket.socket) -> str:
     """Root of the API behind a listening socket."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}/v1" if ":" in host else f"http://{host}:{port}/v1"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 @contextmanager

@@ -64,7 +64,7 @@ def serving(model: TeacherModel, *, api_key: str | None = None, max_batch: int =
     """Serve a model for as long as the block runs."""
     with (
         Batcher(model, max_batch=max_batch, window_s=0.02) as batcher,
-        listening(Api(Decoding(model, batcher), name="tiny", api_key=api_key)) as port,
+        listening(Api(Decoding(model, batcher), name="tiny", api_key=api_key, local=True)) as port,
     ):
         yield Served(model, port)
 

@@ -23,7 +23,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
 
 @pytest.mark.parametrize(("ending", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 def test_serves_until_told_to_end(plain_path: Path, ending: signal.Signals, code: int) -> None:
-    """The ready line names the model and the real URL; SIGTERM and Ctrl-C end the process cleanly."""
+    """The ready line names the model and the real URL; pages of other sites are kept out; SIGTERM and Ctrl-C end it cleanly."""
     process = start(str(plain_path), "--port", "0")
     assert process.stdout is not None
     try:
@@ -32,6 +32,8 @@ def test_serves_until_told_to_end(plain_path: Path, ending: signal.Signals, code
         assert words[4].startswith("http://127.0.0.1:")
         with openai.OpenAI(base_url=words[4], api_key="none", max_retries=0) as client:
             assert client.completions.create(model="tiny", prompt="x").object == "text_completion"
+            with pytest.raises(openai.PermissionDeniedError, match="another site"):
+                client.completions.create(model="tiny", prompt="x", extra_headers={"Origin": "https://far.example"})
         process.send_signal(ending)
         _, errors = process.communicate(timeout=30)
     finally:

@@ -34,7 +34,7 @@ def test_a_client_that_goes_away_stops_the_model(
         monkeypatch.setattr(model, "decode", endless)
         body = json.dumps({"model": "tiny", "prompt": "x", "stream": stream, "max_tokens": 1000}).encode()
         with socket.create_connection(("127.0.0.1", served.port)) as connection:
-            connection.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+            connection.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
             assert begun.wait(30)
         assert stopped.wait(30)
 

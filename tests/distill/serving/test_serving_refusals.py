@@ -108,6 +108,46 @@ def test_the_key_is_required(model: TeacherModel, serve: Callable[..., Any]) -> 
             cloud.complete("x")
 
 
+@pytest.mark.parametrize(
+    ("headers", "words"),
+    [
+        ({"Host": "far.example"}, "expected 'localhost' or an address as Host, found 'far.example'"),
+        ({"Host": "localhost.far.example:8000"}, "expected 'localhost' or an address as Host"),
+        ({"Host": "[::1"}, "expected 'localhost' or an address as Host"),
+        ({"Origin": "https://far.example"}, "found 'https://far.example' as Origin"),
+        ({"Origin": "http://localhost.far.example"}, "as Origin"),
+        ({"Origin": "http://[::1"}, "as Origin"),
+        ({"Origin": "null"}, "as Origin"),
+    ],
+)
+def test_web_pages_of_other_sites_are_kept_out(
+    served: Served, model: TeacherModel, serve: Callable[..., Any], headers: dict[str, str], words: str
+) -> None:
+    """Without a key a browser must not make this machine's server work for a page, nor a page reach it by a name of its own."""
+    status, answer = served.post("/v1/completions", GOOD, **headers)
+    assert status == 403
+    assert words in answer["error"]["message"]
+    with serve(model, api_key="s3cret") as keyed:
+        assert keyed.post("/v1/completions", GOOD, Authorization="Bearer s3cret", **headers)[0] == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "localhost:8000"},
+        {"Host": "LOCALHOST"},
+        {"Host": "[::1]:8000"},
+        {"Host": "192.0.2.1"},
+        {"Origin": "http://localhost:3000"},
+        {"Origin": "http://127.0.0.1"},
+        {"Origin": "vscode-webview://1a2b"},
+    ],
+)
+def test_this_machine_s_programs_are_let_in(served: Served, headers: dict[str, str]) -> None:
+    """A page of this machine, an application, and what reaches the server by an address are no web page of another site."""
+    assert served.post("/v1/completions", GOOD, **headers)[0] == 200
+
+
 def test_a_refused_request_is_an_endpoint_error(served: Served) -> None:
     """What the server refuses reaches the SDK as a typed error with the server's words."""
     with CloudEndpoint(served.url, model="other") as cloud, pytest.raises(EndpointError, match="expected 'tiny', found 'other'"):
