@@ -174,6 +174,7 @@ class TextTokenizer:
         return text
 
     def pieces(self, ids: Sequence[int]) -> Iterator[str]:
-        """Vocabulary entries of token ids, for people who want to see the tokens."""
+        """Vocabulary entries of token ids, for people who want to see the tokens; ids that have none are given in brackets."""
         for number in ids:
-            yield str(self._tokenizer.id_to_token(number))
+            piece = self._tokenizer.id_to_token(number)
+            yield f"<{number}>" if piece is None else str(piece)

@@ -35,6 +35,11 @@ def test_special_tokens_in_a_user_s_text_are_ordinary_characters(tokenizer: Text
     assert tokenizer.decode(ids) == "a</s><m1>"
 
 
+def test_ids_without_an_entry_are_shown_by_number(tokenizer: TextTokenizer) -> None:
+    """Models embed more ids than their vocabulary names; such a one is no word, and above all not "None"."""
+    assert words(tokenizer, [tokenizer.size]) == [f"<{tokenizer.size}>"]
+
+
 @pytest.mark.parametrize(("side", "kept"), [("left", "8 9"), ("right", "1 2")])
 def test_a_field_over_its_budget_is_cut_on_its_side(tokenizer: TextTokenizer, side: str, kept: str) -> None:
     """And named; refused where the caller asks for it."""

@@ -13,8 +13,9 @@ from pocketseq_distill.generation import Answer, Request, TeacherModel
 from pocketseq_distill.serving.batcher import Batcher, Job
 from pocketseq_distill.serving.problems import ApiError, bad_request
 from pocketseq_distill.serving.questions import Question
-from pocketseq_distill.serving.replies import Choice, Reply, name_tokens, usage
+from pocketseq_distill.serving.replies import Choice, Reply, usage
 from pocketseq_distill.serving.streams import EventStream
+from pocketseq_distill.serving.tokens import TokenNames
 
 
 class Decoding:
@@ -81,7 +82,8 @@ class Decoding:
                 job.future.cancel()
 
     def _choice(self, index: int, answer: Answer, question: Question) -> Choice:
-        tokens = name_tokens(self._model.tokenizer, answer.tokens, answer.token_logprobs) if question.logprobs else None
+        names = TokenNames(self._model.tokenizer)
+        tokens = list(map(names.name, answer.tokens, answer.token_logprobs)) if question.logprobs else None
         return Choice(index, answer.text, tokens, answer.finish_reason)
 
 

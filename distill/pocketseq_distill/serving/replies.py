@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from pocketseq.tokenizer import TextTokenizer
 from pocketseq_distill.generation import Answer, FinishReason
-
-
-@dataclass(frozen=True, slots=True)
-class TokenLogprob:
-    """One emitted token."""
-
-    text: str
-    """The token's own text; a special token's name, the end token's included."""
-    logprob: float
-    """Natural logarithm of its probability; -9999 stands for none that JSON could hold."""
-    offset: int
-    """Where its text begins among the texts of the tokens."""
+from pocketseq_distill.serving.tokens import TokenLogprob
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,23 +24,6 @@ class Choice:
     """Its tokens; None where the client did not ask."""
     finish_reason: FinishReason | None
     """None in a piece that is not the last."""
-
-
-def name_tokens(tokenizer: TextTokenizer, ids: Sequence[int], logprobs: Sequence[float], *, offset: int = 0) -> list[TokenLogprob]:
-    """Give tokens their texts.
-
-    Args:
-        tokenizer: The checkpoint's.
-        ids: Emitted tokens.
-        logprobs: Of each.
-        offset: Where the first one begins.
-    """
-    named = []
-    for token, piece, logprob in zip(ids, tokenizer.pieces(ids), logprobs, strict=True):
-        text = tokenizer.decode([token]) or piece
-        named.append(TokenLogprob(text, logprob if math.isfinite(logprob) else -9999.0, offset))
-        offset += len(text)
-    return named
 
 
 def usage(answers: Sequence[Answer]) -> dict[str, int]:
@@ -154,4 +124,5 @@ def _completion_logprobs(tokens: Sequence[TokenLogprob]) -> dict[str, Any]:
 
 
 def _chat_logprob(token: TokenLogprob) -> dict[str, Any]:
-    return {"token": token.text, "logprob": token.logprob, "bytes": list(token.text.encode("utf-8")), "top_logprobs": []}
+    spelt = None if token.spelt is None else list(token.spelt)
+    return {"token": token.text, "logprob": token.logprob, "bytes": spelt, "top_logprobs": []}

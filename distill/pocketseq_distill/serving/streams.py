@@ -16,7 +16,8 @@ from pocketseq_distill.generation import Answer, Request, TeacherModel
 from pocketseq_distill.serving.batcher import Batcher, Job
 from pocketseq_distill.serving.problems import ApiError
 from pocketseq_distill.serving.questions import Question
-from pocketseq_distill.serving.replies import Choice, Reply, TokenLogprob, name_tokens, usage
+from pocketseq_distill.serving.replies import Choice, Reply, usage
+from pocketseq_distill.serving.tokens import TokenLogprob, TokenNames
 
 _News: TypeAlias = tuple[int, float] | Future[Answer]
 """A token with its log-probability, or the end of an answer."""
@@ -27,10 +28,10 @@ class _Row:
     """One choice on its way."""
 
     text: TextStream
+    names: TokenNames
+    """Gives its tokens their texts."""
     untold: list[TokenLogprob] = field(default_factory=list)
     """Tokens that no chunk has told yet."""
-    offset: int = 0
-    """Where the next token's text begins."""
 
 
 class EventStream:
@@ -56,7 +57,10 @@ class EventStream:
         self._reply = reply
         self._loop = asyncio.get_running_loop()
         self._news: asyncio.Queue[tuple[int, _News]] = asyncio.Queue()
-        self._rows = [_Row(text_stream(model.card.template, model.tokenizer, request.encoded)) for request in requests]
+        self._rows = [
+            _Row(text_stream(model.card.template, model.tokenizer, request.encoded), TokenNames(model.tokenizer))
+            for request in requests
+        ]
         self._jobs: list[Job] = batcher.submit_all(requests, self._hear_token)
         for index, job in enumerate(self._jobs):
             job.future.add_done_callback(partial(self._hear_end, index))
@@ -76,8 +80,8 @@ class EventStream:
                     yield self._chunk(index, row.text.finish(), answers[-1])
                     continue
                 token, logprob = news
-                row.untold += name_tokens(self._model.tokenizer, [token], [logprob], offset=row.offset)
-                row.offset += len(row.untold[-1].text)
+                if self._question.logprobs:
+                    row.untold.append(row.names.name(token, logprob))
                 if token not in self._model.decoder.end_ids and (piece := row.text.push(token)):
                     yield self._chunk(index, piece)
             if self._question.include_usage:

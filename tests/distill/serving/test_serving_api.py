@@ -116,6 +116,20 @@ def test_logprobs_are_raw(served: Served) -> None:
     assert [token.token for token in message.content] == completion.tokens
 
 
+@pytest.mark.parametrize("text", TEXTS)
+def test_bytes_of_tokens_are_the_content(served: Served, text: str) -> None:
+    """The bytes of all tokens are the message, streamed or not, and special tokens have none."""
+    drawn: Any = {"logprobs": True, "temperature": 2, "seed": 3}
+    with served.lenient_client() as client:
+        whole = chat(client, text, **drawn).choices[0]
+        chunks = [chunk.choices[0].logprobs for chunk in chat(client, text, stream=True, **drawn)]
+    streamed = [token for logprobs in chunks if logprobs for token in logprobs.content]
+    assert streamed == whole.logprobs.content
+    assert b"".join(bytes(token.bytes or []) for token in streamed).decode("utf-8", "replace") == whole.message.content
+    special = [served.model.tokenizer.special_id(token.token) is not None for token in streamed]
+    assert [token.bytes is None for token in streamed] == special
+
+
 def test_no_logprobs_unless_asked(served: Served) -> None:
     """An answer holds no log-probabilities unless the client wants them."""
     with served.client() as client:
