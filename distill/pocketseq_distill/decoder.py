@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 _SCORED_TOKENS: Final = 16_384
 """Tokens of finished answers whose distributions exist at a time; over 32,000 tokens that is 2 GB in float32."""
 
+_COLDEST: Final = 1e-6
+"""Lowest temperature at which tokens are drawn; far below it float32 cannot hold what is divided by it."""
+
 OnToken: TypeAlias = Callable[[int, int, float], bool]
 """Called as ``(row, token, logprob)`` for every emitted token; False ends that row at once."""
 
@@ -28,7 +31,7 @@ class Prompt:
     max_new_tokens: int
     """Tokens to emit at most, the end token counted."""
     temperature: float = 0.0
-    """0 takes the likeliest token; above it tokens are drawn from the distribution at this temperature."""
+    """0 takes the likeliest token, and so does what is next to it; above, tokens are drawn from the distribution at it."""
     seed: int = 0
     """Fixes what is drawn, whatever else is in the batch."""
 
@@ -185,7 +188,7 @@ class Decoder:
         if self._special.banned:
             logprobs = logprobs.index_fill(1, torch.tensor(self._special.banned, device=logprobs.device), float("-inf"))
         chosen = logprobs.argmax(-1)
-        drawn = [place for place, prompt in enumerate(prompts) if prompt.temperature > 0]
+        drawn = [place for place, prompt in enumerate(prompts) if prompt.temperature >= _COLDEST]
         if drawn:
             places = torch.tensor(drawn, device=logprobs.device)
             temperatures = torch.tensor([[prompts[place].temperature] for place in drawn], device=logprobs.device)

@@ -51,6 +51,13 @@ def test_greedy_is_what_transformers_generates(decoder: Decoder) -> None:
         assert emission.logprobs == pytest.approx(logprobs, abs=1e-4)
 
 
+@pytest.mark.parametrize("temperature", [1e-6, 1e-30, 1e-39, 1e-60])
+def test_next_to_no_temperature_is_none(decoder: Decoder, temperature: float) -> None:
+    """Nor is it so small that there is no distribution left to draw from."""
+    cold = decoder.decode(prompts(temperature))
+    assert [emission.tokens for emission in cold] == [emission.tokens for emission in decoder.decode(prompts())]
+
+
 def test_a_batch_answers_as_each_row_alone(decoder: Decoder) -> None:
     """Padding, neighbours and rows that leave early make no difference, greedy or sampled."""
     for temperature in (0.0, 1.0):
