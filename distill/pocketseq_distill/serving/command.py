@@ -63,6 +63,8 @@ def _api_key(variable: str | None) -> str | None:
         raise PocketSeqError(
             "expected a key in the environment variable that --api-key-env names, found none; set it or leave the option out"
         )
+    if not (key.isascii() and key.isprintable()):
+        raise PocketSeqError("expected a key of printable ASCII characters, which is what a header can carry, found others")
     return key
 
 

@@ -78,6 +78,18 @@ def test_a_missing_key_is_refused(plain_path: Path, capsys: pytest.CaptureFixtur
     assert "POCKETSEQ_TEST_KEY" not in told
 
 
+@pytest.mark.parametrize("key", ["schl\u00fcssel", "s3\ncret"])
+def test_a_key_that_no_header_can_carry_is_refused(
+    key: str, plain_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody could ever give it; it is not repeated."""
+    monkeypatch.setenv("POCKETSEQ_TEST_KEY", key)
+    assert main(["serve", str(plain_path), "--host", "192.0.2.1", "--port", "0", "--api-key-env", "POCKETSEQ_TEST_KEY"]) == 2
+    told = capsys.readouterr().err
+    assert "expected a key of printable ASCII characters" in told
+    assert key not in told
+
+
 def test_an_open_server_is_pointed_out(plain_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Listening beyond this machine without a key is allowed, and said."""
     assert main(["serve", str(plain_path), "--host", "192.0.2.1", "--port", "0"]) == 2
