@@ -11,12 +11,13 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from pocketseq_distill.serving.locality import check_local
-from pocketseq_distill.serving.problems import ApiError, bad_request
+from pocketseq_distill.serving.problems import ApiError, bad_request, client_gone
 from pocketseq_distill.serving.questions import Question, read_chat, read_completion
 from pocketseq_distill.serving.replies import ChatReply, CompletionReply, Reply
 
@@ -109,10 +110,13 @@ class Api:
 
 async def _body(http: HttpRequest) -> object:
     content = bytearray()
-    async for chunk in http.stream():
-        content += chunk
-        if len(content) > MAX_BODY_BYTES:
-            raise ApiError(413, f"expected a body of at most {MAX_BODY_BYTES} bytes, found more")
+    try:
+        async for chunk in http.stream():
+            content += chunk
+            if len(content) > MAX_BODY_BYTES:
+                raise ApiError(413, f"expected a body of at most {MAX_BODY_BYTES} bytes, found more")
+    except ClientDisconnect:
+        raise client_gone() from None
     try:
         return json.loads(bytes(content))
     except (ValueError, RecursionError) as error:
@@ -120,12 +124,13 @@ async def _body(http: HttpRequest) -> object:
 
 
 async def _refuse(_: HttpRequest, error: Exception) -> Response:
+    headers = None
     if isinstance(error, queue.Full):
         error = ApiError(503, "expected a free place, found too many requests waiting; try again later")
     elif isinstance(error, HTTPException):
-        error = ApiError(
-            error.status_code, f"{error.detail}: expected /health, or models, completions or chat/completions under /v1"
-        )
+        headers = error.headers
+        expected = (headers or {}).get("Allow") or "/health, or models, completions or chat/completions under /v1"
+        error = ApiError(error.status_code, f"{error.detail}: expected {expected}")
     elif not isinstance(error, ApiError):
         error = ApiError(500, "the server failed to answer; its log says why")
-    return JSONResponse(error.body, status_code=error.status)
+    return JSONResponse(error.body, status_code=error.status, headers=headers)

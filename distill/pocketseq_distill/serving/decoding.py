@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from pocketseq.errors import InputError
 from pocketseq_distill.generation import Answer, Request, TeacherModel
 from pocketseq_distill.serving.batcher import Batcher, Job
-from pocketseq_distill.serving.problems import ApiError, bad_request
+from pocketseq_distill.serving.problems import bad_request, client_gone
 from pocketseq_distill.serving.questions import Question
 from pocketseq_distill.serving.replies import Choice, Reply, usage
 from pocketseq_distill.serving.streams import EventStream
@@ -74,7 +74,7 @@ class Decoding:
             return await asyncio.gather(*(asyncio.wrap_future(job.future) for job in jobs))
         except asyncio.CancelledError:
             if gone.done():
-                raise ApiError(499, "the client closed the connection") from None
+                raise client_gone() from None
             raise
         finally:
             gone.cancel()

@@ -32,3 +32,8 @@ class ApiError(Exception):
 def bad_request(message: str, *, param: str | None = None, code: str | None = None) -> ApiError:
     """A request that is not what the API takes."""
     return ApiError(400, message, param=param, code=code)
+
+
+def client_gone() -> ApiError:
+    """A request that nobody waits for any more; the status is nginx's, for no other says so."""
+    return ApiError(499, "the client closed the connection")

@@ -17,7 +17,7 @@ from pocketseq.template import Template
 from pocketseq_distill.labelling.teacher import Asking, Teacher
 from pocketseq_distill.labelling.teacher import Question as Input
 from pocketseq_distill.serving.batcher import MAX_WAITING
-from pocketseq_distill.serving.problems import ApiError, bad_request
+from pocketseq_distill.serving.problems import ApiError, bad_request, client_gone
 from pocketseq_distill.serving.questions import Question
 from pocketseq_distill.serving.replies import Choice, Reply
 
@@ -60,7 +60,7 @@ class ThroughText:
         try:
             async with self._free:
                 if await http.is_disconnected():
-                    raise ApiError(499, "the client closed the connection")
+                    raise client_gone()
                 choices = await _apart(lambda: self._choices(inputs, question))
         finally:
             self._taken -= len(inputs)

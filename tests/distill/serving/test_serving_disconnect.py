@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import threading
@@ -13,6 +14,9 @@ import pytest
 
 from pocketseq_distill.decoder import OnToken
 from pocketseq_distill.generation import Answer, Request, TeacherModel
+from pocketseq_distill.serving.app import Api
+from pocketseq_distill.serving.batcher import Batcher
+from pocketseq_distill.serving.decoding import Decoding
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -37,6 +41,22 @@ def test_a_client_that_goes_away_stops_the_model(
             connection.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
             assert begun.wait(30)
         assert stopped.wait(30)
+
+
+def test_an_upload_that_breaks_off_is_no_fault_of_the_server(model: TeacherModel) -> None:
+    """It ends as a request that nobody waits for, not as an error that the log tells of."""
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/v1/completions", "query_string": b"", "headers": []}
+    with Batcher(model) as batcher:
+        asyncio.run(Api(Decoding(model, batcher), name="tiny").app()(scope, receive, send))
+    assert sent[0]["status"] == 499
 
 
 def test_a_failure_is_a_500(model: TeacherModel, serve: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
+from http.client import HTTPConnection
 from typing import Any
 
 import openai
@@ -74,7 +76,7 @@ GOOD = {"model": "tiny", "prompt": "x"}
         ("chat/completions", {**GOOD_CHAT, "prompt": "x"}, 400, "prompt", "this server does not know it"),
         ("chat/completions", {**GOOD_CHAT, "tools": [{}]}, 400, "tools", "this server does not know it"),
         ("nothing", GOOD, 404, None, "Not Found"),
-        ("models", GOOD, 405, None, "Method Not Allowed"),
+        ("models", GOOD, 405, None, "Method Not Allowed: expected GET"),
     ],
 )
 def test_bad_requests(served: Served, path: str, body: object, status: int, param: str | None, words: str) -> None:
@@ -86,6 +88,17 @@ def test_bad_requests(served: Served, path: str, body: object, status: int, para
     assert set(error) == {"message", "type", "param", "code"}
     assert (error["type"], error["param"]) == ("invalid_request_error", param)
     assert words in error["message"]
+
+
+def test_a_wrong_method_is_told_the_right_one(served: Served) -> None:
+    """A 405 has the header Allow, as HTTP demands."""
+    connection = HTTPConnection("127.0.0.1", served.port, timeout=60)
+    connection.request("GET", "/v1/completions")
+    response = connection.getresponse()
+    content = json.loads(response.read())
+    connection.close()
+    assert (response.status, response.getheader("allow")) == (405, "POST")
+    assert content["error"]["message"] == "Method Not Allowed: expected POST"
 
 
 def test_a_huge_body_is_refused(served: Served) -> None:
