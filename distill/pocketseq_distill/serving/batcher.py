@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 OnToken: TypeAlias = Callable[[int, int, float], None]
 
 MAX_WAITING: Final = 1024
-"""Requests that may wait; past that it is kinder to say so at once."""
+"""Requests that may wait or be under way; past that it is kinder to say so at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,9 @@ class Batcher:
         self._model = model
         self._max_batch = max_batch
         self._window_s = window_s
-        self._waiting: queue.Queue[Job | None] = queue.Queue(MAX_WAITING)
+        self._waiting: queue.Queue[Job | None] = queue.Queue()
+        self._lock = threading.Lock()
+        self._open = 0  # not what waits: a request that was cancelled stands there until its turn, but takes nobody's place
         self._thread = threading.Thread(target=self._work, name="pocketseq-batcher", daemon=True)
         self._thread.start()
 
@@ -69,15 +71,19 @@ class Batcher:
         Raises:
             queue.Full: too many are waiting.
         """
+        with self._lock:
+            if self._open + len(requests) > MAX_WAITING:
+                raise queue.Full
+            self._open += len(requests)
         jobs = [Job(request, on_token and partial(on_token, place)) for place, request in enumerate(requests)]
-        try:
-            for job in jobs:
-                self._waiting.put_nowait(job)
-        except queue.Full:
-            for job in jobs:
-                job.future.cancel()
-            raise
+        for job in jobs:
+            job.future.add_done_callback(self._leave)
+            self._waiting.put(job)
         return jobs
+
+    def _leave(self, _: Future[Answer]) -> None:
+        with self._lock:
+            self._open -= 1
 
     def close(self) -> None:
         """Answer what is waiting, then end the thread."""

@@ -180,6 +180,21 @@ def test_too_many_waiting_requests_are_refused(model: Watched, batcher: Batcher)
     assert sum(model.batches) == MAX_WAITING
 
 
+def test_a_cancelled_request_takes_no_place(model: Watched, batcher: Batcher) -> None:
+    """Who went away while a long batch was under way does not keep others out; every answer gives its place back as well."""
+    request = Request(model.encode("index"), 1)
+    model.gate.clear()
+    (running,) = batcher.submit_all([request])
+    assert model.entered.wait(30)
+    for job in batcher.submit_all([request] * (MAX_WAITING - 1)):
+        job.future.cancel()
+    others = batcher.submit_all([request] * 2)
+    model.gate.set()
+    for job in (running, *others, *batcher.submit_all([request])):
+        assert len(job.future.result(30).tokens) == 1
+    assert len(batcher.submit_all([request] * (MAX_WAITING - 1))) == MAX_WAITING - 1
+
+
 def test_closing_answers_what_waits(model: Watched) -> None:
     """Closing ends the thread after the requests that were taken are answered."""
     model.gate.clear()
