@@ -13,6 +13,7 @@ from pocketseq.errors import DataError, RecipeError
 from pocketseq.examples import Example, read_examples
 from pocketseq.tokenizer import TextTokenizer
 from pocketseq_distill.corpus import TASKS, LibrarySettings, PairsSettings, build_library_corpus, build_pairs_corpus
+from pocketseq_distill.corpus.lines import code_lines
 from pocketseq_distill.corpus.sources import SPLITS, source_files, split_of
 from pocketseq_distill.corpus.splits import surroundings, without_duplicates
 from pocketseq_distill.corpus.vocabulary import train_tokenizer
@@ -117,10 +118,22 @@ def test_an_answer_is_an_edit_that_the_template_reads_back(corpus: Path) -> None
 def test_python_line_asks_for_the_rest_of_the_line(tmp_path: Path) -> None:
     """The prefix at the end of ``before`` and the answer are the line as it stands in its file."""
     build_library_corpus(tmp_path, LibrarySettings(share=0.06, rows_per_file=10), task="python-line")
-    texts = {file.name: file.text.splitlines() for file in source_files(share=0.06)}
+    texts = {file.name: file.text.split("\n") for file in source_files(share=0.06)}
     for row in rows_of(tmp_path)["test"]:
         name, _, number = row.source.rpartition(":")
         assert row.fields["before"].rpartition("\n")[2] + row.target == texts[name][int(number) - 1].rstrip()
+
+
+@pytest.mark.parametrize("separator", ["\x0c", "#\x1c", "#\x85", "'\u2028'"])
+def test_a_line_ends_where_python_ends_it(separator: str) -> None:
+    """What Unicode counts as a line end stands inside a line, and moves the tokens of none after it."""
+    text = f"import os\n{separator}\ndef found(name):\n    return 'a', name\n"
+    lines = {line.number: line for line in code_lines(text)}
+    assert [lines[number].text for number in (1, 3, 4)] == ["import os", "def found(name):", "    return 'a', name"]
+    assert lines[3].before == f"import os\n{separator}"
+    assert lines[3].after == "    return 'a', name"
+    for line in lines.values():
+        assert [line.text[token.start : token.stop] for token in line.tokens] == [token.text for token in line.tokens]
 
 
 def test_an_unknown_task_is_refused(tmp_path: Path) -> None:

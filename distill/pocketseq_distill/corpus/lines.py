@@ -59,7 +59,8 @@ class CodeLine:
 
 def code_lines(text: str) -> Iterator[CodeLine]:
     """Find the lines of a file that hold at least two tokens of code and none of a string over several lines."""
-    rows = text.splitlines()
+    # Not splitlines: to Python, unlike Unicode, a form feed or another old separator ends no line.
+    rows = text.removesuffix("\n").split("\n")
     tokens, broken, continued = _tokens_by_row(text)
     for number, found in tokens.items():
         if number in broken or len(found) < 2 or number > len(rows):
