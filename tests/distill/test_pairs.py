@@ -82,6 +82,18 @@ def test_a_data_set_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         found(f"datasets:{tmp_path / 'set'}", split="dev")
 
 
+def test_only_the_primary_field_must_hold_text(tmp_path: Path) -> None:
+    """No template takes a row without it; what stands beside it may be absent."""
+    columns = Columns(fields={"text": "source", "before": "context"})
+    path = write(tmp_path / "a.csv", "source,target,context\nein Haus,a house,\n")
+    assert found(path, columns=columns) == PAIRS[:1]
+    path = write(tmp_path / "b.csv", "source,target,context\nein Haus,a house,da\n ,a house,da\n")
+    with pytest.raises(
+        DataError, match=r"b\.csv:3: expected text in the primary field, the first of the columns \['source', 'context'\]"
+    ):
+        found(path, columns=columns)
+
+
 def test_a_row_has_an_id_of_what_it_holds(tmp_path: Path) -> None:
     """The same pair has the same id wherever it stands, another pair another."""
     path = write(tmp_path / "a.tsv", "source\ttarget\na\tb\na\tc\na\tb\n")
@@ -98,7 +110,11 @@ def test_a_row_has_an_id_of_what_it_holds(tmp_path: Path) -> None:
         ("a.jsonl", "[1]\n", r"a\.jsonl:1: expected a JSON object, found list"),
         ("a.jsonl", '{"source": "a"}\n', r"a\.jsonl:1: expected a column 'target', found only \['source'\]"),
         ("a.jsonl", '{"source": 3, "target": "b"}\n', r"a\.jsonl:1: expected text in column 'source', found int: 3"),
-        ("a.jsonl", '{"source": " ", "target": "b"}\n', r"a\.jsonl:1: expected text in \['source'\], found none"),
+        (
+            "a.jsonl",
+            '{"source": " ", "target": "b"}\n',
+            r"a\.jsonl:1: expected text in the primary field, the first of .* \['source'\], found none",
+        ),
         ("a.jsonl", '{"source": "\\ud800", "target": "b"}\n', r"a\.jsonl:1: expected Unicode text.* lone surrogate at character 0"),
         ("a.jsonl", b'{"source": "a", "target": "b"}\n"\xff"\n', r"a\.jsonl:2: expected UTF-8, found the byte 0xff"),
         ("a.csv", "source,target\na,b\na,b,c\n", r"a\.csv:3: expected 2 values, one for each of .*, found 3"),

@@ -16,7 +16,7 @@ class Columns:
     """How a row of a table becomes an example."""
 
     fields: Mapping[str, str] = field(default_factory=lambda: {"text": "source"})
-    """Column of each field of the template; ``translation.en`` reaches into nested columns."""
+    """Column of each field of the template, the primary one first; ``translation.en`` reaches into nested columns."""
     target: str = "target"
     """Column of the answer."""
 
@@ -28,12 +28,13 @@ class Columns:
             where: File and line, or what there is of it.
 
         Raises:
-            DataError: naming ``where``: a missing column, a value that is no text, or an input of nothing but white space.
+            DataError: naming ``where``: a missing column, a value that is no text, or a primary field of nothing but white space.
         """
         fields = {name: _text(row, column, where) for name, column in self.fields.items()}
         target = _text(row, self.target, where)
-        if not any(text.strip() for text in fields.values()):
-            raise DataError(f"{where}: expected text in {list(self.fields.values())}, found none")
+        if not next(iter(fields.values()), "").strip():
+            columns = list(self.fields.values())
+            raise DataError(f"{where}: expected text in the primary field, the first of the columns {columns}, found none")
         return Example(id=digest([fields, target]), fields=fields, target=target, source=where)
 
 
