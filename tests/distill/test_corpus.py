@@ -142,6 +142,45 @@ def test_an_unknown_task_is_refused(tmp_path: Path) -> None:
         build_library_corpus(tmp_path, SMALL, task="cobol-fix")
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"passes": 0}, "passes of 1 or more, found 0"),
+        ({"train_rows": -1}, "train_rows of 1 or more, found -1"),
+        ({"held_out_rows": -5}, "held_out_rows of 1 or more, found -5"),
+        ({"calibration_rows": 0}, "calibration_rows of 1 or more, found 0"),
+        ({"rows_per_file": -1}, "rows_per_file of 1 or more, found -1"),
+        ({"clean_share": 7.0}, "clean_share from 0 to 1, found 7.0"),
+        ({"share": 0.0}, "share above 0, up to 1, found 0.0"),
+        ({"share": float("nan")}, "share above 0, up to 1, found nan"),
+    ],
+)
+def test_settings_that_make_no_corpus_are_refused(given: dict[str, float], message: str) -> None:
+    """Before the library is gone through, which takes minutes."""
+    with pytest.raises(RecipeError, match=rf"\[corpus\]: expected {message}"):
+        LibrarySettings(**given)  # type: ignore[arg-type]
+
+
+def test_a_library_too_small_for_every_split_is_refused(tmp_path: Path) -> None:
+    """What a promise or a score would rest on is missed when the corpus is made, not hours later."""
+    library = tmp_path / "library"
+    library.mkdir()
+    (library / "a.py").write_text("def found(name):\n    return name\n")
+    with pytest.raises(
+        DataError, match=r"found none for \['validation', 'calibration', 'test'\]; take a larger share of the files"
+    ):
+        build_library_corpus(tmp_path / "out", LibrarySettings(), library=library)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_cannot_be_read_is_left_out(tmp_path: Path) -> None:
+    """A link to nowhere, and a folder that is called like a file."""
+    (tmp_path / "folder.py").mkdir()
+    (tmp_path / "gone.py").symlink_to(tmp_path / "nowhere.py")
+    (tmp_path / "there.py").write_text("x = 1\n")
+    assert [file.name for file in source_files(tmp_path)] == ["there.py"]
+
+
 def test_pairs_without_files_of_their_own_are_split_by_a_stable_hash(tmp_path: Path) -> None:
     """One file of pairs fills all four splits, the same ones every time."""
     source = tmp_path / "pairs.jsonl"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from pocketseq.errors import RecipeError
+from pocketseq.errors import DataError, RecipeError
 from pocketseq.examples import Example
 from pocketseq_distill.corpus.lines import code_lines
 from pocketseq_distill.corpus.sources import SPLITS, SourceFile, Split, source_files
@@ -37,6 +37,15 @@ class LibrarySettings:
     rows_per_file: int = 600
     """Upper bound of rows that one file gives in a pass, so that no large table of data outweighs the code."""
 
+    def __post_init__(self) -> None:
+        for name in ("passes", "train_rows", "held_out_rows", "calibration_rows", "rows_per_file"):
+            if (found := getattr(self, name)) is not None and found < 1:
+                raise RecipeError(f"[corpus]: expected {name} of 1 or more, found {found}")
+        if not 0 <= self.clean_share <= 1:
+            raise RecipeError(f"[corpus]: expected clean_share from 0 to 1, found {self.clean_share}")
+        if not 0 < self.share <= 1:
+            raise RecipeError(f"[corpus]: expected share above 0, up to 1, found {self.share}")
+
 
 def build_library_corpus(
     folder: Path, settings: LibrarySettings, *, task: str = "python-fix", library: Path | None = None
@@ -50,6 +59,7 @@ def build_library_corpus(
         library: Folder of Python files; the running interpreter's standard library by default.
 
     Raises:
+        DataError: a split that would be empty, with or without its duplicates.
         RecipeError: a task of another name.
     """
     if task not in TASKS:
@@ -59,6 +69,12 @@ def build_library_corpus(
     for file in source_files(library, share=settings.share):
         for number in range(settings.passes if file.split == "train" else 1):
             splits[file.split].extend(file_rows(file, lesson, settings, number=number))
+    empty = [split for split, rows in splits.items() if not rows]
+    if empty:
+        raise DataError(
+            f"expected rows in every split, found none for {empty}; take a larger share of the files, or a library of more: each "
+            "file gives rows to one split alone"
+        )
     return write_corpus(
         folder,
         splits,

@@ -48,7 +48,8 @@ def library_folder() -> Path:
 def source_files(folder: Path | None = None, *, share: float = 1.0) -> Iterator[SourceFile]:
     """Read the Python files of a folder, in the order of their names; the standard library by default.
 
-    Installed packages are left out, as are files that do not decode (some tests of the interpreter do so on purpose).
+    Installed packages are left out, as are files that do not decode (some tests of the interpreter do so on purpose) and what
+    cannot be read, such as links to nowhere.
 
     Args:
         folder: Where to look.
@@ -64,7 +65,7 @@ def source_files(folder: Path | None = None, *, share: float = 1.0) -> Iterator[
         try:
             with tokenize.open(path) as file:
                 text = file.read()
-        except (SyntaxError, UnicodeDecodeError):
+        except (SyntaxError, UnicodeDecodeError, OSError):
             continue
         yield SourceFile(name=name, text=text, split=split_of(name))
 
