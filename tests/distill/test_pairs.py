@@ -33,6 +33,14 @@ def test_nested_columns(tmp_path: Path) -> None:
     assert found(path, columns=Columns(fields={"text": "translation.de"}, target="translation.en")) == PAIRS[:1]
 
 
+def test_a_dot_in_the_name_of_a_column(tmp_path: Path) -> None:
+    """The column of that name comes before one that is nested."""
+    columns = Columns(fields={"text": "text.de"}, target="text.en")
+    assert found(write(tmp_path / "a.csv", "text.de,text.en\nein Haus,a house\n"), columns=columns) == PAIRS[:1]
+    row = '{"text.de": "ein Haus", "text": {"de": "zwei", "en": "a house"}}\n'
+    assert found(write(tmp_path / "a.jsonl", row), columns=columns) == PAIRS[:1]
+
+
 def test_csv_with_a_mark_quotes_and_line_ends_of_windows(tmp_path: Path) -> None:
     """As spreadsheets write it."""
     text = '\ufeffsource,target\r\nein Haus,a house\r\n"zwei\tHäuser, „alt“",two houses\r\n"er sagt ""ja""",he says yes\r\n'

@@ -16,7 +16,8 @@ class Columns:
     """How a row of a table becomes an example."""
 
     fields: Mapping[str, str] = field(default_factory=lambda: {"text": "source"})
-    """Column of each field of the template, the primary one first; ``translation.en`` reaches into nested columns."""
+    """Column of each field of the template, the primary one first; ``translation.en`` reaches into nested columns where none
+    has that name."""
     target: str = "target"
     """Column of the answer."""
 
@@ -40,7 +41,7 @@ class Columns:
 
 def _text(row: Mapping[str, Any], column: str, where: str) -> str:
     value: Any = row
-    for part in column.split("."):
+    for part in [column] if column in row else column.split("."):
         if not isinstance(value, Mapping) or part not in value:
             raise DataError(f"{where}: expected a column {column!r}, found only {sorted(map(str, row))}")
         value = value[part]
