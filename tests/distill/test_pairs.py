@@ -52,6 +52,11 @@ def test_tsv(tmp_path: Path) -> None:
     assert found(write(tmp_path / "a.tsv", "source\ttarget\nein Haus\ta house\n")) == PAIRS[:1]
 
 
+def test_columns_without_a_name(tmp_path: Path) -> None:
+    """Spreadsheets leave some behind, and nobody can mean one of them."""
+    assert found(write(tmp_path / "a.csv", "source,target,,\nein Haus,a house,,\n")) == PAIRS[:1]
+
+
 def test_parquet(tmp_path: Path) -> None:
     """Rows are numbered from 1."""
     pyarrow = pytest.importorskip("pyarrow")
@@ -127,6 +132,7 @@ def test_a_row_has_an_id_of_what_it_holds(tmp_path: Path) -> None:
         ("a.jsonl", b'{"source": "a", "target": "b"}\n"\xff"\n', r"a\.jsonl:2: expected UTF-8, found the byte 0xff"),
         ("a.csv", "source,target\na,b\na,b,c\n", r"a\.csv:3: expected 2 values, one for each of .*, found 3"),
         ("a.csv", 'source,target\n"a" x,b\n', r"a\.csv:2: expected well-formed CSV"),
+        ("a.csv", "source,target,source\na,b,c\n", r"a\.csv:1: expected columns with names of their own.* \['source'\]"),
         ("a.csv", "", r"a\.csv:1: expected a header"),
         ("a.parquet", "no", r"a\.parquet: expected a Parquet file"),
         ("a.xlsx", "", r"a\.xlsx: expected a file of the kinds"),

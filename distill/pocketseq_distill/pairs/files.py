@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -35,6 +36,8 @@ def csv_rows(path: Path) -> Iterator[Located]:
         header = next(table, None)
         if header is None:
             raise DataError(f"{path}:1: expected a header with the names of the columns, found an empty file")
+        if twice := sorted(name for name, count in Counter(filter(None, header)).items() if count > 1):
+            raise DataError(f"{path}:1: expected columns with names of their own, found more than one {twice}; rename all but one")
         for values in table:
             where = f"{path}:{table.line_num}"
             if len(values) != len(header):
