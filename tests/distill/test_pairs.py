@@ -57,6 +57,32 @@ def test_columns_without_a_name(tmp_path: Path) -> None:
     assert found(write(tmp_path / "a.csv", "source,target,,\nein Haus,a house,,\n")) == PAIRS[:1]
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", "\nsource,target\n\nein Haus,a house\n\n"),
+        ("a.jsonl", '\n{"source": "ein Haus", "target": "a house"}\n \n'),
+    ],
+)
+def test_blank_lines_are_passed_over(tmp_path: Path, name: str, content: str) -> None:
+    """Many files end in one; lines are counted all the same."""
+    (row,) = read_pairs(write(tmp_path / name, content))
+    assert (row.fields["text"], row.target) == PAIRS[0]
+    assert row.source.endswith(f"{name}:{4 if name == 'a.csv' else 2}")
+
+
+def test_a_long_value(tmp_path: Path) -> None:
+    """Longer than the csv module reads unless it is told to."""
+    assert found(write(tmp_path / "a.csv", f"source,target\n{'x' * 200_000},b\n")) == [("x" * 200_000, "b")]
+
+
+def test_kinds_of_files_in_capitals(tmp_path: Path) -> None:
+    """As some systems write names."""
+    assert found(write(tmp_path / "a.CSV", "source,target\nein Haus,a house\n")) == PAIRS[:1]
+    assert found(write(tmp_path / "a.Tsv", "source\ttarget\nein Haus\ta house\n")) == PAIRS[:1]
+    assert found(write(tmp_path / "a.JSONL", '{"source": "ein Haus", "target": "a house"}\n')) == PAIRS[:1]
+
+
 def test_parquet(tmp_path: Path) -> None:
     """Rows are numbered from 1."""
     pyarrow = pytest.importorskip("pyarrow")

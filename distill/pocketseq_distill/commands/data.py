@@ -52,7 +52,7 @@ def read_file(name: str | tuple[str, str], args: Namespace, template: Template) 
 
 
 def _holds_examples(path: Path) -> bool:
-    if path.suffix != ".jsonl" or not path.is_file():
+    if path.suffix.lower() != ".jsonl" or not path.is_file():
         return False
     with path.open("rb") as file:
         first = file.readline()

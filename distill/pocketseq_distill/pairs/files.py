@@ -7,17 +7,22 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from pocketseq.errors import DataError, MissingExtraError
 
 Located: TypeAlias = tuple[str, Mapping[str, Any]]
 """Where a row stands, and its values by column."""
 
+_LONGEST_FIELD: Final = 2**31 - 1
+"""What the csv module can count on every system; its own bound, 131,072 characters, is shorter than some documents."""
+
 
 def jsonl_rows(path: Path) -> Iterator[Located]:
-    """One JSON object a line."""
+    """One JSON object a line; blank lines are passed over."""
     for number, line in text_lines(path):
+        if not line.strip():
+            continue
         where = f"{path}:{number}"
         try:
             row = json.loads(line)
@@ -29,16 +34,22 @@ def jsonl_rows(path: Path) -> Iterator[Located]:
 
 
 def csv_rows(path: Path) -> Iterator[Located]:
-    """A header and rows, separated by commas, or by tabs in a ``.tsv``; quoted values may hold line ends."""
+    """A header and rows, separated by commas, or by tabs in a ``.tsv``.
+
+    Quoted values may hold line ends; blank lines are passed over.
+    """
+    csv.field_size_limit(_LONGEST_FIELD)
     lines = (line for _, line in text_lines(path))
-    table = csv.reader(lines, delimiter="\t" if path.suffix == ".tsv" else ",", strict=True)
+    table = csv.reader(lines, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
+    rows = filter(None, table)
     try:
-        header = next(table, None)
+        header = next(rows, None)
         if header is None:
             raise DataError(f"{path}:1: expected a header with the names of the columns, found an empty file")
         if twice := sorted(name for name, count in Counter(filter(None, header)).items() if count > 1):
-            raise DataError(f"{path}:1: expected columns with names of their own, found more than one {twice}; rename all but one")
-        for values in table:
+            where = f"{path}:{table.line_num}"
+            raise DataError(f"{where}: expected columns with names of their own, found more than one {twice}; rename all but one")
+        for values in rows:
             where = f"{path}:{table.line_num}"
             if len(values) != len(header):
                 raise DataError(f"{where}: expected {len(header)} values, one for each of {header}, found {len(values)}")

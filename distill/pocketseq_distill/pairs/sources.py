@@ -39,7 +39,7 @@ def _rows(source: str | Path | Sequence[str | Path], columns: Columns, split: st
     if isinstance(source, str) and source.startswith(_DATASET):
         return _dataset_rows(source.removeprefix(_DATASET), split)
     if isinstance(source, str | Path):
-        reader = _READERS.get(Path(source).suffix)
+        reader = _READERS.get(Path(source).suffix.lower())
         if reader is None:
             raise DataError(f"{source}: expected a file of the kinds {sorted(_READERS)}, two text files, or '{_DATASET}NAME'")
         return reader(Path(source))
