@@ -121,6 +121,45 @@ def test_a_data_set_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         found(f"datasets:{tmp_path / 'set'}", split="dev")
 
 
+@pytest.fixture
+def configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A data set of two configurations, one of which names a picture that is not there."""
+    pytest.importorskip("datasets")
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "set").mkdir()
+    write(tmp_path / "set" / "german.jsonl", '{"source": "ein Haus", "target": "a house"}\n')
+    write(tmp_path / "set" / "seen.jsonl", '{"source": "a", "target": "b", "picture": "gone.png"}\n')
+    card = """---
+configs:
+- config_name: german
+  data_files: german.jsonl
+- config_name: seen
+  data_files: seen.jsonl
+dataset_info:
+- config_name: seen
+  features:
+  - {name: source, dtype: string}
+  - {name: target, dtype: string}
+  - {name: picture, dtype: image}
+---
+"""
+    write(tmp_path / "set" / "README.md", card)
+    return f"datasets:{tmp_path / 'set'}"
+
+
+def test_a_configuration_of_a_data_set(configured: str) -> None:
+    """Behind a colon; one that it does not have is named."""
+    assert found(f"{configured}:german") == PAIRS[:1]
+    with pytest.raises(DataError, match=r"set:french: expected a data set with a split 'train': .*german"):
+        found(f"{configured}:french")
+
+
+def test_a_row_of_a_data_set_that_cannot_be_read(configured: str) -> None:
+    """Rows are decoded one after the other, long after the data set was found."""
+    with pytest.raises(DataError, match=r"set:seen\[train\]: row 1: expected a row that can be read: "):
+        found(f"{configured}:seen")
+
+
 def test_only_the_primary_field_must_hold_text(tmp_path: Path) -> None:
     """No template takes a row without it; what stands beside it may be absent."""
     columns = Columns(fields={"text": "source", "before": "context"})

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 def add_data_arguments(parser: ArgumentParser) -> None:
     """Declare the arguments that ``read_data`` reads."""
     parser.add_argument(
-        "data", metavar="DATA", help="example rows (.jsonl), a .jsonl, .csv, .tsv or .parquet table, a text file, or datasets:NAME"
+        "data",
+        metavar="DATA",
+        help="example rows (.jsonl), a .jsonl, .csv, .tsv or .parquet table, a text file, or datasets:NAME[:CONFIGURATION]",
     )
     parser.add_argument("--targets", metavar="FILE", help="text file with the answers to the lines of DATA")
     parser.add_argument("--source-column", metavar="NAME", default="source", help="column of the input (default: source)")

@@ -19,7 +19,7 @@ class PairsSettings:
     """Where the pairs are."""
 
     train: tuple[str, ...]
-    """A ``.jsonl``, ``.csv``, ``.tsv`` or ``.parquet`` file, ``datasets:NAME``, or two parallel text files."""
+    """A ``.jsonl``, ``.csv``, ``.tsv`` or ``.parquet`` file, ``datasets:NAME[:CONFIGURATION]``, or two parallel text files."""
     validation: tuple[str, ...] = ()
     """The same for validation; without it, this split and those that follow take their share of ``train`` by a stable hash of the
     input, so that all answers to one are in one split."""

@@ -22,7 +22,8 @@ def read_pairs(
 
     Args:
         source: A ``.jsonl``, ``.csv``, ``.tsv`` or ``.parquet`` file; two text files with an input and an answer a line;
-            or ``datasets:NAME`` for a Hugging Face data set, by its name on the hub or its folder.
+            or ``datasets:NAME`` for a Hugging Face data set, by its name on the hub or its folder; ``datasets:NAME:CONFIGURATION``
+            for one of several in it.
         columns: Which columns to read; ``source`` and ``target`` if not given.
         split: Split of a Hugging Face data set.
 
@@ -57,9 +58,15 @@ def _dataset_rows(name: str, split: str) -> Iterator[Located]:
         import datasets
     except ModuleNotFoundError as error:
         raise MissingExtraError("distill", error.name or "datasets") from None
+    place, _, configuration = (name, "", "") if Path(name).exists() or ":" not in name else name.rpartition(":")
+    where = f"{_DATASET}{name}"
     try:
-        rows = datasets.load_dataset(name, split=split)
+        rows = datasets.load_dataset(place, configuration or None, split=split)
     except Exception as error:  # the library raises whatever its readers and its network raise
-        raise DataError(f"{_DATASET}{name}: expected a data set with a split {split!r}: {error}") from error
-    for number, row in enumerate(rows, start=1):
-        yield f"{_DATASET}{name}[{split}]: row {number}", row
+        raise DataError(f"{where}: expected a data set with a split {split!r}: {error}") from error
+    number = 0
+    try:
+        for number, row in enumerate(rows, start=1):
+            yield f"{where}[{split}]: row {number}", row
+    except Exception as error:  # and it decodes a row only now
+        raise DataError(f"{where}[{split}]: row {number + 1}: expected a row that can be read: {error}") from error
