@@ -14,13 +14,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
+from tqdm import tqdm  # type: ignore[import-untyped]
+
 from pocketseq.checkpoint import CheckpointCard
 from pocketseq.errors import RecipeError
 from pocketseq.examples import Example
 from pocketseq.files import digest
 from pocketseq.template import Field, Template
+from pocketseq_distill.checkpoints import checkpoint_fingerprint
 from pocketseq_distill.distil import Data
 from pocketseq_distill.generation import TeacherModel
+from pocketseq_distill.imagining.drawings import DrawnFile
 from pocketseq_distill.labelling.labels import source_digest
 from pocketseq_distill.precision import products
 from pocketseq_distill.teaching import TeacherSettings, train_teacher
@@ -30,6 +34,8 @@ Skip: TypeAlias = Literal["unfinished", "known", "held_out", "repeated"]
 """Why a drawn input is left out: it came to no end or to nothing, is one of the rows', is held out, or was drawn before."""
 
 _ANSWER: Final = "answer"
+_BATCHES_A_PIECE: Final = 8
+"""The reverse model sorts what it is given by length: eight batches at a time pad little, and a kill costs little."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,40 +116,36 @@ def train_reverse(
 
 
 def imagine(
-    rows: Sequence[Example], reverse: Path, settings: ImagineSettings, *, field: str, held_out: Iterable[Example] = ()
+    rows: Sequence[Example], reverse: Path, settings: ImagineSettings, *, field: str, drawn: Path, held_out: Iterable[Example] = ()
 ) -> Imagined:
-    """Draw inputs from the rows' answers.
+    """Draw inputs from the rows' answers; killed at any moment, the same call goes on.
 
     Args:
         rows: The rows; their other fields stand beside the imagined one as they stood beside their own.
         reverse: Checkpoint of the reverse model.
         settings: How many, and how freely.
         field: The field that is imagined.
+        drawn: A JSONL file that keeps what is drawn until it is no longer needed.
         held_out: Rows whose inputs nobody may learn from, the test set among them: what is drawn alike is left out.
 
     Returns:
         The imagined rows, those of one answer side by side.
+
+    Raises:
+        CheckpointError: no usable reverse model.
+        LabellingError: what is drawn cannot be written.
     """
-    model = TeacherModel.load(reverse)
     answered = [row for row in rows if row.target.strip()]
-    with products(model.model.device, bf16=settings.bf16):
-        drawn = model.candidates(
-            [{_ANSWER: row.target} for row in answered],
-            settings.draws,
-            temperature=settings.temperature,
-            seeds=[int(digest([row.id, row.target]), 16) % 2**31 for row in answered],
-            batch_size=settings.batch_size,
-        )
     known = {_asked(row, field) for row in rows}
     kept_apart = {_asked(row, field) for row in held_out}
     found: list[Example] = []
     skipped: Counter[Skip] = Counter()
     seen: set[str] = set()
-    for row, answers in zip(answered, drawn, strict=True):
-        for number, answer in enumerate(answers, start=1):
-            example = replace(row, fields={**row.fields, field: answer.text})
+    for row, texts in zip(answered, _draw(answered, reverse, settings, drawn), strict=True):
+        for number, text in enumerate(texts, start=1):
+            example = replace(row, fields={**row.fields, field: text})
             source = _asked(example, field)
-            if answer.finish_reason != "stop" or not answer.text.strip():
+            if not text.strip():
                 skipped["unfinished"] += 1
             elif source in known:
                 skipped["known"] += 1
@@ -156,6 +158,40 @@ def imagine(
                 # Another input has another name, so that no answer to what was once imagined can stand beside it.
                 found.append(replace(example, id=f"{row.id}~{number}-{source_digest(example)[:8]}"))
     return Imagined(found, skipped)
+
+
+def _draw(rows: Sequence[Example], reverse: Path, settings: ImagineSettings, path: Path) -> list[list[str]]:
+    """Draw from each row's answer, or read what an earlier call drew; what came to no end is empty."""
+    how = {"draws": settings.draws, "temperature": settings.temperature, "bf16": settings.bf16}
+    file = DrawnFile(path, {"reverse": checkpoint_fingerprint(reverse), **how})
+    keyed = {file.key(row): row for row in rows}
+    found = file.open(keyed)
+    missing = [key for key in keyed if key not in found]
+    if missing:
+        model = TeacherModel.load(reverse)
+        size = max(1, settings.batch_size * _BATCHES_A_PIECE // settings.draws)
+        with products(model.model.device, bf16=settings.bf16), _bar(len(keyed), len(found)) as bar:
+            for begin in range(0, len(missing), size):
+                piece = [(key, keyed[key]) for key in missing[begin : begin + size]]
+                drawn = model.candidates(
+                    [{_ANSWER: row.target} for _, row in piece],
+                    settings.draws,
+                    temperature=settings.temperature,
+                    seeds=[int(digest([row.id, row.target]), 16) % 2**31 for _, row in piece],
+                    batch_size=settings.batch_size,
+                )
+                texts = {
+                    key: [answer.text if answer.finish_reason == "stop" else "" for answer in answers]
+                    for (key, _), answers in zip(piece, drawn, strict=True)
+                }
+                file.append(texts)
+                found |= texts
+                bar.update(len(piece))
+    return [found[file.key(row)] for row in rows]
+
+
+def _bar(total: int, done: int) -> Any:
+    return tqdm(total=total, initial=done, desc="imagine", unit="row", dynamic_ncols=True, mininterval=1.0)
 
 
 def _asked(row: Example, field: str) -> str:

@@ -45,9 +45,11 @@ def _imagine(recipe: Recipe, run: Path) -> None:
     train_reverse(data, reverse, card=card, settings=shape, plan=plan, recipe_name=recipe.name)
     held_out = [row for split in ("validation", "calibration", "test") for row in read_examples(run / f"data/{split}.jsonl")]
     settings = recipe.settings("imagine", ImagineSettings)
-    found = imagine(data.train, reverse, settings, field=card.template.primary, held_out=held_out)
+    drawn = run / "imagined/drawn.jsonl"
+    found = imagine(data.train, reverse, settings, field=card.template.primary, drawn=drawn, held_out=held_out)
     write_json(run / "imagined/counts.json", found.to_json())
     write_examples(run / IMAGINED, found.rows)
+    drawn.unlink(missing_ok=True)
     print(f"imagine: {found}", file=sys.stderr)
 
 
