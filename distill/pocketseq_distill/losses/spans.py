@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from tqdm import tqdm  # type: ignore[import-untyped]
 from transformers import PreTrainedModel
 
 from pocketseq.tokenizer import TextTokenizer
@@ -24,6 +25,7 @@ from pocketseq_distill.losses.terms import IGNORED
 from pocketseq_distill.precision import products
 from pocketseq_distill.rows import TokenRows
 from pocketseq_distill.training.batches import Collate
+from pocketseq_distill.training.processes import is_first
 
 _BATCH_ROWS: Final = 64
 
@@ -95,7 +97,8 @@ def teacher_spans(
     collate = Collate.of(teacher)
     order = np.argsort(teacher_rows.extents, kind="stable")
     teacher.eval()
-    for begin in range(0, len(order), _BATCH_ROWS):
+    batches = range(0, len(order), _BATCH_ROWS)
+    for begin in tqdm(batches, desc="spans", unit="batch", dynamic_ncols=True, mininterval=1.0, disable=not is_first()):
         chosen = order[begin : begin + _BATCH_ROWS].tolist()
         batch = {name: tensor.to(teacher.device) for name, tensor in collate(teacher_rows.take(chosen)).items()}
         labels = batch.pop("labels")
