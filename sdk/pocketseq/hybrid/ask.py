@@ -119,7 +119,7 @@ class Ask:
             self._on_end(answer)
 
     def _ask(self) -> Completion:
-        cloud, retry = self._cloud, 0
+        cloud, retry, refused = self._cloud, 0, False
         try:
             outgoing = self.outgoing = self._prepare()
         finally:
@@ -130,9 +130,10 @@ class Ask:
             outcome = self._attempt(outgoing)
             if isinstance(outcome, Completion):
                 cloud.quota.succeeded(retry=retry > 0)
+                cloud.streams = cloud.streams and not refused
                 return self._checked(outcome, outgoing)
             if self._refuses_stream(outcome):
-                self._streamed = False  # it may well answer whole, and needs no rest before it does
+                self._streamed, refused = False, True  # it may well answer whole, and needs no rest before it does
                 continue
             if not outcome.retryable or retry >= cloud.retries or self._gave_pieces or not self._wait(retry, outcome):
                 raise outcome

@@ -44,6 +44,8 @@ class Cloud:
     quota: RetryQuota = field(default_factory=RetryQuota)
     backoff: Backoff = field(default_factory=Backoff)
     random: Random = field(default_factory=Random)
+    streams: bool = True
+    """False once it has refused a stream and answered the same question whole: it is not asked for another."""
     _places: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(MOST_AT_ONCE))
 
     @classmethod
@@ -77,7 +79,7 @@ class Cloud:
             streamed: Whether pieces are wanted, or the question may be taken back; where the endpoint can do that.
             on_end: Called in that thread when it has ended.
         """
-        streamed = streamed and isinstance(self.endpoint, StreamingEndpoint)
+        streamed = streamed and self.streams and isinstance(self.endpoint, StreamingEndpoint)
         ask = Ask(self, prepare, deadline, streamed=streamed, on_end=on_end)
         if not self._places.acquire(blocking=False):
             ask.refuse(f"expected fewer than {MOST_AT_ONCE} questions under way, found as many; nothing was sent")

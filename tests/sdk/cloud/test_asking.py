@@ -95,9 +95,9 @@ def refuse_streams(server: Any, chat_answer: Callable[..., Any], *, status: int,
 def test_a_server_that_refuses_streams_is_asked_whole(
     server: Any, chat_answer: Callable[..., Any], status: int, message: str
 ) -> None:
-    """No retry has to be left for it; the receipt and the budget count both requests."""
+    """No retry has to be left for it; receipt and budget count both requests, and no later question costs two."""
     refuse_streams(server, chat_answer, status=status, message=message)
-    policy = Policy(deadline_ms=None, cache_size=0, retries=0, budget=Budget(requests_per_day=4))
+    policy = Policy(deadline_ms=None, cache_size=0, retries=0, budget=Budget(requests_per_day=3))
     with CloudEndpoint(server.url, model="m") as cloud:
         hybrid = Hybrid(FakeModel("local", **UNSURE), cloud, policy)
         suggestion = asyncio.run(hybrid.asuggest("text"))
@@ -105,7 +105,7 @@ def test_a_server_that_refuses_streams_is_asked_whole(
         spent = hybrid.suggest("text")
     assert (suggestion.text, isinstance(final, Final) and final.suggestion.text) == ("cloud", "cloud")
     assert [attempt.status for attempt in suggestion.receipt.attempts] == [status, None]
-    assert (len(server.seen), spent.receipt.error) == (4, "EndpointWithheldError")
+    assert (len(server.seen), spent.receipt.error) == (3, "EndpointWithheldError")
 
 
 @pytest.mark.parametrize(("status", "message"), [(400, "too long a prompt"), (404, "no such stream")])
