@@ -8,11 +8,10 @@ from typing import Final
 
 from pocketseq.report.drawing import Scale, dot, line, path, picture, power_steps, round_steps, steps_between, text
 from pocketseq.report.figures import share
+from pocketseq_bench.report.labels import Labels
 
 WIDTH: Final = 560
 HEIGHT: Final = 340
-LETTER: Final = 7.2
-"""Pixels that a letter of a label takes at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,19 +28,6 @@ class ParetoPoint:
     """Class of the style sheet that colours it: a runtime's name, ``student`` or ``teacher``."""
     chosen: bool = False
     """Whether it is the one that ships; drawn with a ring."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Box:
-    left: float
-    top: float
-    right: float
-    bottom: float
-
-    def overlap(self, other: _Box) -> float:
-        width = min(self.right, other.right) - max(self.left, other.left)
-        height = min(self.bottom, other.bottom) - max(self.top, other.top)
-        return max(0.0, width) * max(0.0, height)
 
 
 def pareto_front(points: Sequence[ParetoPoint]) -> tuple[ParetoPoint, ...]:
@@ -79,40 +65,11 @@ def pareto_plot(points: Sequence[ParetoPoint], *, measure: str = "exact match", 
         shapes.append(text(x.stop - 6, y(floor) - 6, f"at least {share(floor)}", "label end"))
     front = pareto_front(points)
     shapes.append(path([(x(point.size_bytes / 1e6), y(point.quality)) for point in front], "series front"))
-    taken = [_around(x(point.size_bytes / 1e6), y(point.quality)) for point in points]
+    places = {point: (x(point.size_bytes / 1e6), y(point.quality)) for point in points}
+    labels = Labels(list(places.values()), width=WIDTH, height=HEIGHT - 40)
     for point in sorted(points, key=lambda point: point not in front):
-        place = x(point.size_bytes / 1e6), y(point.quality)
         if point.chosen:
-            shapes.append(dot(*place, f"ring {point.kind}", radius=10))
-        shapes.append(dot(*place, f"mark {point.kind}{'' if point in front else ' beaten'}", radius=6))
-        label, box = _label(point, place, taken)
-        shapes.append(label)
-        taken.append(box)
+            shapes.append(dot(*places[point], f"ring {point.kind}", radius=10))
+        shapes.append(dot(*places[point], f"mark {point.kind}{'' if point in front else ' beaten'}", radius=6))
+        shapes.append(labels.put(point.label, places[point], "strong" if point.chosen else "label"))
     return picture(WIDTH, HEIGHT, f"Size against {measure}", shapes)
-
-
-def _around(x: float, y: float) -> _Box:
-    return _Box(x - 8, y - 8, x + 8, y + 8)
-
-
-def _label(point: ParetoPoint, place: tuple[float, float], taken: Sequence[_Box]) -> tuple[str, _Box]:
-    """The point's name where it covers least of what is there: right, left, above or below, then farther off."""
-    x, y = place
-    width = LETTER * len(point.label)
-    tries = []
-    for shift in (0, 16, 32):
-        tries += [
-            (x + 12, y + 4 - shift, "start", _Box(x + 12, y - 8 - shift, x + 12 + width, y + 8 - shift)),
-            (x + 12, y + 4 + shift, "start", _Box(x + 12, y - 8 + shift, x + 12 + width, y + 8 + shift)),
-            (x - 12, y + 4 - shift, "end", _Box(x - 12 - width, y - 8 - shift, x - 12, y + 8 - shift)),
-            (x - 12, y + 4 + shift, "end", _Box(x - 12 - width, y - 8 + shift, x - 12, y + 8 + shift)),
-            (x, y - 12 - shift, "middle", _Box(x - width / 2, y - 24 - shift, x + width / 2, y - 10 - shift)),
-            (x, y + 24 + shift, "middle", _Box(x - width / 2, y + 10 + shift, x + width / 2, y + 26 + shift)),
-        ]
-
-    def cost(box: _Box) -> float:
-        outside = max(0.0, 50 - box.left) + max(0.0, box.right - WIDTH) + max(0.0, 4 - box.top) + max(0.0, box.bottom - HEIGHT + 40)
-        return 100 * outside + sum(box.overlap(other) for other in taken)
-
-    at_x, at_y, side, box = min(tries, key=lambda each: cost(each[3]))
-    return text(round(at_x, 2), round(at_y, 2), point.label, f"{'strong' if point.chosen else 'label'} {side}"), box

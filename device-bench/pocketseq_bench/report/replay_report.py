@@ -15,6 +15,7 @@ from pocketseq_bench.document import write_compact_json
 from pocketseq_bench.replay.document import ReplayDocument, ThresholdRow
 from pocketseq_bench.replay.replaying import ALWAYS
 from pocketseq_bench.report.bench_table import markdown_table
+from pocketseq_bench.report.labels import Labels
 from pocketseq_bench.report.terminal import text_table
 
 HEADINGS: Final = (
@@ -83,19 +84,13 @@ def usefulness_plot(document: ReplayDocument) -> str:
     shapes += [text(x(0) - 8, y(tick) + 4, f"{100 * tick:g}%", "tick end") for tick in ticks]
     shapes += [text(x(tick), y(0) + 18, f"{100 * tick:g}%", "tick middle") for tick in ticks]
     shapes.append(text(x(0.5), HEIGHT - 8, "answers from the cloud; upwards: right answers", "label middle"))
-    shapes.append(path([(x(row.cloud), y(row.exact_match)) for row in rows], "series student"))
-    for number, row in enumerate(rows):
+    places = [(x(row.cloud), y(row.exact_match)) for row in rows]
+    shapes.append(path(places, "series student"))
+    labels = Labels(places, width=WIDTH, height=HEIGHT - 48, beside=False)
+    for row, place in zip(rows, places, strict=True):
         calibrated = row.threshold is None
-        shapes.append(dot(x(row.cloud), y(row.exact_match), f"mark {'hybrid' if calibrated else 'student'}", radius=6))
-        side = "end" if row.cloud > 0.75 else "start"
-        shapes.append(
-            text(
-                x(row.cloud),
-                y(row.exact_match) + (-14 if number % 2 else 26),
-                _name(row),
-                f"{'strong' if calibrated else 'label'} {side}",
-            )
-        )
+        shapes.append(dot(*place, f"mark {'hybrid' if calibrated else 'student'}", radius=6))
+        shapes.append(labels.put(_name(row), place, "strong" if calibrated else "label"))
     return picture(WIDTH, HEIGHT, "Right answers against the share that the cloud gave", shapes)
 
 
