@@ -62,6 +62,8 @@ def test_a_bad_value_names_table_key_expected_and_found(text: str, message: str)
         pytest.param("x = " + "[" * 100_000, "tiny.toml: expected TOML: maximum recursion depth", id="deep"),
         pytest.param("x = " + "9" * 5000, "tiny.toml: expected TOML: Exceeds the limit", id="too many digits"),
         ("x = 1", r"expected every key inside a table such as \[recipe\], found \['x'\] outside"),
+        ("[train]\nwhen = {since = [2024-01-01]}", r"tiny.toml: expected texts, numbers, .* found the date or time 2024-01-01"),
+        ("[train]\nwhen = 07:32:00", "found the date or time 07:32:00"),
         ("", r"\[recipe\]: expected the keys .*, found none of the name 'name', 'task', 'format'"),
         ('[recipe]\nname = "a"\ntask = "b"\nformat = 2', "expected format 1 or older, found 2; update pocketseq"),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date, time
 from importlib.metadata import entry_points
 from importlib.resources import files
 from pathlib import Path
@@ -40,7 +41,7 @@ class Recipe:
     description: str
     """One sentence for people."""
     tables: Mapping[str, Mapping[str, Any]]
-    """Every table but ``[recipe]``; each is read by the stages that name it among their sections."""
+    """Every table but ``[recipe]``, of JSON values; each is read by the stages that name it among their sections."""
     text: str
     """The TOML as it was written, comments included."""
     data: Path | None = None
@@ -82,8 +83,13 @@ class Recipe:
         """
         try:
             tables = tomllib.loads(text)
+            moment = _moment(tables)
         except (ValueError, RecursionError) as error:  # TOMLDecodeError is the first, and so is a number of too many digits
             raise RecipeError(f"{where}: expected TOML: {error}") from None
+        if moment is not None:
+            raise RecipeError(
+                f"{where}: expected texts, numbers, true and false, lists and tables, found the date or time {moment}"
+            )
         loose = sorted(key for key, table in tables.items() if not isinstance(table, dict))
         if loose:
             raise RecipeError(f"{where}: expected every key inside a table such as [recipe], found {loose} outside")
@@ -108,6 +114,14 @@ class Recipe:
             RecipeError: an unknown or missing key, or a value of another type.
         """
         return read_record(kind, self.table(name), where=f"recipe {self.name!r}: [{name}]", error=RecipeError)
+
+
+def _moment(value: object) -> date | time | None:
+    """A date or a time among TOML's values, for which no setting has use and JSON no word."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return (
+        value if isinstance(value, date | time) else next((found for item in inner if (found := _moment(item)) is not None), None)
+    )
 
 
 def packaged_recipes() -> dict[str, str]:
