@@ -14,6 +14,7 @@ import pytest
 import pocketseq
 from pocketseq.commands import Command, command_targets, load_command
 from pocketseq.pipeline import Recipe, find_stages, packaged_recipes
+from pocketseq.pipeline.stage import read_tables
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -49,9 +50,12 @@ def test_a_wrong_name_is_told_before_anything_heavy_is_imported(words: str) -> N
 
 
 def test_what_a_stage_was_made_from_is_known_without_a_training_library() -> None:
-    """So that a run in which nothing has changed is over at once."""
-    stages = "for stage in find_stages():\n    stage.inputs(Recipe.read('python-fix-demo'), Path('nowhere'))"
-    assert heavy_after(f"from pathlib import Path\nfrom pocketseq.pipeline import Recipe, find_stages\n{stages}") == []
+    """So that a run in which nothing has changed is over at once, and a slip in any table is told at once."""
+    read = "read_tables(recipe, stages, absent=True)\nfor stage in stages:\n    stage.inputs(recipe, Path('nowhere'))"
+    code = "from pathlib import Path\nfrom pocketseq.pipeline import Recipe, find_stages\n"
+    code += "from pocketseq.pipeline.stage import read_tables\n"
+    code += "recipe = Recipe.read('python-fix-demo')\nstages = [stage for stage in find_stages() if stage.applies(recipe)]\n"
+    assert heavy_after(code + read) == []
 
 
 def test_every_command_loads_without_a_training_library() -> None:
@@ -130,7 +134,8 @@ def test_stages_carry_their_names() -> None:
 
 @pytest.mark.parametrize("name", sorted(packaged_recipes()))
 def test_packaged_recipes_can_be_read(name: str) -> None:
-    """A recipe in the package parses, is called by its file's name, and holds only tables that a stage reads."""
-    recipe = Recipe.read(name)
+    """A recipe in the package parses, is called by its file's name, and holds only tables that a stage reads, and can read."""
+    recipe, stages = Recipe.read(name), find_stages()
     assert recipe.name == name
-    assert set(recipe.tables) <= {section for stage in find_stages() for section in stage.sections}
+    assert set(recipe.tables) <= {section for stage in stages for section in stage.sections}
+    read_tables(recipe, stages, absent=False)

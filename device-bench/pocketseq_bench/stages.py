@@ -30,6 +30,9 @@ class SuggestSettings:
     deadline_ms: float = 20_000
     """From call to answer; generous, as the cloud of a run shares the machine with the device."""
 
+    def __post_init__(self) -> None:
+        _require_rows("suggest", self.rows)
+
 
 @dataclass(frozen=True, slots=True)
 class StageSettings:
@@ -41,6 +44,14 @@ class StageSettings:
     """Suggestions before the first that counts."""
     minutes: float = 10.0
     """Time for all variants together."""
+
+    def __post_init__(self) -> None:
+        _require_rows("bench", self.rows)
+
+
+def _require_rows(section: str, rows: int | None) -> None:
+    if rows is not None and rows < 1:
+        raise RecipeError(f"[{section}]: rows: expected at least 1, found {rows}")
 
 
 def suggest(recipe: Recipe, directory: Path) -> None:
@@ -54,7 +65,7 @@ def suggest(recipe: Recipe, directory: Path) -> None:
         RecipeError: less than one row is asked for.
     """
     settings = recipe.settings("suggest", SuggestSettings)
-    rows = _rows(recipe, directory, section="suggest", count=settings.rows)
+    rows = _rows(directory, settings.rows)
     policy = Policy(mode="prefer_local", deadline_ms=settings.deadline_ms, cache_size=0)  # each row is to be answered anew
     kinds = {"causal", "endpoint", "function"} & set(recipe.table("teacher"))
     # An endpoint's answers cost money, and none of them are asked for here.
@@ -94,7 +105,7 @@ def bench(recipe: Recipe, directory: Path) -> None:
         RecipeError: less than one row is asked for.
     """
     given = recipe.settings("bench", StageSettings)
-    rows = _rows(recipe, directory, section="bench", count=given.rows)
+    rows = _rows(directory, given.rows)
     settings = BenchSettings(
         starts=3,
         cold_starts=1,
@@ -109,9 +120,7 @@ def bench(recipe: Recipe, directory: Path) -> None:
     run_bench(directory / "bundle", inputs=inputs, settings=settings, directory=directory)
 
 
-def _rows(recipe: Recipe, directory: Path, *, section: str, count: int | None) -> list[Example]:
-    if count is not None and count < 1:
-        raise RecipeError(f"recipe {recipe.name!r}: [{section}]: rows: expected at least 1, found {count}")
+def _rows(directory: Path, count: int | None) -> list[Example]:
     return list(read_examples(directory / "data" / "test.jsonl"))[:count]
 
 
@@ -143,12 +152,17 @@ SUGGEST: Final = Stage(
     name="suggest",
     after=("corpus", "teacher", "calibrate"),
     run=suggest,
-    sections=("suggest",),
+    sections={"suggest": f"{__name__}:SuggestSettings"},
     outputs=("hybrid.json",),
     needs=("openai", "torch", "transformers", "uvicorn"),
 )
 BENCH: Final = Stage(
-    name="bench", after=("corpus", "calibrate"), run=bench, sections=("bench",), outputs=("bench.json",), needs=("psutil",)
+    name="bench",
+    after=("corpus", "calibrate"),
+    run=bench,
+    sections={"bench": f"{__name__}:StageSettings"},
+    outputs=("bench.json",),
+    needs=("psutil",),
 )
 REPORT: Final = Stage(
     name="report",

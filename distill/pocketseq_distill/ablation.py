@@ -23,7 +23,8 @@ from pocketseq_distill.generation import TeacherModel
 from pocketseq_distill.labelling.distributions import teacher_distributions
 from pocketseq_distill.reading import Reading, read_rows, require_readable, student_as_read
 from pocketseq_distill.rows import TokenRows
-from pocketseq_distill.students.student import StudentSettings, layer_map
+from pocketseq_distill.students.settings import StudentSettings
+from pocketseq_distill.students.student import layer_map
 from pocketseq_distill.training.course import train
 from pocketseq_distill.training.plan import TrainingPlan
 from pocketseq_distill.training.rounding import Int8Verdict, rounded, tune_for_int8

@@ -20,7 +20,7 @@ from pocketseq_distill.evaluation import EvaluationSettings, Latency, one_thread
 from pocketseq_distill.labelling.labels import read_labels
 from pocketseq_distill.labelling.opening import open_teacher
 from pocketseq_distill.labelling.teacher import Asking, Question, Teacher
-from pocketseq_distill.teaching import TeacherSettings
+from pocketseq_distill.teacher import TeacherSettings
 
 _SIZES: Final = "a teacher through text does not tell how large it is"
 

@@ -23,7 +23,8 @@ from pocketseq_distill.labelling.distributions import teacher_distributions
 from pocketseq_distill.precision import has_bf16
 from pocketseq_distill.reading import read_rows, student_as_read
 from pocketseq_distill.rows import require_rows
-from pocketseq_distill.students.student import StudentSettings, layer_map
+from pocketseq_distill.students.settings import StudentSettings
+from pocketseq_distill.students.student import layer_map
 from pocketseq_distill.training.course import train
 from pocketseq_distill.training.plan import TrainingPlan
 from pocketseq_distill.training.processes import first_before_others, is_first, joined, wait_for_all

@@ -7,10 +7,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from pocketseq.errors import DataError, RecipeError
@@ -18,7 +17,9 @@ from pocketseq.examples import Example
 from pocketseq.metrics import RowMetrics, evaluate_rows
 from pocketseq.records import plain
 from pocketseq_distill.checkpoints import weights_size_bytes
-from pocketseq_distill.generation import TeacherModel
+
+if TYPE_CHECKING:
+    from pocketseq_distill.generation import TeacherModel
 
 _WARM_UP_ROWS = 3
 
@@ -88,6 +89,8 @@ def evaluate_checkpoint(path: Path, examples: Sequence[Example], settings: Evalu
         CheckpointError: no usable checkpoint.
         DataError: no rows.
     """
+    from pocketseq_distill.generation import TeacherModel
+
     examples = examples[: settings.rows]
     if not examples:
         raise DataError(f"expected held-out rows to evaluate {name} on, found none")
@@ -130,6 +133,8 @@ def measure_latency(model: TeacherModel, examples: Sequence[Example]) -> Latency
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Let torch compute on one thread as long as the block lasts."""
+    import torch
+
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

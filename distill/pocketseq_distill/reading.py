@@ -20,7 +20,8 @@ from pocketseq_distill.losses.spans import common_ends, teacher_spans
 from pocketseq_distill.rows import Tokenized, TokenRows, tokenize
 from pocketseq_distill.special_ids import SpecialIds
 from pocketseq_distill.students.beginnings import spellings_of
-from pocketseq_distill.students.student import StudentSettings, student_of
+from pocketseq_distill.students.settings import StudentSettings
+from pocketseq_distill.students.student import student_of
 from pocketseq_distill.tokenizer import read_tokenizer
 from pocketseq_distill.training.plan import TrainingPlan
 

@@ -5,63 +5,112 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 from platform import python_version
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pocketseq.checkpoint import CheckpointCard
-from pocketseq.errors import RecipeError
+from pocketseq.errors import DataError, RecipeError
 from pocketseq.examples import read_examples, write_examples
 from pocketseq.files import sha256, write_json
 from pocketseq.pipeline import Recipe, Stage
 from pocketseq_distill.imagining.stage import asks_for_it, filter_imagined
 from pocketseq_distill.labelling.stage import LABELS, label, label_inputs, left, missed
+from pocketseq_distill.pairs.sources import DATASET
+
+if TYPE_CHECKING:
+    from pocketseq_distill.corpus import LibrarySettings, PairsSettings
+    from pocketseq_distill.published import PublishedSettings
+    from pocketseq_distill.training.plan import TrainingPlan
 
 _TEST_LABELS = "labels/test.jsonl"
 _NEEDS = ("torch", "transformers", "accelerate")
+_STUDENT: Final = "pocketseq_distill.students.settings:StudentSettings"
+
+
+def _corpus_settings(recipe: Recipe) -> PublishedSettings | LibrarySettings:
+    from pocketseq_distill.corpus import LibrarySettings
+    from pocketseq_distill.published import PUBLISHED, PublishedSettings
+
+    if recipe.task in PUBLISHED:
+        return recipe.settings("corpus", PublishedSettings)
+    return recipe.settings("corpus", LibrarySettings)
+
+
+def _pairs_settings(recipe: Recipe) -> PairsSettings | None:
+    from pocketseq_distill.corpus import PairsSettings
+
+    return recipe.settings("pairs", PairsSettings) if "pairs" in recipe.tables else None
 
 
 def _corpus(recipe: Recipe, run: Path) -> None:
-    from pocketseq_distill.corpus import LibrarySettings, PairsSettings, build_library_corpus, build_pairs_corpus
-    from pocketseq_distill.published import PUBLISHED, PublishedSettings, build_published_corpus
+    from pocketseq_distill.corpus import build_library_corpus, build_pairs_corpus
+    from pocketseq_distill.published import PublishedSettings, build_published_corpus
 
-    if recipe.task in PUBLISHED:
-        settings = recipe.settings("corpus", PublishedSettings)
+    settings, pairs = _corpus_settings(recipe), _pairs_settings(recipe)
+    if isinstance(settings, PublishedSettings):
         build_published_corpus(run / "data", settings, task=recipe.task, data=recipe.data)
-    elif recipe.table("pairs"):
-        build_pairs_corpus(run / "data", recipe.settings("pairs", PairsSettings), task=recipe.task)
+    elif pairs is not None:
+        build_pairs_corpus(run / "data", pairs, task=recipe.task)
     else:
-        build_library_corpus(run / "data", recipe.settings("corpus", LibrarySettings), task=recipe.task)
+        build_library_corpus(run / "data", settings, task=recipe.task)
 
 
 def _corpus_inputs(recipe: Recipe, run: Path) -> Any:
-    """Files of pairs may change under their name; the library belongs to the interpreter."""
+    """Files of pairs may change under their name; the library belongs to the interpreter.
+
+    Raises:
+        DataError: a file of pairs is not there, before what was made of it goes.
+    """
     del run
-    names = [name for split in ("train", "validation", "calibration", "test") for name in recipe.table("pairs").get(split, ())]
-    return [python_version(), {name: sha256(Path(name)) for name in names if Path(name).is_file()}]
+    pairs = _pairs_settings(recipe)
+    names = [*pairs.train, *pairs.validation, *pairs.calibration, *pairs.test] if pairs is not None else []
+    files = [name for name in names if not name.startswith(DATASET)]
+    if missing := [name for name in files if not Path(name).is_file()]:
+        raise DataError(
+            f"[pairs]: expected files at {missing}, found none; a path that does not begin at the root is taken from the folder "
+            f"that the run is called in, now {Path.cwd()}"
+        )
+    return [python_version(), {name: sha256(Path(name)) for name in files}]
 
 
 def _teacher_inputs(recipe: Recipe, run: Path) -> Any:
     """A teacher on disk may be replaced under its name."""
-    del run
-    table = recipe.table("teacher")
-    members = table.get("ensemble", {}).get("members", ())
-    name = table.get("checkpoint") or table.get("start")
-    if not name and not members:
-        return None
     from pocketseq_distill.checkpoints import checkpoint_fingerprint, find_teacher
+    from pocketseq_distill.teacher import TeacherSettings
 
-    found = [checkpoint_fingerprint(find_teacher(each)) for each in (members or [str(name)])]
-    return found if members else found[0]
+    del run
+    settings = recipe.settings("teacher", TeacherSettings)
+    if settings.ensemble is not None:
+        return [checkpoint_fingerprint(find_teacher(member)) for member in settings.ensemble.members]
+    name = settings.checkpoint or settings.start
+    return checkpoint_fingerprint(find_teacher(name)) if name else None
+
+
+def _teacher_plan(recipe: Recipe) -> TrainingPlan | None:
+    """How the teacher is trained; None where it is taken as it is, and no plan is given."""
+    from pocketseq_distill.teacher import TeacherSettings
+    from pocketseq_distill.training.plan import TrainingPlan
+
+    settings = recipe.settings("teacher", TeacherSettings)
+    if (settings.checkpoint or settings.ensemble) and "teacher_train" not in recipe.tables:
+        return None
+    plan = recipe.settings("teacher_train", TrainingPlan)
+    plan.require_no_teacher(f"recipe {recipe.name!r}: [teacher_train] is of a model that has no teacher itself")
+    if plan.int8_steps:
+        raise RecipeError(
+            f"recipe {recipe.name!r}: [teacher_train]: expected int8_steps = 0, which only what is exported needs, found "
+            f"{plan.int8_steps}"
+        )
+    return plan
 
 
 def _teacher(recipe: Recipe, run: Path) -> None:
     from pocketseq_distill.checkpoints import find_teacher
     from pocketseq_distill.distil import Data
     from pocketseq_distill.students.trimming import trim_checkpoint
-    from pocketseq_distill.teaching import TeacherSettings, card_of_corpus, copy_teacher, train_teachers
-    from pocketseq_distill.training.plan import TrainingPlan
+    from pocketseq_distill.teacher import TeacherSettings
+    from pocketseq_distill.teaching import card_of_corpus, copy_teacher, train_teachers
 
-    settings = recipe.settings("teacher", TeacherSettings)
-    _check_taught(recipe)  # before answers are paid for
+    settings, plan = recipe.settings("teacher", TeacherSettings), _teacher_plan(recipe)
     if settings.ensemble:
         from pocketseq_distill.ensemble import write_ensemble
 
@@ -79,25 +128,28 @@ def _teacher(recipe: Recipe, run: Path) -> None:
     if settings.checkpoint:
         copy_teacher(find_teacher(settings.checkpoint), run / "teacher")
         return
-    plan = recipe.settings("teacher_train", TrainingPlan)
-    plan.require_no_teacher(f"recipe {recipe.name!r}: [teacher_train] is of a model that has no teacher itself")
-    if plan.int8_steps:
-        raise RecipeError(
-            f"recipe {recipe.name!r}: [teacher_train]: expected int8_steps = 0, which only what is exported needs, found "
-            f"{plan.int8_steps}"
-        )
+    assert plan is not None
     card = card_of_corpus(run, recipe.task)
     train_teachers(Data.of_run(run, "data"), run / "teacher", card=card, settings=settings, plan=plan, recipe_name=recipe.name)
 
 
-def _check_taught(recipe: Recipe) -> None:
-    """Refuse losses for which a teacher through text has nothing to say."""
-    from pocketseq_distill.teaching import TeacherSettings
+def _train_plan(recipe: Recipe) -> TrainingPlan:
+    """How the student is trained: not by losses for which a teacher through text has nothing to say."""
+    from pocketseq_distill.teacher import TeacherSettings
     from pocketseq_distill.training.plan import TrainingPlan
 
-    if recipe.settings("teacher", TeacherSettings).through_text and recipe.table("train"):
-        plan = recipe.settings("train", TrainingPlan)
+    plan = recipe.settings("train", TrainingPlan)
+    if recipe.settings("teacher", TeacherSettings).through_text:
         plan.require_no_teacher(f"recipe {recipe.name!r}: [train] has the answers alone of a teacher through text")
+    return plan
+
+
+def _plain_plan(recipe: Recipe) -> TrainingPlan:
+    from pocketseq_distill.training.plan import TrainingPlan
+
+    plan = recipe.settings("plain_train", TrainingPlan)
+    plan.require_no_teacher(f"recipe {recipe.name!r}: [plain_train] is of a student that has no teacher")
+    return plan
 
 
 def _filter(recipe: Recipe, run: Path) -> None:
@@ -122,16 +174,14 @@ def _filter(recipe: Recipe, run: Path) -> None:
 
 def _train(recipe: Recipe, run: Path) -> None:
     from pocketseq_distill.distil import Data, distil
-    from pocketseq_distill.students.student import StudentSettings
-    from pocketseq_distill.training.plan import TrainingPlan
+    from pocketseq_distill.students.settings import StudentSettings
 
-    _check_taught(recipe)
     distil(
         run / "teacher",
         Data.of_run(run, "filtered"),
         run / "student",
         student=recipe.settings("student", StudentSettings),
-        plan=recipe.settings("train", TrainingPlan),
+        plan=_train_plan(recipe),
         recipe_name=recipe.name,
     )
 
@@ -140,11 +190,9 @@ def _plain(recipe: Recipe, run: Path) -> None:
     """The student's shape, trained on the references without a word of the teacher: what distilling is held to."""
     from pocketseq_distill.distil import Data, distil
     from pocketseq_distill.students.plain import PlainSettings
-    from pocketseq_distill.students.student import StudentSettings
-    from pocketseq_distill.training.plan import TrainingPlan
+    from pocketseq_distill.students.settings import StudentSettings
 
-    plan = recipe.settings("plain_train", TrainingPlan)
-    plan.require_no_teacher(f"recipe {recipe.name!r}: [plain_train] is of a student that has no teacher")
+    plan = _plain_plan(recipe)
     student = recipe.settings("plain", PlainSettings).of(recipe.settings("student", StudentSettings))
     distil(run / "teacher", Data.of_run(run, "data"), run / "plain", student=student, plan=plan, recipe_name=recipe.name)
 
@@ -153,7 +201,7 @@ def _evaluate(recipe: Recipe, run: Path) -> None:
     from pocketseq_distill.asked import evaluate_through_text
     from pocketseq_distill.evaluation import EvaluationSettings, evaluate_checkpoint
     from pocketseq_distill.labelling.labels import LabelSettings
-    from pocketseq_distill.teaching import TeacherSettings
+    from pocketseq_distill.teacher import TeacherSettings
 
     examples = list(read_examples(run / "data/test.jsonl"))
     settings = recipe.settings("evaluate", EvaluationSettings)
@@ -180,7 +228,7 @@ CORPUS = Stage(
     name="corpus",
     after=(),
     run=_corpus,
-    sections=("corpus", "pairs"),
+    sections={"corpus": _corpus_settings, "pairs": _pairs_settings},
     inputs=_corpus_inputs,
     outputs=("data",),
     needs=_NEEDS,
@@ -190,7 +238,7 @@ TEACHER = Stage(
     name="teacher",
     after=("corpus",),
     run=_teacher,
-    sections=("teacher", "teacher_train"),
+    sections={"teacher": "pocketseq_distill.teacher:TeacherSettings", "teacher_train": _teacher_plan},
     inputs=_teacher_inputs,
     # Not the state of its training: that tells by itself whether a longer plan can go on from it.
     outputs=("teacher",),
@@ -201,7 +249,7 @@ LABEL = Stage(
     name="label",
     after=("corpus", "teacher", "imagine"),
     run=label,
-    sections=("label",),
+    sections={"label": "pocketseq_distill.labelling.labels:LabelSettings"},
     inputs=label_inputs,
     left=left,
     outputs=("labels",),
@@ -213,7 +261,7 @@ FILTER = Stage(
     name="filter",
     after=("corpus", "teacher", "imagine", "label"),
     run=_filter,
-    sections=("filter",),
+    sections={"filter": "pocketseq_distill.labelling.filters:FilterSettings"},
     inputs=missed,
     outputs=("filtered",),
     needs=_NEEDS,
@@ -223,7 +271,7 @@ TRAIN = Stage(
     name="train",
     after=("corpus", "teacher", "filter"),
     run=_train,
-    sections=("student", "train"),
+    sections={"student": _STUDENT, "train": _train_plan},
     outputs=("student",),
     needs=_NEEDS,
     extra="distill",
@@ -232,7 +280,7 @@ PLAIN = Stage(
     name="plain",
     after=("corpus", "teacher"),
     run=_plain,
-    sections=("student", "plain", "plain_train"),
+    sections={"student": _STUDENT, "plain": "pocketseq_distill.students.plain:PlainSettings", "plain_train": _plain_plan},
     outputs=("plain",),
     applies=lambda recipe: bool(recipe.table("plain_train")),
     needs=_NEEDS,
@@ -242,7 +290,7 @@ EVALUATE = Stage(
     name="evaluate",
     after=("corpus", "teacher", "train", "plain"),
     run=_evaluate,
-    sections=("evaluate",),
+    sections={"evaluate": "pocketseq_distill.evaluation:EvaluationSettings"},
     inputs=_evaluate_inputs,
     outputs=("evaluation",),
     needs=_NEEDS,

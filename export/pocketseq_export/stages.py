@@ -12,10 +12,12 @@ from pocketseq.errors import RecipeError
 from pocketseq.examples import read_examples
 from pocketseq.files import write_json
 from pocketseq.pipeline import Recipe, Stage
+from pocketseq_export.exporters import RUNTIMES, wanted_variants
 from pocketseq_export.selection import Limits, table_lines
 
 NEEDS: Final = ("torch", "transformers")
 """Modules beyond the base install."""
+_EXPORT: Final = f"{__name__}:ExportSettings"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,12 @@ class ExportSettings:
     """Runtimes to write programs for: ``onnx``, ``tflite``, ``coreml``."""
     precisions: tuple[str, ...] = ("fp32", "int8")
     """Precisions to write them in: ``int8`` for each of the runtimes, ``onnx/int4`` for one."""
+
+    def __post_init__(self) -> None:
+        # Which precisions they can hold tells the package of each, which takes long to import.
+        if not self.runtimes or not self.precisions or (unknown := sorted(set(self.runtimes) - set(RUNTIMES))):
+            found = f"the runtimes {unknown}" if self.runtimes and self.precisions else "none"
+            raise RecipeError(f"[export]: expected runtimes among {list(RUNTIMES)}, and a precision at least, found {found}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +54,10 @@ class VerifySettings:
     """and whose median answer takes no longer than this on the machine that verifies."""
     prefer: Literal["size", "speed"] | None = None
     """Whether the smallest or the fastest of those is kept; the smallest where only a limit is given."""
+
+    def __post_init__(self) -> None:
+        if self.rows < 1:
+            raise RecipeError(f"[verify]: rows: expected at least 1, found {self.rows}")
 
     @property
     def limits(self) -> Limits | None:
@@ -72,12 +84,9 @@ def export_stage(recipe: Recipe, directory: Path) -> None:
 def verify_stage(recipe: Recipe, directory: Path) -> None:
     """``bundle``, ``student`` and the validation split → ``verification.json``, and what it found in the bundle's manifest."""
     from pocketseq.bundle import open_bundle
-    from pocketseq_export.exporters import wanted_variants
     from pocketseq_export.verification import verify_bundle
 
     settings = recipe.settings("verify", VerifySettings)
-    if settings.rows < 1:
-        raise RecipeError(f"recipe {recipe.name!r}: [verify]: rows: expected at least 1, found {settings.rows}")
     with open_bundle(directory / "bundle") as bundle:
         there = {variant.label for variant in bundle.manifest.variants}
     asked = recipe.settings("export", ExportSettings)
@@ -104,7 +113,7 @@ EXPORT: Final = Stage(
     name="export",
     after=("train",),
     run=export_stage,
-    sections=("export",),
+    sections={"export": _EXPORT},
     inputs=lambda recipe, _: recipe.name,
     outputs=("bundle",),
     needs=NEEDS,
@@ -114,7 +123,7 @@ VERIFY: Final = Stage(
     name="verify",
     after=("corpus", "train", "export"),
     run=verify_stage,
-    sections=("export", "verify"),
+    sections={"export": _EXPORT, "verify": f"{__name__}:VerifySettings"},
     outputs=("verification.json",),
     needs=NEEDS,
     extra="export",

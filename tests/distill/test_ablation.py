@@ -21,8 +21,8 @@ from pocketseq_distill import ablation, reading
 from pocketseq_distill.ablation import _Asked, _Bench, _with_cloud, vary
 from pocketseq_distill.commands.ablate import read_setting
 from pocketseq_distill.distil import Data
+from pocketseq_distill.students.settings import StudentSettings
 from pocketseq_distill.students.shapes import PRESETS, Shape
-from pocketseq_distill.students.student import StudentSettings
 from pocketseq_distill.training.plan import TrainingPlan
 
 from .models import repair_examples

@@ -22,8 +22,9 @@ from pocketseq_distill.attribution.findings import share, table
 from pocketseq_distill.attribution.run import read_run
 from pocketseq_distill.distil import Data, distil
 from pocketseq_distill.ensemble import write_ensemble
-from pocketseq_distill.students.student import StudentSettings
-from pocketseq_distill.teaching import TeacherSettings, train_teacher
+from pocketseq_distill.students.settings import StudentSettings
+from pocketseq_distill.teacher import TeacherSettings
+from pocketseq_distill.teaching import train_teacher
 from pocketseq_distill.training.plan import TrainingPlan
 
 from .models import TEMPLATE, repair_examples

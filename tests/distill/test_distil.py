@@ -20,8 +20,8 @@ from pocketseq_distill.checkpoints import checkpoint_fingerprint
 from pocketseq_distill.distil import Data, distil
 from pocketseq_distill.generation import TeacherModel
 from pocketseq_distill.reading import read_rows
+from pocketseq_distill.students.settings import StudentSettings
 from pocketseq_distill.students.shapes import PRESETS, Shape
-from pocketseq_distill.students.student import StudentSettings
 from pocketseq_distill.training.plan import TrainingPlan
 
 from .models import WORDS, make_checkpoint, repair_examples

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from pocketseq.checkpoint import CheckpointCard
-from pocketseq.errors import RecipeError
+from pocketseq.errors import DataError, RecipeError
 from pocketseq.examples import read_examples, write_examples
 from pocketseq.files import write_json
-from pocketseq.pipeline import Recipe
+from pocketseq.pipeline import Recipe, run_recipe
 from pocketseq_distill import stages
 from pocketseq_distill.checkpoints import checkpoint_fingerprint, save_checkpoint
 from pocketseq_distill.ensemble import Ensemble
@@ -66,6 +66,50 @@ def test_a_stage_refuses_a_key_that_it_does_not_know(run: Path) -> None:
         stages.LABEL.run(recipe, run)
 
 
+@pytest.mark.parametrize(
+    ("table", "value", "message"),
+    [
+        ("pairs", {"train": 5}, r"\[pairs\]: train: expected a list, found 5"),
+        ("pairs", {"train": [5]}, r"\[pairs\]: train\[0\]: expected a string, found 5"),
+        ("pairs", {}, r"\[pairs\]: expected the keys .*, found none of the name 'train'"),
+        ("teacher", {"ensemble": "x"}, r"\[teacher\]: ensemble: expected an object, found str"),
+        ("teacher", {"ensemble": {"members": 3}}, r"\[teacher\]: ensemble: members: expected a list, found 3"),
+        ("teacher", {"checkpoint": 5}, r"\[teacher\]: checkpoint: expected a string, found 5"),
+        ("label", {"reverse": 5}, r"\[label\]: reverse: expected a string, found 5"),
+        ("student", {"decoder_layrs": 1}, r"\[student\]: .*found also \['decoder_layrs'\]"),
+        ("plain_train", {"steps": 1, "divergence": 1.0}, r"\[plain_train\] is of a student that has no teacher"),
+        ("imagine_train", {"steps": 0}, "expected steps of 1 or more, found 0"),
+        ("export", {"runtime": ["onnx"]}, r"\[export\]: .*found also \['runtime'\]"),
+        ("table", {"latency": 3}, r"\[table\]: .*found also \['latency'\]"),
+        ("calibrate", {"rsk": 0.2}, r"\[calibrate\]: .*found also \['rsk'\]"),
+        ("calibrate", {"risk": 2.0}, r"\[calibrate\]: risk: expected .* found 2"),
+        ("calibrate", {"loss": "bleu"}, r"\[calibrate\]: loss: expected exact, .* found 'bleu'"),
+    ],
+)
+def test_every_table_of_a_run_is_read_before_its_first_stage(tmp_path: Path, table: str, value: object, message: str) -> None:
+    """Hours of labelling and training do not end in a slip that could be seen at the start."""
+    tables = {**RECIPE.tables, "teacher": {"checkpoint": "python-fix"}, "imagine": {}, "imagine_train": {"steps": 1}, table: value}
+    with pytest.raises(RecipeError, match=message):
+        run_recipe(replace(RECIPE, tables=tables), tmp_path / "run", until="corpus")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_file_of_rows_that_is_not_there_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that is called from another folder than before says where it looked, and is whole when called from the right one."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pairs.csv").write_text("source,target\n" + "".join(f"retrun x{n},return x{n}\n" for n in range(200)))
+    recipe = replace(RECIPE, tables={"pairs": {"train": ["pairs.csv"]}})
+    lines: list[str] = []
+    run_recipe(recipe, tmp_path / "run", until="corpus", report=lines.append)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match=r"\[pairs\]: expected files at \['pairs.csv'\], found none; .* now .*elsewhere"):
+        run_recipe(recipe, tmp_path / "run", until="corpus", report=lines.append)
+    monkeypatch.chdir(tmp_path)
+    run_recipe(recipe, tmp_path / "run", until="corpus", report=lines.append)
+    assert lines[-1] == "[1/1] corpus: unchanged, skipped"
+
+
 def test_a_run_labels_with_a_function_and_keeps_what_it_had(run: Path) -> None:
     """Labels of another teacher are put aside, and come back with it; counts and samples lie beside them."""
     function = "tests.distill.labelling.answers:upper"
@@ -82,11 +126,13 @@ def test_a_run_labels_with_a_function_and_keeps_what_it_had(run: Path) -> None:
     assert stages.LABEL.inputs(RECIPE, run) is None
     assert stages.LABEL.inputs(through_text, run) == [None, FunctionTeacher(function).id]
     stages.FILTER.run(through_text, run)
-    for stage in (stages.TEACHER, stages.TRAIN):  # before answers are paid for, and where the table has changed since
-        with pytest.raises(
-            RecipeError, match=r"\[train\] has the answers alone of a teacher through text: expected divergence = 0"
-        ):
-            stage.run(through_text, run)
+    told = r"\[train\] has the answers alone of a teacher through text: expected divergence = 0"
+    with pytest.raises(RecipeError, match=told):
+        stages.TRAIN.run(through_text, run)
+    through_text = replace(through_text, tables={**through_text.tables, "teacher_train": {"steps": 1}})
+    with pytest.raises(RecipeError, match=told):  # before answers are paid for
+        run_recipe(through_text, run / "another", until="label")
+    assert not (run / "another").exists()
 
 
 def test_the_teacher_that_labelled_is_the_one_that_is_evaluated(run: Path) -> None:

@@ -21,7 +21,8 @@ from pocketseq_distill.corpus import TASKS, LibrarySettings, build_library_corpu
 from pocketseq_distill.distil import Data
 from pocketseq_distill.ensemble import write_ensemble
 from pocketseq_distill.rows import TokenRows
-from pocketseq_distill.teaching import TeacherSettings, copy_teacher, train_teacher
+from pocketseq_distill.teacher import TeacherSettings
+from pocketseq_distill.teaching import copy_teacher, train_teacher
 from pocketseq_distill.training.course import Trained, train
 from pocketseq_distill.training.plan import TrainingPlan
 

@@ -20,7 +20,7 @@ from pocketseq_export.commands import EXPORT, VERIFY
 from pocketseq_export.selection import Limits
 from pocketseq_export.stages import EXPORT as EXPORT_STAGE
 from pocketseq_export.stages import VERIFY as VERIFY_STAGE
-from pocketseq_export.stages import VerifySettings
+from pocketseq_export.stages import ExportSettings, VerifySettings
 
 
 @pytest.fixture
@@ -157,3 +157,8 @@ def test_an_unknown_setting_is_refused(run_directory: Path) -> None:
     EXPORT_STAGE.run(recipe(), run_directory)
     with pytest.raises(RecipeError, match="rows: expected at least 1, found 0"):
         VERIFY_STAGE.run(recipe("[verify]\nrows = 0"), run_directory)
+    for text in ('runtimes = ["abacus"]', "runtimes = []", "precisions = []"):
+        with pytest.raises(
+            RecipeError, match=r"\[export\]: expected runtimes among \['onnx', 'tflite', 'coreml'\].*, found .*(abacus|none)"
+        ):
+            recipe(f"[export]\n{text}").settings("export", ExportSettings)

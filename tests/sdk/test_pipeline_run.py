@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,14 @@ from pocketseq.pipeline import Recipe, Stage, run_recipe
 
 Work = Callable[[Recipe, Path], None]
 Table = dict[str, int]
+
+
+@dataclass(frozen=True)
+class Minutes:
+    minutes: int = 20
+
+
+MINUTES = f"{__name__}:Minutes"
 
 
 def recipe(**tables: Table) -> Recipe:
@@ -42,8 +50,8 @@ class Kitchen:
     def stages(self) -> list[Stage]:
         return [
             Stage("serve", ("bake",), self.work("serve"), outputs=("serve.txt",)),
-            Stage("bake", ("mix",), self.work("bake"), sections=("bake",), outputs=("bake.txt",)),
-            Stage("mix", (), self.work("mix"), sections=("mix",), inputs=lambda *_: self.data, outputs=("mix.txt",)),
+            Stage("bake", ("mix",), self.work("bake"), sections={"bake": MINUTES}, outputs=("bake.txt",)),
+            Stage("mix", (), self.work("mix"), sections={"mix": MINUTES}, inputs=lambda *_: self.data, outputs=("mix.txt",)),
         ]
 
     def run(
@@ -226,12 +234,52 @@ def test_a_table_that_no_stage_reads_is_an_error(tmp_path: Path) -> None:
 def test_a_table_whose_stage_is_not_asked_for_is_an_error(tmp_path: Path) -> None:
     """Settings of a stage without the table that asks for it would do nothing."""
     stages = [
-        Stage("mix", (), lambda *_: None, sections=("mix",)),
-        Stage("plate", ("mix",), lambda *_: None, sections=("plate", "garnish"), applies=lambda made: "plate" in made.tables),
+        Stage("mix", (), lambda *_: None, sections={"mix": MINUTES}),
+        Stage(
+            "plate",
+            ("mix",),
+            lambda *_: None,
+            sections={"plate": MINUTES, "garnish": MINUTES},
+            applies=lambda made: "plate" in made.tables,
+        ),
     ]
     with pytest.raises(RecipeError, match=r"asks for the stage 'plate' beside \['garnish'\].*found none among \['plate'\]"):
-        run_recipe(recipe(mix={}, garnish={"leaves": 2}), tmp_path, stages=stages)
-    run_recipe(recipe(mix={}, garnish={"leaves": 2}, plate={}), tmp_path, stages=stages)
+        run_recipe(recipe(mix={}, garnish={"minutes": 2}), tmp_path, stages=stages)
+    run_recipe(recipe(mix={}, garnish={"minutes": 2}, plate={}), tmp_path, stages=stages)
+
+
+@pytest.mark.parametrize("until", [None, "mix", "serve"])
+def test_a_slip_in_any_table_is_found_before_anything_runs(tmp_path: Path, until: str | None) -> None:
+    """What a run has made stays as it is, though the slip is in a table of a stage that is not to run yet."""
+    kitchen = Kitchen()
+    kitchen.run(tmp_path)
+    state = (tmp_path / "state.json").read_bytes()
+    for bake, message in (
+        ({"minuets": 30}, r"\[bake\]: expected keys .* found also \['minuets'\]"),
+        ({"minutes": 0.5}, "minutes: "),
+    ):
+        kitchen.data = "rye"
+        with pytest.raises(RecipeError, match=message):
+            kitchen.run(tmp_path, until=until, bake=bake)  # type: ignore[arg-type]
+    assert kitchen.log == []
+    assert (tmp_path / "bake.txt").is_file()
+    assert (tmp_path / "state.json").read_bytes() == state
+    kitchen.data = "flour"
+    assert kitchen.run(tmp_path) == []
+
+
+def test_a_table_that_must_be_there_is_missed_before_anything_runs(tmp_path: Path) -> None:
+    """It need not be before its stage is asked for; and a function reads what a dataclass alone cannot judge."""
+
+    def hot(recipe: Recipe) -> None:
+        if "oven" not in recipe.tables:
+            raise RecipeError("expected a table [oven]")
+
+    first, second = Stage("mix", (), lambda *_: None), Stage("bake", ("mix",), lambda *_: None, sections={"oven": hot})
+    run_recipe(recipe(), tmp_path / "mixed", until="mix", stages=[first, second])
+    with pytest.raises(RecipeError, match=r"expected a table \[oven\]"):
+        run_recipe(recipe(), tmp_path / "baked", stages=[first, second])
+    assert not (tmp_path / "baked").exists()
 
 
 def test_a_missing_library_is_found_before_anything_runs(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from pocketseq import PocketModel
-from pocketseq.calibration import Judged, Loss, Promise, judge, read_answers
+from pocketseq.calibration import Judged, judge, read_answers
 from pocketseq.errors import DataError, InputError
 from pocketseq.examples import Example, read_examples
 from pocketseq.files import digest
@@ -62,8 +62,7 @@ def measure_run(
         if count is not None and count < least:
             raise InputError(f"{name}: expected a whole number from {least}, found {count}")
     recipe = Recipe.read(run / "recipe.toml")
-    settings = recipe.settings("calibrate", CalibrateSettings)
-    promise = Promise(risk=settings.risk, delta=settings.delta, loss=Loss(settings.loss), guarantee=settings.guarantee)
+    promise = recipe.settings("calibrate", CalibrateSettings).promise
     folder = data or run / "data"
     parts: dict[str, list[Judged]] = {}
     examples: list[Example] = []

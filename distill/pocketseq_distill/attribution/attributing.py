@@ -10,7 +10,7 @@ from pocketseq_distill.attribution.causes import capacity, further_plan, labels,
 from pocketseq_distill.attribution.courses import course_of
 from pocketseq_distill.attribution.findings import Gap, share
 from pocketseq_distill.attribution.run import GapSettings, read_run, say
-from pocketseq_distill.teaching import TeacherSettings
+from pocketseq_distill.teacher import TeacherSettings
 
 
 def attribute_gap(directory: Path, settings: GapSettings | None = None) -> Gap:

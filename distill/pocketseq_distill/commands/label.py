@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pocketseq.pipeline import Recipe
     from pocketseq_distill.labelling.labels import LabelSettings
     from pocketseq_distill.labelling.opening import Opened
-    from pocketseq_distill.teaching import TeacherSettings
+    from pocketseq_distill.teacher import TeacherSettings
 
 _TEACHERS = """\
 TEACHER is one of
@@ -121,7 +121,7 @@ def _open(recipe: Recipe, args: Namespace) -> tuple[Opened, list[Example]]:
     from pocketseq.template import Field, Template
     from pocketseq_distill.checkpoints import find_teacher
     from pocketseq_distill.labelling.opening import open_teacher
-    from pocketseq_distill.teaching import TeacherSettings
+    from pocketseq_distill.teacher import TeacherSettings
 
     settings = recipe.settings("teacher", TeacherSettings)
     spent = args.output.with_suffix(".spent.json")

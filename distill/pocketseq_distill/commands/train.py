@@ -60,7 +60,7 @@ def run(args: Namespace) -> int:
     validation = read_file(args.validation, args, template) if args.validation else []
     # What takes seconds to import only now, when the words are known to be right.
     from pocketseq_distill.distil import Data, distil
-    from pocketseq_distill.students.student import StudentSettings
+    from pocketseq_distill.students.settings import StudentSettings
     from pocketseq_distill.training.plan import TrainingPlan
     from pocketseq_distill.training.processes import is_first
 

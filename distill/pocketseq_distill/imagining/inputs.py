@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from tqdm import tqdm  # type: ignore[import-untyped]
 
@@ -22,13 +22,13 @@ from pocketseq.examples import Example
 from pocketseq.files import digest
 from pocketseq.template import Field, Template
 from pocketseq_distill.checkpoints import checkpoint_fingerprint
-from pocketseq_distill.distil import Data
-from pocketseq_distill.generation import TeacherModel
 from pocketseq_distill.imagining.drawings import DrawnFile
 from pocketseq_distill.labelling.labels import source_digest
-from pocketseq_distill.precision import products
-from pocketseq_distill.teaching import TeacherSettings, train_teacher
+from pocketseq_distill.teacher import TeacherSettings
 from pocketseq_distill.training.plan import TrainingPlan
+
+if TYPE_CHECKING:
+    from pocketseq_distill.distil import Data
 
 Skip: TypeAlias = Literal["unfinished", "known", "held_out", "repeated"]
 """Why a drawn input is left out: it came to no end or to nothing, is one of the rows', is held out, or was drawn before."""
@@ -97,6 +97,9 @@ def train_reverse(
     Raises:
         TrainingError: no rows, or a loss that is not finite.
     """
+    from pocketseq_distill.distil import Data
+    from pocketseq_distill.teaching import train_teacher
+
     primary = next(field for field in card.template.fields if field.name == card.template.primary)
     # Of edits the card counts what changes; an answer is the whole text.
     longest = next((field.max_tokens for field in card.template.fields if field.name == card.template.edits), card.max_new_tokens)
@@ -162,6 +165,9 @@ def imagine(
 
 def _draw(rows: Sequence[Example], reverse: Path, settings: ImagineSettings, path: Path) -> list[list[str]]:
     """Draw from each row's answer, or read what an earlier call drew; what came to no end is empty."""
+    from pocketseq_distill.generation import TeacherModel
+    from pocketseq_distill.precision import products
+
     how = {"draws": settings.draws, "temperature": settings.temperature, "bf16": settings.bf16}
     file = DrawnFile(path, {"reverse": checkpoint_fingerprint(reverse), **how})
     keyed = {file.key(row): row for row in rows}

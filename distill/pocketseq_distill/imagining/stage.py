@@ -37,7 +37,8 @@ def _shape(recipe: Recipe, run: Path) -> Any:
 def _imagine(recipe: Recipe, run: Path) -> None:
     from pocketseq_distill.distil import Data
     from pocketseq_distill.imagining.inputs import ImagineSettings, imagine, train_reverse
-    from pocketseq_distill.teaching import TeacherSettings, card_of_corpus
+    from pocketseq_distill.teacher import TeacherSettings
+    from pocketseq_distill.teaching import card_of_corpus
     from pocketseq_distill.training.plan import TrainingPlan
 
     card, data, reverse = card_of_corpus(run, recipe.task), Data.of_run(run, "data"), run / "imagined/reverse"
@@ -67,7 +68,10 @@ IMAGINE: Final = Stage(
     name="imagine",
     after=("corpus",),
     run=_imagine,
-    sections=("imagine", "imagine_train"),
+    sections={
+        "imagine": "pocketseq_distill.imagining.inputs:ImagineSettings",
+        "imagine_train": "pocketseq_distill.training.plan:TrainingPlan",
+    },
     inputs=_shape,
     outputs=("imagined",),
     applies=asks_for_it,

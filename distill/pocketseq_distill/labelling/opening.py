@@ -12,7 +12,7 @@ from pocketseq.template import Template
 from pocketseq_distill.labelling.teacher import Teacher
 
 if TYPE_CHECKING:
-    from pocketseq_distill.teaching import TeacherSettings
+    from pocketseq_distill.teacher import TeacherSettings
 
 
 @dataclass(frozen=True, slots=True)

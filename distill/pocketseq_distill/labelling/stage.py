@@ -35,14 +35,14 @@ def label(recipe: Recipe, run: Path) -> None:
 def label_inputs(recipe: Recipe, run: Path) -> Any:
     """What the tables only name may change under its name: a reverse model, a causal model, the source of a function."""
     del run
-    reverse, teacher = recipe.table("label").get("reverse"), recipe.table("teacher")
-    if not (reverse or "causal" in teacher or "function" in teacher):
-        return None
     from pocketseq_distill.checkpoints import checkpoint_fingerprint, find_teacher
+    from pocketseq_distill.labelling.labels import LabelSettings
     from pocketseq_distill.labelling.opening import open_teacher
-    from pocketseq_distill.teaching import TeacherSettings
+    from pocketseq_distill.teacher import TeacherSettings
 
-    settings = recipe.settings("teacher", TeacherSettings)
+    reverse, settings = recipe.settings("label", LabelSettings).reverse, recipe.settings("teacher", TeacherSettings)
+    if not (reverse or settings.causal or settings.function):
+        return None
     return [
         checkpoint_fingerprint(find_teacher(reverse)) if reverse else None,
         open_teacher(settings, Template(fields=(Field("text", max_tokens=1),), primary="text")).teacher.id
@@ -73,7 +73,7 @@ def _ask(recipe: Recipe, run: Path, source: Path, path: Path, settings: LabelSet
     from pocketseq_distill.labelling.endpoint import EndpointTeacher, announce
     from pocketseq_distill.labelling.labels import fitting_file, label_rows, unlabelled
     from pocketseq_distill.labelling.opening import open_teacher
-    from pocketseq_distill.teaching import TeacherSettings
+    from pocketseq_distill.teacher import TeacherSettings
 
     rows, template = list(read_examples(source)), CheckpointCard.read(run / "teacher").template
     teacher = open_teacher(

@@ -21,7 +21,8 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from pocketseq_distill.losses.terms import IGNORED, LossWeights, TopTokens, distillation_loss
+from pocketseq_distill.losses.terms import IGNORED, TopTokens, distillation_loss
+from pocketseq_distill.losses.weights import LossWeights
 
 _CHUNK_ELEMENTS: Final = 1 << 21
 """Logits that exist together: 8 MB in float32, which a processor's cache still holds."""

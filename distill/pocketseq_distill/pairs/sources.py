@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
 from pocketseq.errors import DataError, MissingExtraError
 from pocketseq.examples import Example
 from pocketseq_distill.pairs.columns import Columns
 from pocketseq_distill.pairs.files import Located, csv_rows, jsonl_rows, parallel_rows, parquet_rows
 
-_DATASET = "datasets:"
+DATASET: Final = "datasets:"
+"""Begins a name that is of a Hugging Face data set, and of no file."""
 
 _READERS = {".jsonl": jsonl_rows, ".csv": csv_rows, ".tsv": csv_rows, ".parquet": parquet_rows}
 
@@ -37,12 +39,12 @@ def read_pairs(
 
 
 def _rows(source: str | Path | Sequence[str | Path], columns: Columns, split: str) -> Iterator[Located]:
-    if isinstance(source, str) and source.startswith(_DATASET):
-        return _dataset_rows(source.removeprefix(_DATASET), split)
+    if isinstance(source, str) and source.startswith(DATASET):
+        return _dataset_rows(source.removeprefix(DATASET), split)
     if isinstance(source, str | Path):
         reader = _READERS.get(Path(source).suffix.lower())
         if reader is None:
-            raise DataError(f"{source}: expected a file of the kinds {sorted(_READERS)}, two text files, or '{_DATASET}NAME'")
+            raise DataError(f"{source}: expected a file of the kinds {sorted(_READERS)}, two text files, or '{DATASET}NAME'")
         return reader(Path(source))
     if len(source) != 2 or len(columns.fields) != 1:
         raise DataError(
@@ -59,7 +61,7 @@ def _dataset_rows(name: str, split: str) -> Iterator[Located]:
     except ModuleNotFoundError as error:
         raise MissingExtraError("distill", error.name or "datasets") from None
     place, _, configuration = (name, "", "") if Path(name).exists() or ":" not in name else name.rpartition(":")
-    where = f"{_DATASET}{name}"
+    where = f"{DATASET}{name}"
     try:
         rows = datasets.load_dataset(place, configuration or None, split=split)
     except Exception as error:  # the library raises whatever its readers and its network raise

@@ -60,7 +60,7 @@ def table(recipe: Recipe, run: Path) -> None:
     from pocketseq_distill.published.results import GOALS, RESULTS
     from pocketseq_distill.published.table import ResultTable, claims
     from pocketseq_distill.published.timing import time_in_turns
-    from pocketseq_distill.teaching import TeacherSettings
+    from pocketseq_distill.teacher import TeacherSettings
 
     settings, task = recipe.settings("table", TableSettings), PUBLISHED.get(recipe.task)
     rows = list(read_examples(run / "data/test.jsonl"))
@@ -261,7 +261,7 @@ TABLE: Final = Stage(
     name="table",
     after=("corpus", "teacher", "train", "plain", "evaluate", "verify"),
     run=table,
-    sections=("table",),
+    sections={"table": f"{__name__}:TableSettings"},
     inputs=lambda recipe, _: recipe.name,
     outputs=("table.json",),
     applies=lambda recipe: recipe.task in PUBLISHED or "table" in recipe.tables,

@@ -105,7 +105,7 @@ def _through_text(recipe: Recipe, path: Path, *, max_batch: int) -> Iterator[Ans
     """The teacher that a recipe names; what students are cut from, at ``path``, says how a prompt is read."""
     # These bring the libraries of training, seconds that an encoder-decoder need not wait for.
     from pocketseq_distill.labelling.opening import open_teacher
-    from pocketseq_distill.teaching import TeacherSettings
+    from pocketseq_distill.teacher import TeacherSettings
 
     settings = recipe.settings("teacher", TeacherSettings)
     if settings.endpoint is not None:

@@ -5,16 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from pocketseq.errors import CheckpointError, RecipeError
-
-Selection: TypeAlias = Literal["spaced", "alternating"]
-"""``spaced`` takes the first, the last and evenly between (Shleifer and Rush 2020, "Pre-trained Summarization Distillation");
-``alternating`` takes every n-th from the first."""
+from pocketseq_distill.students.settings import Selection
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from pocketseq_distill.students.student import StudentSettings
+from pocketseq_distill.students.settings import StudentSettings
 
 
 @dataclass(frozen=True, slots=True)

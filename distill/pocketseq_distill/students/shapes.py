@@ -8,13 +8,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 from transformers import PreTrainedModel, T5Config, T5ForConditionalGeneration
 
 from pocketseq_distill.students.beginnings import begin
-
-Preset: TypeAlias = Literal["nano", "tiny", "small", "base"]
+from pocketseq_distill.students.settings import Preset
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

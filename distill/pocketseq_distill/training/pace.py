@@ -32,7 +32,8 @@ from pocketseq_distill.losses.lesson import Lesson
 from pocketseq_distill.losses.terms import IGNORED
 from pocketseq_distill.rows import TokenRows, tokenize
 from pocketseq_distill.special_ids import SpecialIds
-from pocketseq_distill.students.student import StudentSettings, student_of
+from pocketseq_distill.students.settings import StudentSettings
+from pocketseq_distill.students.student import student_of
 from pocketseq_distill.training.batches import Collate, GroupedOrder, parts_of
 from pocketseq_distill.training.dropout import ByteDropout
 from pocketseq_distill.training.optimizers import Muon

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias
 
 from pocketseq.errors import RecipeError
-from pocketseq_distill.losses.terms import Divergence, LossWeights
+from pocketseq_distill.losses.weights import Divergence, LossWeights
 
 Optimizer: TypeAlias = Literal["adamw", "muon"]
 Schedule: TypeAlias = Literal["cosine", "linear", "inverse-sqrt", "constant"]

@@ -9,7 +9,7 @@ from typing import Final
 
 from pocketseq.bundle import open_bundle, write_manifest
 from pocketseq.calibration import Loss, Promise, calibrate
-from pocketseq.errors import InfeasibleRiskError, RecipeError, RuntimeUnavailableError
+from pocketseq.errors import CalibrationError, InfeasibleRiskError, RecipeError, RuntimeUnavailableError
 from pocketseq.examples import read_examples
 from pocketseq.files import write_json
 from pocketseq.manifest import Guarantee
@@ -43,6 +43,15 @@ class CalibrateSettings:
     def __post_init__(self) -> None:
         if self.rows is not None and self.rows < 1:
             raise RecipeError(f"[calibrate]: rows: expected at least 1, found {self.rows}")
+        try:
+            _ = self.promise
+        except CalibrationError as error:
+            raise RecipeError(f"[calibrate]: {error}") from None
+
+    @property
+    def promise(self) -> Promise:
+        """What is to be promised."""
+        return Promise(risk=self.risk, delta=self.delta, loss=Loss(self.loss), guarantee=self.guarantee)
 
 
 def run(recipe: Recipe, directory: Path) -> None:
@@ -52,12 +61,11 @@ def run(recipe: Recipe, directory: Path) -> None:
     Where the risk cannot be kept the calibration serves nothing, and the run goes on: with a cloud behind it, it is still of use.
 
     Raises:
-        CalibrationError: too few rows, or a risk or delta outside 0 to 1.
-        RecipeError: rows below 1.
+        CalibrationError: too few rows.
+        RecipeError: rows below 1, or a promise that cannot be made, such as a risk outside 0 to 1.
         BundleError: the run has no usable bundle.
     """
     settings = recipe.settings("calibrate", CalibrateSettings)
-    promise = Promise(risk=settings.risk, delta=settings.delta, loss=Loss(settings.loss), guarantee=settings.guarantee)
     rows = list(read_examples(directory / "data" / "calibration.jsonl"))[: settings.rows]
     with open_bundle(directory / "bundle") as bundle:
         manifest = bundle.manifest
@@ -71,7 +79,7 @@ def run(recipe: Recipe, directory: Path) -> None:
         progress = Progress(f"calibrate {variant.label}", len(rows))
         with PocketModel.load(directory / "bundle", runtime=variant.runtime, precision=variant.precision) as model:
             try:
-                calibration = calibrate(model, rows, promise, seed=settings.seed, progress=progress).calibration
+                calibration = calibrate(model, rows, settings.promise, seed=settings.seed, progress=progress).calibration
             except InfeasibleRiskError as refused:
                 print(f"calibrate {variant.label}: {refused}", file=sys.stderr)
                 calibration = refused.calibrated.calibration
@@ -82,5 +90,9 @@ def run(recipe: Recipe, directory: Path) -> None:
 
 
 CALIBRATE: Final = Stage(
-    name="calibrate", after=("corpus", "verify"), run=run, sections=("calibrate",), outputs=("calibration.json",)
+    name="calibrate",
+    after=("corpus", "verify"),
+    run=run,
+    sections={"calibrate": f"{__name__}:CalibrateSettings"},
+    outputs=("calibration.json",),
 )

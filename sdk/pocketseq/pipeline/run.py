@@ -11,7 +11,7 @@ from pathlib import Path
 from pocketseq.errors import PocketSeqError, RecipeError
 from pocketseq.files import digest, writing
 from pocketseq.pipeline.recipe import Recipe
-from pocketseq.pipeline.stage import Stage, find_stages, followers, order, require
+from pocketseq.pipeline.stage import Stage, find_stages, followers, order, read_tables, require
 from pocketseq.pipeline.state import RunState
 
 Report = Callable[[str], None]
@@ -42,7 +42,7 @@ def run_recipe(
         report: Takes one line of progress; None writes to standard error.
 
     Raises:
-        RecipeError: a stage or table of that name does not exist.
+        RecipeError: a stage or table of that name does not exist, or a table, be it of the last stage, holds what that cannot read.
         MissingExtraError: a library that a stage needs is not installed.
         PocketSeqError: whatever a stage raises that has not finished before.
     """
@@ -52,7 +52,6 @@ def run_recipe(
     names = [stage.name for stage in plan]
     if restart_at is not None and restart_at not in names:
         raise RecipeError(f"expected a stage among {names} to start from, found {restart_at!r}")
-    require(plan)
     directory.mkdir(parents=True, exist_ok=True)
     with writing(directory / "recipe.toml") as file:
         file.write(recipe.text)
@@ -106,11 +105,13 @@ def _plan(recipe: Recipe, stages: list[Stage], until: str | None) -> list[Stage]
                 f"stage reads, found none among {sorted(set(stage.sections) - set(recipe.tables))}"
             )
     names = [stage.name for stage in asked]
-    if until is None:
-        return asked
-    if until not in names:
+    if until is not None and until not in names:
         raise RecipeError(f"expected a stage among {names} to stop after, found {until!r}")
-    return asked[: names.index(until) + 1]
+    plan = asked if until is None else asked[: names.index(until) + 1]
+    require(plan)
+    read_tables(recipe, plan, absent=True)
+    read_tables(recipe, asked[len(plan) :], absent=False)
+    return plan
 
 
 def _fingerprint(stage: Stage, recipe: Recipe, directory: Path, earlier: Mapping[str, str]) -> str:

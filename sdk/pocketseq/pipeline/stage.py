@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, Final
+from pkgutil import resolve_name
+from typing import Any, Final, TypeAlias
 
 from pocketseq.errors import MissingExtraError, RecipeError
 from pocketseq.pipeline.recipe import Recipe
 
 STAGES_GROUP: Final = "pocketseq.stages"
 """Entry-point group whose values are ``module:STAGE``."""
+
+Reading: TypeAlias = str | Callable[[Recipe], object]
+"""How a recipe's table is read: as the dataclass ``module:Settings``, imported when a run begins, so that ``--help`` need not wait;
+or by a function, where more than the table itself decides what may stand in it, or whether it must be there."""
 
 
 def nothing(recipe: Recipe, directory: Path) -> None:
@@ -44,8 +49,9 @@ class Stage:
     """Names of the stages whose files it reads."""
     run: Callable[[Recipe, Path], None]
     """Does the work in the run directory; interrupted and called again, it goes on or starts over, as it sees fit."""
-    sections: tuple[str, ...] = ()
-    """Recipe tables that it reads."""
+    sections: Mapping[str, Reading] = field(default_factory=dict)
+    """Recipe tables that it reads, and how each is read: all of them are before the first stage of a run starts, so that nobody
+    waits for early stages to hear of a slip in a table of a later one."""
     inputs: Callable[[Recipe, Path], Any] = nothing
     """JSON value of what its result depends on beyond earlier stages and its tables, such as the hash of a data file."""
     left: Callable[[Recipe, Path], str] = done
@@ -115,6 +121,27 @@ def require(stages: Sequence[Stage]) -> None:
     if missing:
         extra, module = next(iter(missing.items()))
         raise MissingExtraError(extra if len(missing) == 1 else "all", module)
+
+
+def read_tables(recipe: Recipe, stages: Iterable[Stage], *, absent: bool) -> None:
+    """Read the tables of stages, to see that they can be.
+
+    Args:
+        recipe: Whose tables.
+        stages: Whose sections.
+        absent: Whether also those that the recipe does not have, in which a key may be missing that has no default.
+
+    Raises:
+        RecipeError: an unknown or missing key, or a value that a table does not take.
+    """
+    for stage in stages:
+        for section, reading in stage.sections.items():
+            if section not in recipe.tables and not absent:
+                continue
+            if isinstance(reading, str):
+                recipe.settings(section, resolve_name(reading))
+            else:
+                reading(recipe)
 
 
 def _load(entry: EntryPoint) -> Stage:

@@ -20,7 +20,7 @@ from pocketseq_distill.distil import Data
 from pocketseq_distill.generation import Answer, TeacherModel
 from pocketseq_distill.imagining.inputs import Imagined, ImagineSettings, imagine, train_reverse
 from pocketseq_distill.imagining.stage import IMAGINE
-from pocketseq_distill.teaching import TeacherSettings
+from pocketseq_distill.teacher import TeacherSettings
 from pocketseq_distill.training.plan import TrainingPlan
 
 LETTERS = "abcdef"

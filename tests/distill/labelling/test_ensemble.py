@@ -22,15 +22,16 @@ from pocketseq.template import Template
 from pocketseq_distill.checkpoints import checkpoint_fingerprint, copy_checkpoint, save_checkpoint, weights_size_bytes
 from pocketseq_distill.corpus.vocabulary import save_tokenizer, train_tokenizer
 from pocketseq_distill.distil import Data, distil
-from pocketseq_distill.ensemble import Average, Ensemble, foundation, write_ensemble
+from pocketseq_distill.ensemble import Ensemble, foundation, write_ensemble
 from pocketseq_distill.generation import TeacherModel
 from pocketseq_distill.labelling.checkpoint import CheckpointTeacher
 from pocketseq_distill.labelling.distributions import teacher_distributions
 from pocketseq_distill.labelling.labels import LabelSettings, label_rows, read_labels
 from pocketseq_distill.losses.heads import chunked_loss, unspoken
-from pocketseq_distill.losses.terms import LossWeights
-from pocketseq_distill.students.student import StudentSettings
+from pocketseq_distill.losses.weights import LossWeights
+from pocketseq_distill.students.settings import StudentSettings
 from pocketseq_distill.students.trimming import trim_checkpoint
+from pocketseq_distill.teacher import Average
 from pocketseq_distill.training.plan import TrainingPlan
 
 EXAMPLES = repair_examples(6)

@@ -29,7 +29,7 @@ def test_rows_that_a_teacher_did_not_answer_are_asked_by_the_next_run(
     rows = list(read_examples(run / "data/train.jsonl"))[:6]
     given |= {row.fields["line"]: said("fine") for row in rows[:4]}
     chain = [
-        Stage("teacher", after=(), run=lambda recipe, run: None, sections=("teacher",)),
+        Stage("teacher", after=(), run=lambda recipe, run: None, sections={"teacher": "pocketseq_distill.teacher:TeacherSettings"}),
         replace(stages.LABEL, after=("teacher",)),
         replace(stages.FILTER, after=("label",)),
         Stage("train", after=("filter",), run=lambda recipe, run: None),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from pocketseq_distill.losses.terms import Divergence, LossWeights, Teaching, distillation_loss
+from pocketseq_distill.losses.terms import Teaching, distillation_loss
+from pocketseq_distill.losses.weights import Divergence, LossWeights
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> Tensor:

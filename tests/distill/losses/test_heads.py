@@ -13,7 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from pocketseq_distill.losses.heads import Head, Unspoken, chunked_loss, label_logprobs, likeliest, unspoken
-from pocketseq_distill.losses.terms import IGNORED, LossWeights, TopTokens, distillation_loss
+from pocketseq_distill.losses.terms import IGNORED, TopTokens, distillation_loss
+from pocketseq_distill.losses.weights import LossWeights
 
 WEIGHTS = LossWeights(cross_entropy=0.5, divergence=1.0, kind="jensen_shannon", temperature=2.0, smoothing=0.1, doubt=0.3)
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from tests.distill.losses.sums import cross_entropy, divergence
 
-from pocketseq_distill.losses.terms import IGNORED, Divergence, LossWeights, TopTokens, distillation_loss
+from pocketseq_distill.losses.terms import IGNORED, TopTokens, distillation_loss
+from pocketseq_distill.losses.weights import Divergence, LossWeights
 
 
 def test_cross_entropy_of_a_hand_computed_row() -> None:

@@ -13,7 +13,8 @@ from transformers import MT5Config, MT5ForConditionalGeneration, PreTrainedModel
 from pocketseq.errors import CheckpointError, RecipeError
 from pocketseq_distill.rows import TokenRows
 from pocketseq_distill.students.pruning import prune_hidden, prune_width
-from pocketseq_distill.students.student import StudentSettings, student_of
+from pocketseq_distill.students.settings import StudentSettings
+from pocketseq_distill.students.student import student_of
 from pocketseq_distill.training.course import train
 from pocketseq_distill.training.plan import TrainingPlan
 

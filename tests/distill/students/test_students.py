@@ -14,8 +14,9 @@ from pocketseq.errors import CheckpointError, RecipeError
 from pocketseq_distill.ensemble import Ensemble
 from pocketseq_distill.losses.matching import LayerMap
 from pocketseq_distill.students.layers import make_student, select_layers
-from pocketseq_distill.students.shapes import PRESETS, Preset, Shape, new_t5
-from pocketseq_distill.students.student import StudentSettings, layer_map, student_of
+from pocketseq_distill.students.settings import Preset, StudentSettings
+from pocketseq_distill.students.shapes import PRESETS, Shape, new_t5
+from pocketseq_distill.students.student import layer_map, student_of
 
 
 def logits_of(model: PreTrainedModel) -> torch.Tensor:

@@ -26,7 +26,8 @@ from pocketseq_distill.generation import TeacherModel
 from pocketseq_distill.labelling import distributions
 from pocketseq_distill.labelling.distributions import teacher_distributions
 from pocketseq_distill.losses.matching import LayerMap
-from pocketseq_distill.teaching import TeacherSettings, train_teachers
+from pocketseq_distill.teacher import TeacherSettings
+from pocketseq_distill.teaching import train_teachers
 from pocketseq_distill.training import processes
 from pocketseq_distill.training.batches import GroupedOrder
 from pocketseq_distill.training.course import train

@@ -10,7 +10,7 @@ from tests.distill.models import repair_examples
 
 from pocketseq.errors import DataError
 from pocketseq_distill.distil import Data, distil
-from pocketseq_distill.students.student import StudentSettings
+from pocketseq_distill.students.settings import StudentSettings
 from pocketseq_distill.training.plan import TrainingPlan
 from pocketseq_distill.training.validation import held_out
 
