@@ -141,6 +141,25 @@ def test_left_overs_of_other_inputs_are_removed(tmp_path: Path) -> None:
     assert (tmp_path / "bake.txt").read_text(encoding="utf-8") == "bake"
 
 
+def test_half_of_what_was_removed_never_passes_as_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that is interrupted while it removes old outputs makes them anew, though its recipe is again as it was."""
+    kitchen = Kitchen()
+    kitchen.run(tmp_path, bake={"minutes": 30})
+
+    unlink = Path.unlink
+
+    def interrupt(self: Path, missing_ok: bool = False) -> None:
+        if self.name == "bake.txt":
+            raise KeyboardInterrupt
+        unlink(self, missing_ok=missing_ok)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Path, "unlink", interrupt)
+        kitchen.run(tmp_path, bake={"minutes": 40})
+    assert kitchen.run(tmp_path, bake={"minutes": 30}) == ["bake", "serve"]
+    assert (tmp_path / "bake.txt").read_text(encoding="utf-8") == "bake"
+
+
 def test_what_is_bound_by_itself_is_kept(tmp_path: Path) -> None:
     """A stage that can tell what fits, such as answers that were paid for, finds what it left for other inputs."""
 

@@ -75,10 +75,11 @@ def run_recipe(
         resumed = state.is_started(stage.name, fingerprint)
         started = time.monotonic()
         try:
-            if not resumed:
-                _clear(stage, directory)
             for follower in followers(stage, installed):
                 state.forget(follower)
+            if not resumed:
+                state.forget(stage.name)  # first: what a kill leaves of its outputs is not whole, whatever the next recipe is
+                _clear(stage, directory)
             state.started(stage.name, fingerprint)
             report(f"{place}: {'resumed' if resumed else 'started'}")
             stage.run(recipe, directory)
