@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -117,6 +118,23 @@ def test_a_stage_that_a_recipe_does_not_ask_for_is_left_out(tmp_path: Path) -> N
         run_recipe(recipe(), tmp_path, until="bake", stages=stages, report=kitchen.lines.append)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows holds no file")
+def test_two_runs_never_work_in_one_directory(tmp_path: Path) -> None:
+    """The second is refused before it touches anything, and the directory is free when the first ends, however that is."""
+    kitchen, another = Kitchen(), Kitchen()
+
+    def call_another(recipe: Recipe, directory: Path) -> None:
+        with pytest.raises(RecipeError, match="expected a directory that no other run works in, found one; wait for it"):
+            another.run(directory)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_recipe(recipe(), tmp_path, stages=[Stage("first", (), call_another)], report=kitchen.lines.append)
+    assert another.log == []
+    assert (tmp_path / "recipe.toml").is_file()
+    assert another.run(tmp_path) == ["mix", "bake", "serve"]
+
+
 def test_an_interrupted_stage_goes_on_with_what_it_left(tmp_path: Path) -> None:
     """What a stage wrote before it was killed is there when it is called again; stages before it are skipped."""
     kitchen = Kitchen()
@@ -153,9 +171,10 @@ def test_half_of_what_was_removed_never_passes_as_whole(tmp_path: Path, monkeypa
             raise KeyboardInterrupt
         unlink(self, missing_ok=missing_ok)
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patched:
         patched.setattr(Path, "unlink", interrupt)
-        kitchen.run(tmp_path, bake={"minutes": 40})
+        with pytest.raises(KeyboardInterrupt):
+            kitchen.run(tmp_path, bake={"minutes": 40})
     assert kitchen.run(tmp_path, bake={"minutes": 30}) == ["bake", "serve"]
     assert (tmp_path / "bake.txt").read_text(encoding="utf-8") == "bake"
 

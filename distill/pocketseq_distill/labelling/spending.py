@@ -13,7 +13,7 @@ from typing import Final
 from pocketseq.budget import Price
 from pocketseq.errors import DataError, LabellingError, RecipeError
 from pocketseq.files import write_json
-from pocketseq_distill.labelling.lock import take_lock
+from pocketseq.locking import take_lock
 
 _BYTES_A_TOKEN: Final = 3
 """Fewer than most tokenizers put into one, so that an estimate is rather too high."""

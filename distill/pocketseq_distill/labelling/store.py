@@ -11,8 +11,8 @@ from typing import Any, Final, Literal, Self
 from pocketseq.errors import DataError, LabellingError
 from pocketseq.examples import Example
 from pocketseq.files import digest, write_json, writing
+from pocketseq.locking import take_lock
 from pocketseq_distill.labelling.label import Label, source_digest
-from pocketseq_distill.labelling.lock import take_lock
 
 _FORMAT: Final = 1
 

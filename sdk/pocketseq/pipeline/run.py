@@ -5,14 +5,15 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pocketseq.errors import PocketSeqError, RecipeError
 from pocketseq.files import digest, writing
+from pocketseq.locking import take_lock
 from pocketseq.pipeline.recipe import Recipe
 from pocketseq.pipeline.stage import Stage, find_stages, followers, order, read_tables, require
-from pocketseq.pipeline.state import RunState
+from pocketseq.pipeline.state import STATE_FILE, RunState
 
 Report = Callable[[str], None]
 """Takes one line of progress."""
@@ -42,7 +43,8 @@ def run_recipe(
         report: Takes one line of progress; None writes to standard error.
 
     Raises:
-        RecipeError: a stage or table of that name does not exist, or a table, be it of the last stage, holds what that cannot read.
+        RecipeError: a stage or table of that name does not exist, a table, be it of the last stage, holds what that cannot read, or
+            another run works in the directory (Windows does not tell).
         MissingExtraError: a library that a stage needs is not installed.
         PocketSeqError: whatever a stage raises that has not finished before.
     """
@@ -53,11 +55,23 @@ def run_recipe(
     if restart_at is not None and restart_at not in names:
         raise RecipeError(f"expected a stage among {names} to start from, found {restart_at!r}")
     directory.mkdir(parents=True, exist_ok=True)
-    with writing(directory / "recipe.toml") as file:
-        file.write(recipe.text)
-    state = RunState.read(directory)
-    if restart_at is not None:
-        state.forget(restart_at)
+    try:
+        held = take_lock(directory / STATE_FILE, wait=False)
+    except BlockingIOError:
+        raise RecipeError(
+            f"{directory}: expected a directory that no other run works in, found one; wait for it, or choose another"
+        ) from None
+    with held:
+        with writing(directory / "recipe.toml") as file:
+            file.write(recipe.text)
+        state = RunState.read(directory)
+        if restart_at is not None:
+            state.forget(restart_at)
+        _run(recipe, plan, installed, state, report)
+
+
+def _run(recipe: Recipe, plan: Sequence[Stage], installed: Sequence[Stage], state: RunState, report: Report) -> None:
+    directory, names = state.directory, [stage.name for stage in plan]
     begun = time.monotonic()
     fingerprints: dict[str, str] = {}
     for number, stage in enumerate(plan, start=1):
