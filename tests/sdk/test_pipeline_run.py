@@ -118,6 +118,21 @@ def test_a_stage_that_a_recipe_does_not_ask_for_is_left_out(tmp_path: Path) -> N
         run_recipe(recipe(), tmp_path, until="bake", stages=stages, report=kitchen.lines.append)
 
 
+def test_what_a_recipe_no_longer_asks_for_is_removed(tmp_path: Path) -> None:
+    """A result that was made for another recipe is not taken for one of this, and is made anew when it is asked for again."""
+    kitchen = Kitchen()
+    stages = [
+        replace(stage, applies=lambda recipe: "bake" in recipe.tables) if stage.name == "bake" else stage
+        for stage in kitchen.stages()
+    ]
+    run_recipe(recipe(bake={}), tmp_path, stages=stages, report=kitchen.lines.append)
+    (tmp_path / "mine.txt").touch()
+    run_recipe(recipe(), tmp_path, until="mix", stages=stages, report=kitchen.lines.append)
+    assert sorted(path.name for path in tmp_path.glob("*.txt")) == ["mine.txt", "mix.txt", "serve.txt"]
+    run_recipe(recipe(bake={}), tmp_path, stages=stages, report=kitchen.lines.append)
+    assert kitchen.log == ["mix", "bake", "serve", "bake", "serve"]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows holds no file")
 def test_two_runs_never_work_in_one_directory(tmp_path: Path) -> None:
     """The second is refused before it touches anything, and the directory is free when the first ends, however that is."""

@@ -32,7 +32,8 @@ def run_recipe(
 
     A stage is skipped when it has finished with the same fingerprint: the recipe tables that it reads, what it declares as its
     inputs, and the fingerprints of the stages before it, none of which had to run again. Killed at any moment, the same call
-    goes on where it stopped. A stage that finished but left something has another try at that.
+    goes on where it stopped. A stage that finished but left something has another try at that. What a stage made that the recipe
+    no longer asks for is removed.
 
     Args:
         recipe: What to make.
@@ -65,6 +66,7 @@ def run_recipe(
         with writing(directory / "recipe.toml") as file:
             file.write(recipe.text)
         state = RunState.read(directory)
+        _leave([stage for stage in installed if not stage.applies(recipe)], state)
         if restart_at is not None:
             state.forget(restart_at)
         _run(recipe, plan, installed, state, report)
@@ -148,6 +150,15 @@ def _another_try(stage: Stage, recipe: Recipe, directory: Path) -> PocketSeqErro
     except PocketSeqError as error:
         return error
     return None
+
+
+def _leave(stages: Iterable[Stage], state: RunState) -> None:
+    """Remove what stages made that the recipe no longer asks for: whoever finds a file takes it for a result of this recipe."""
+    for stage in stages:
+        if stage.name in state.records:
+            state.started(stage.name, "")  # of no inputs: killed here, it is neither whole nor forgotten
+            _clear(stage, state.directory)
+            state.forget(stage.name)
 
 
 def _clear(stage: Stage, directory: Path) -> None:
