@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.sdk.tiny import calibration
 
 from pocketseq import PocketModel, read_examples
+from pocketseq.bundle import open_bundle, write_manifest
 from pocketseq.errors import RecipeError
 from pocketseq.pipeline import Recipe
 from pocketseq.pipeline.calibrate import CALIBRATE
@@ -46,9 +49,16 @@ def run_directory(exported: Path, tmp_path: Path) -> Path:
 def test_calibrate_binds_a_threshold_to_every_variant_that_runs_here(
     run_directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The bundle holds it afterwards, and so does a file beside it; what cannot run gets none, and is named."""
+    """The bundle holds it afterwards, and so does a file beside it; what cannot run has none, nor an earlier one, and is named."""
     monkeypatch.setattr("pocketseq.runtimes.macos.macos_version", lambda: None)
+    with open_bundle(run_directory / "bundle") as bundle:
+        manifest = bundle.manifest
+    elsewhere = next(variant for variant in manifest.variants if variant.label == "coreml/int8")
+    earlier = calibration(variant=elsewhere.hash)
+    write_manifest(run_directory / "bundle", manifest.replacing(replace(elsewhere, calibration=earlier)))
     CALIBRATE.run(Recipe.parse(RECIPE, where="tiny"), run_directory)
+    with open_bundle(run_directory / "bundle") as bundle:
+        assert [variant.label for variant in bundle.manifest.variants if variant.calibration is None] == ["coreml/int8"]
     written = json.loads((run_directory / "calibration.json").read_text(encoding="utf-8"))
     assert [(variant["runtime"], variant["precision"]) for variant in written["variants"]] == [("onnx", "int8"), ("onnx", "fp32")]
     assert "calibrate coreml/int8: left without a calibration: the variant coreml/int8 is run by Core ML" in capsys.readouterr().err

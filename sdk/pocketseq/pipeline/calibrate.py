@@ -57,7 +57,8 @@ class CalibrateSettings:
 def run(recipe: Recipe, directory: Path) -> None:
     """Calibrate each variant on the calibration split; writes the manifest and ``calibration.json``.
 
-    A variant that cannot run here (Core ML on another system than a Mac) is left without: a promise is made on the very artifact.
+    A variant that cannot run here (Core ML on another system than a Mac) is left without, and loses an earlier one: a promise is
+    made on the very artifact, and by these settings.
     Where the risk cannot be kept the calibration serves nothing, and the run goes on: with a cloud behind it, it is still of use.
 
     Raises:
@@ -75,6 +76,7 @@ def run(recipe: Recipe, directory: Path) -> None:
             require_runtime(variant)
         except RuntimeUnavailableError as problem:
             print(f"calibrate {variant.label}: left without a calibration: {problem}", file=sys.stderr)
+            manifest = manifest.replacing(replace(variant, calibration=None))  # an old one promises what other settings asked for
             continue
         progress = Progress(f"calibrate {variant.label}", len(rows))
         with PocketModel.load(directory / "bundle", runtime=variant.runtime, precision=variant.precision) as model:
