@@ -4,72 +4,23 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from platform import python_version
 from typing import TYPE_CHECKING, Any, Final
 
 from pocketseq.checkpoint import CheckpointCard
-from pocketseq.errors import DataError, RecipeError
+from pocketseq.errors import RecipeError
 from pocketseq.examples import read_examples, write_examples
 from pocketseq.files import sha256, write_json
 from pocketseq.pipeline import Recipe, Stage
+from pocketseq_distill.corpus.stage import build_corpus, corpus_inputs, corpus_settings, pairs_settings
 from pocketseq_distill.imagining.stage import asks_for_it, filter_imagined
 from pocketseq_distill.labelling.stage import LABELS, label, label_inputs, left, missed
-from pocketseq_distill.pairs.sources import DATASET
 
 if TYPE_CHECKING:
-    from pocketseq_distill.corpus import LibrarySettings, PairsSettings
-    from pocketseq_distill.published import PublishedSettings
     from pocketseq_distill.training.plan import TrainingPlan
 
 _TEST_LABELS = "labels/test.jsonl"
 _NEEDS = ("torch", "transformers", "accelerate")
 _STUDENT: Final = "pocketseq_distill.students.settings:StudentSettings"
-
-
-def _corpus_settings(recipe: Recipe) -> PublishedSettings | LibrarySettings:
-    from pocketseq_distill.corpus import LibrarySettings
-    from pocketseq_distill.published import PUBLISHED, PublishedSettings
-
-    if recipe.task in PUBLISHED:
-        return recipe.settings("corpus", PublishedSettings)
-    return recipe.settings("corpus", LibrarySettings)
-
-
-def _pairs_settings(recipe: Recipe) -> PairsSettings | None:
-    from pocketseq_distill.corpus import PairsSettings
-
-    return recipe.settings("pairs", PairsSettings) if "pairs" in recipe.tables else None
-
-
-def _corpus(recipe: Recipe, run: Path) -> None:
-    from pocketseq_distill.corpus import build_library_corpus, build_pairs_corpus
-    from pocketseq_distill.published import PublishedSettings, build_published_corpus
-
-    settings, pairs = _corpus_settings(recipe), _pairs_settings(recipe)
-    if isinstance(settings, PublishedSettings):
-        build_published_corpus(run / "data", settings, task=recipe.task, data=recipe.data)
-    elif pairs is not None:
-        build_pairs_corpus(run / "data", pairs, task=recipe.task)
-    else:
-        build_library_corpus(run / "data", settings, task=recipe.task)
-
-
-def _corpus_inputs(recipe: Recipe, run: Path) -> Any:
-    """Files of pairs may change under their name; the library belongs to the interpreter.
-
-    Raises:
-        DataError: a file of pairs is not there, before what was made of it goes.
-    """
-    del run
-    pairs = _pairs_settings(recipe)
-    names = [*pairs.train, *pairs.validation, *pairs.calibration, *pairs.test] if pairs is not None else []
-    files = [name for name in names if not name.startswith(DATASET)]
-    if missing := [name for name in files if not Path(name).is_file()]:
-        raise DataError(
-            f"[pairs]: expected files at {missing}, found none; a path that does not begin at the root is taken from the folder "
-            f"that the run is called in, now {Path.cwd()}"
-        )
-    return [python_version(), {name: sha256(Path(name)) for name in files}]
 
 
 def _teacher_inputs(recipe: Recipe, run: Path) -> Any:
@@ -227,9 +178,9 @@ def _evaluate_inputs(recipe: Recipe, run: Path) -> Any:
 CORPUS = Stage(
     name="corpus",
     after=(),
-    run=_corpus,
-    sections={"corpus": _corpus_settings, "pairs": _pairs_settings},
-    inputs=_corpus_inputs,
+    run=build_corpus,
+    sections={"corpus": corpus_settings, "pairs": pairs_settings},
+    inputs=corpus_inputs,
     outputs=("data",),
     needs=_NEEDS,
     extra="distill",

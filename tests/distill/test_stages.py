@@ -110,6 +110,21 @@ def test_a_file_of_rows_that_is_not_there_costs_nothing(tmp_path: Path, monkeypa
     assert lines[-1] == "[1/1] corpus: unchanged, skipped"
 
 
+def test_rows_that_owe_nothing_to_python_outlive_its_releases(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Only what comes out of the library of the interpreter is other rows with another of these."""
+
+    def inputs(task: str, **tables: dict[str, list[str]]) -> object:
+        return stages.CORPUS.inputs(replace(RECIPE, task=task, tables=tables), tmp_path)
+
+    pairs = tmp_path / "pairs.csv"
+    pairs.touch()
+    tried: list[tuple[str, dict[str, dict[str, list[str]]]]]
+    tried = [("mine", {"pairs": {"train": [str(pairs)]}}), ("g2p-en-us", {}), ("python-fix", {})]
+    before = [inputs(task, **tables) for task, tables in tried]
+    monkeypatch.setattr("pocketseq_distill.corpus.stage.python_version", lambda: "3.99.9")
+    assert [inputs(task, **tables) == earlier for (task, tables), earlier in zip(tried, before, strict=True)] == [True, True, False]
+
+
 def test_a_run_labels_with_a_function_and_keeps_what_it_had(run: Path) -> None:
     """Labels of another teacher are put aside, and come back with it; counts and samples lie beside them."""
     function = "tests.distill.labelling.answers:upper"
