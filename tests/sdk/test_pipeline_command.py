@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pocketseq.cli import main
+from pocketseq.pipeline import Recipe, find_stages
 
 
 def test_an_unknown_recipe_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
@@ -24,6 +25,20 @@ def test_an_unknown_stage_is_one_line_and_exit_code_2(tmp_path: Path, capsys: py
     assert main(["run", "python-fix-quick", "-o", str(tmp_path / "run"), "--until", "lunch"]) == 2
     assert "found 'lunch'" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_help_names_the_stages_in_their_order(capsys: pytest.CaptureFixture[str]) -> None:
+    """It loads none of them, so that it comes at once: what it says is held to what is installed here."""
+    with pytest.raises(SystemExit):
+        main(["run", "--help"])
+    told = capsys.readouterr().out
+    (line,) = (line for line in told.splitlines() if line.startswith("  corpus "))
+    plain = Recipe(name="a", task="a", description="", tables={}, text="")
+    names, stages = [word.strip("[]") for word in line.split()], find_stages()
+    assert set(line.split()) == {stage.name if stage.applies(plain) else f"[{stage.name}]" for stage in stages}
+    assert all(names.index(earlier) < names.index(stage.name) for stage in stages for earlier in stage.after)
+    assert "A stage that has finished is skipped" in told
+    assert "python-fix-quick" in told
 
 
 def test_ctrl_c_leaves_everything_resumable_and_exits_130(tmp_path: Path) -> None:
