@@ -90,7 +90,14 @@ def test_every_table_of_a_run_is_read_before_its_first_stage(tmp_path: Path, tab
     """Hours of labelling and training do not end in a slip that could be seen at the start."""
     tables = {**RECIPE.tables, "teacher": {"checkpoint": "python-fix"}, "imagine": {}, "imagine_train": {"steps": 1}, table: value}
     with pytest.raises(RecipeError, match=message):
-        run_recipe(replace(RECIPE, tables=tables), tmp_path / "run", until="corpus")
+        run_recipe(replace(RECIPE, task="python-fix", tables=tables), tmp_path / "run", until="corpus")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_task_that_nobody_knows_is_told_before_anything_goes(tmp_path: Path) -> None:
+    """Unless the recipe brings rows of its own, as a mistyped name would cost all that was made for the right one."""
+    with pytest.raises(RecipeError, match="expected a task among .*'python-fix'.*, found 'pyhton-fix'"):
+        run_recipe(replace(RECIPE, task="pyhton-fix"), tmp_path / "run", until="corpus")
     assert not (tmp_path / "run").exists()
 
 
@@ -146,7 +153,7 @@ def test_a_run_labels_with_a_function_and_keeps_what_it_had(run: Path) -> None:
         stages.TRAIN.run(through_text, run)
     through_text = replace(through_text, tables={**through_text.tables, "teacher_train": {"steps": 1}})
     with pytest.raises(RecipeError, match=told):  # before answers are paid for
-        run_recipe(through_text, run / "another", until="label")
+        run_recipe(replace(through_text, task="python-fix"), run / "another", until="label")
     assert not (run / "another").exists()
 
 

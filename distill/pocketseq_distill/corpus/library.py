@@ -47,6 +47,17 @@ class LibrarySettings:
             raise RecipeError(f"[corpus]: expected share above 0, up to 1, found {self.share}")
 
 
+def library_task(name: str) -> Task:
+    """The task of that name.
+
+    Raises:
+        RecipeError: there is none.
+    """
+    if name not in TASKS:
+        raise RecipeError(f"expected a task among {sorted(TASKS)}, or a table [pairs] that names your own rows, found {name!r}")
+    return TASKS[name]
+
+
 def build_library_corpus(
     folder: Path, settings: LibrarySettings, *, task: str = "python-fix", library: Path | None = None
 ) -> Corpus:
@@ -62,9 +73,7 @@ def build_library_corpus(
         DataError: a split that would be empty, with or without its duplicates.
         RecipeError: a task of another name.
     """
-    if task not in TASKS:
-        raise RecipeError(f"expected a task among {sorted(TASKS)}, or a table [pairs] that names your own rows, found {task!r}")
-    lesson = TASKS[task]
+    lesson = library_task(task)
     splits: dict[Split, list[Example]] = {split: [] for split in SPLITS}
     for file in source_files(library, share=settings.share):
         for number in range(settings.passes if file.split == "train" else 1):

@@ -10,15 +10,21 @@ from pocketseq.errors import DataError
 from pocketseq.files import sha256
 from pocketseq.pipeline import Recipe
 from pocketseq_distill.corpus.given import PairsSettings, build_pairs_corpus
-from pocketseq_distill.corpus.library import LibrarySettings, build_library_corpus
+from pocketseq_distill.corpus.library import LibrarySettings, build_library_corpus, library_task
 from pocketseq_distill.pairs.sources import DATASET
 from pocketseq_distill.published import PUBLISHED, PublishedSettings, build_published_corpus
 
 
 def corpus_settings(recipe: Recipe) -> PublishedSettings | LibrarySettings:
-    """The table ``[corpus]``: how much to take of what the task learns from."""
+    """The table ``[corpus]``: how much to take of what the task learns from.
+
+    Raises:
+        RecipeError: what it holds, or a task without rows.
+    """
     if recipe.task in PUBLISHED:
         return recipe.settings("corpus", PublishedSettings)
+    if "pairs" not in recipe.tables:
+        library_task(recipe.task)
     return recipe.settings("corpus", LibrarySettings)
 
 
