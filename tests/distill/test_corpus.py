@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -223,6 +224,21 @@ def pairs_file(path: Path, numbers: range) -> str:
 
 
 @pytest.mark.parametrize(("others", "gone"), [(True, r"\['validation'\]"), (False, r"\['calibration', 'test'\]")])
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"train": ()}, "expected a file of pairs as train"),
+        ({"fields": {}}, "and a field at least, found none"),
+        ({"max_source_tokens": 0}, "expected max_source_tokens of 1 or more, found 0"),
+        ({"max_new_tokens": -1}, "expected max_new_tokens of 1 or more, found -1"),
+    ],
+)
+def test_pairs_of_nothing_are_refused(wrong: dict[str, Any], words: str) -> None:
+    """When the recipe is read, before any work."""
+    with pytest.raises(RecipeError, match=words):
+        PairsSettings(**{"train": ("pairs.csv",), **wrong})
+
+
 def test_a_split_of_rows_that_are_all_in_another_is_refused(tmp_path: Path, others: bool, gone: str) -> None:
     """Nothing of it would be left, and the training would go on without validation, or promise without calibration."""
     train = pairs_file(tmp_path / "train.jsonl", range(400))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pocketseq.errors import DataError
+from pocketseq.errors import DataError, RecipeError
 from pocketseq.examples import Example
 from pocketseq.template import Field, Template
 from pocketseq_distill.corpus.sources import SPLITS, Split, split_of
@@ -35,6 +35,13 @@ class PairsSettings:
     """Longest answer in tokens, end token included."""
     seed: int = 0
     """Seed of the shuffling."""
+
+    def __post_init__(self) -> None:
+        if not self.train or not self.fields:
+            raise RecipeError("[pairs]: expected a file of pairs as train, and a field at least, found none")
+        for name in ("max_source_tokens", "max_new_tokens"):
+            if (found := getattr(self, name)) < 1:
+                raise RecipeError(f"[pairs]: expected {name} of 1 or more, found {found}")
 
     @property
     def template(self) -> Template:
