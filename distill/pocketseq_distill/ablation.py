@@ -21,7 +21,7 @@ from pocketseq_distill.console import quiet_transformers
 from pocketseq_distill.distil import Data, beginning
 from pocketseq_distill.generation import TeacherModel
 from pocketseq_distill.labelling.distributions import teacher_distributions
-from pocketseq_distill.reading import Reading, read_rows, require_readable, student_as_read
+from pocketseq_distill.reading import Reading, read_rows, student_as_read
 from pocketseq_distill.rows import TokenRows
 from pocketseq_distill.students.settings import StudentSettings
 from pocketseq_distill.students.student import layer_map
@@ -128,7 +128,8 @@ def vary(
     every = [{**recipe.tables, table: {**recipe.table(table), name: value}} for value in values]
     for varied in every:  # before hours go by with the values that come first
         one = replace(recipe, tables=varied)
-        require_readable(one.settings("student", StudentSettings), one.settings("train", TrainingPlan))
+        student, plan = one.settings("student", StudentSettings), one.settings("train", TrainingPlan)
+        plan.require_readable(own_vocabulary=student.vocab_size is not None)
     bench = _Bench(teacher_path, data, folder)
     outcomes: list[Outcome] = []
     first: list[_Trained] = []

@@ -11,7 +11,6 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from pocketseq.checkpoint import CheckpointCard
-from pocketseq.errors import RecipeError
 from pocketseq.examples import Example
 from pocketseq.tokenizer import TextTokenizer
 from pocketseq_distill.corpus.vocabulary import END_ID, learn_tokenizer
@@ -42,21 +41,6 @@ class Reading:
     """Template and longest answer, in the student's tokens."""
 
 
-def require_readable(student: StudentSettings, plan: TrainingPlan) -> None:
-    """Refuse losses that do not go with the student's vocabulary.
-
-    Raises:
-        RecipeError: it learns from spans in its teacher's tokens, or from distributions, states or attention in its own.
-    """
-    if student.vocab_size is None and plan.spans:
-        raise RecipeError("training plan: spans are for a student with a vocabulary of its own; use divergence, or give vocab_size")
-    if student.vocab_size is not None and (plan.divergence or plan.hidden or plan.attention):
-        raise RecipeError(
-            "training plan: a student with a vocabulary of its own cannot be compared with its teacher token by token; "
-            "leave divergence, hidden and attention out, and give spans a weight"
-        )
-
-
 def read_rows(
     teacher: TeacherModel,
     teacher_path: Path,
@@ -79,7 +63,7 @@ def read_rows(
     Raises:
         RecipeError: a loss that does not go with the vocabulary.
     """
-    require_readable(student, plan)
+    plan.require_readable(own_vocabulary=student.vocab_size is not None)
     special = SpecialIds.of(teacher.model)
     theirs = tokenize(
         examples,

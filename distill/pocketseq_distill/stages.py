@@ -37,12 +37,12 @@ def _teacher_inputs(recipe: Recipe, run: Path) -> Any:
 
 
 def _teacher_plan(recipe: Recipe) -> TrainingPlan | None:
-    """How the teacher is trained; None where it is taken as it is, and no plan is given."""
+    """How the teacher is trained; None where it is taken as it is."""
     from pocketseq_distill.teacher import TeacherSettings
     from pocketseq_distill.training.plan import TrainingPlan
 
     settings = recipe.settings("teacher", TeacherSettings)
-    if (settings.checkpoint or settings.ensemble) and "teacher_train" not in recipe.tables:
+    if settings.checkpoint or settings.ensemble:
         return None
     plan = recipe.settings("teacher_train", TrainingPlan)
     plan.require_no_teacher(f"recipe {recipe.name!r}: [teacher_train] is of a model that has no teacher itself")
@@ -85,13 +85,15 @@ def _teacher(recipe: Recipe, run: Path) -> None:
 
 
 def _train_plan(recipe: Recipe) -> TrainingPlan:
-    """How the student is trained: not by losses for which a teacher through text has nothing to say."""
+    """How the student is trained: not by losses for which a teacher through text, or one of other tokens, has nothing to say."""
+    from pocketseq_distill.students.settings import StudentSettings
     from pocketseq_distill.teacher import TeacherSettings
     from pocketseq_distill.training.plan import TrainingPlan
 
     plan = recipe.settings("train", TrainingPlan)
     if recipe.settings("teacher", TeacherSettings).through_text:
         plan.require_no_teacher(f"recipe {recipe.name!r}: [train] has the answers alone of a teacher through text")
+    plan.require_readable(own_vocabulary=recipe.settings("student", StudentSettings).vocab_size is not None)
     return plan
 
 

@@ -214,6 +214,7 @@ def test_the_gap_of_an_earlier_student_is_left_out(run_directory: Path, capsys: 
     assert told in capsys.readouterr().err
     (run_directory / "gap.json").write_text(json.dumps(GAP))
     assert read_findings(run_directory, recipe="tiny", task="python-fix").gap is None
+    assert "gap.json: left out of the report, as it does not tell of which models it is" in capsys.readouterr().err
 
 
 def test_a_damaged_gap_is_refused(run_directory: Path) -> None:

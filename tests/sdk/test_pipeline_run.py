@@ -133,6 +133,29 @@ def test_what_a_recipe_no_longer_asks_for_is_removed(tmp_path: Path) -> None:
     assert kitchen.log == ["mix", "bake", "serve", "bake", "serve"]
 
 
+def test_inputs_that_are_not_there_cost_nothing(tmp_path: Path) -> None:
+    """Not even what the recipe no longer asks for: the mistake is mended, and perhaps the recipe too."""
+    kitchen = Kitchen()
+
+    def missing(recipe: Recipe, directory: Path) -> None:
+        if "bake" not in recipe.tables:
+            raise RecipeError("no flour")
+
+    stages = [
+        replace(stage, applies=lambda recipe: "bake" in recipe.tables)
+        if stage.name == "bake"
+        else replace(stage, inputs=missing)
+        if stage.name == "mix"
+        else stage
+        for stage in kitchen.stages()
+    ]
+    run_recipe(recipe(bake={}), tmp_path, stages=stages, report=kitchen.lines.append)
+    with pytest.raises(RecipeError, match="no flour"):
+        run_recipe(recipe(), tmp_path, stages=stages, report=kitchen.lines.append)
+    run_recipe(recipe(bake={}), tmp_path, stages=stages, report=kitchen.lines.append)
+    assert kitchen.log == ["mix", "bake", "serve"]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows holds no file")
 def test_two_runs_never_work_in_one_directory(tmp_path: Path) -> None:
     """The second is refused before it touches anything, and the directory is free when the first ends, however that is."""

@@ -27,7 +27,10 @@ def read_gap(directory: Path) -> Mapping[str, Any] | None:
         gap_section(found)
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: expected what 'pocketseq gap' writes, found no {error}; measure it again") from None
-    weights = found.get("weights", {})
+    weights = found.get("weights")
+    if weights is None:
+        print(f"{path}: left out of the report, as it does not tell of which models it is; measure it again", file=sys.stderr)
+        return None
     if changed := [name for name in ("teacher", "student") if weights.get(name) != weights_fingerprint(directory / name)]:
         print(f"{path}: left out of the report, as it is of another {' and '.join(changed)}; measure it again", file=sys.stderr)
         return None

@@ -39,7 +39,7 @@ _BATCH_TOKENS: Final = 1 << 11
 """Padded tokens that go through the teacher together, on the longer side; on a processor more of them save no time."""
 _ACCELERATOR_BATCH_TOKENS: Final = 1 << 15
 """The same on an accelerator, which idles over few: at a width of 768, hidden units of a layer are 400 MB."""
-_FORMAT: Final = "1"
+_FORMAT: Final = "2"
 
 
 def teacher_distributions(
@@ -83,7 +83,7 @@ def teacher_distributions(
         held[number] = found
     if unfit:
         print(
-            f"{folder}: {unfit} of {len(shards)} shards were damaged, of other rows, of another teacher or of another precision, "
+            f"{folder}: {unfit} of {len(shards)} shards were damaged, of other rows, of another teacher, precision or version, "
             "and were made anew",
             file=sys.stderr,
         )

@@ -46,6 +46,13 @@ class FilterSettings:
     """Share of the teacher's answers that go for having the highest cross-entropy of the input given the answer, by the labels'
     reverse model; 0.05 is what Bergamot's pipeline drops. None keeps them."""
 
+    def __post_init__(self) -> None:
+        if self.reverse_worst is not None and not 0 <= self.reverse_worst < 1:
+            raise RecipeError(f"[filter]: expected reverse_worst from 0 to below 1, found {self.reverse_worst}")
+        for name in ("longest_ratio", "repetitions"):
+            if (found := getattr(self, name)) is not None and found <= 0:
+                raise RecipeError(f"[filter]: expected {name} above 0, found {found}")
+
 
 @dataclass(frozen=True, slots=True)
 class Filtered:
@@ -160,8 +167,6 @@ def _reverse_bound(labels: Sequence[Label], settings: FilterSettings) -> float:
     """The cross-entropy of the input that is the highest to be kept."""
     if settings.reverse_worst is None:
         return inf
-    if not 0 <= settings.reverse_worst < 1:
-        raise RecipeError(f"[filter]: expected reverse_worst from 0 to below 1, found {settings.reverse_worst}")
     known = sorted(label.reverse for label in labels if label.reverse is not None)
     if not known:
         if not labels:
@@ -215,5 +220,5 @@ def _target(example: Example, label: Label | None, settings: FilterSettings) -> 
 
 
 def _declines(label: Label, example: Example) -> bool:
-    """Whether the answer is a refusal in plain words, and not because it stands in the input."""
-    return refuses(label.text) and not any(map(refuses, example.fields.values()))
+    """Whether the answer is a refusal in plain words, and neither the input nor the reference is."""
+    return refuses(label.text) and not any(map(refuses, (*example.fields.values(), example.target)))

@@ -5,23 +5,27 @@ from __future__ import annotations
 import re
 from typing import Final
 
-_ME: Final = r"(?:i(?: a|')m|we(?: a|')re)"
-_SORRY: Final = rf"(?:{_ME}(?: \w+)? (?:sorry|afraid)(?: that)?|sorry|(?:my )?apologies|i apologi[sz]e|unfortunately)"
-_MACHINE: Final = r"(?:as|i(?: a|')m) (?:just |only )?an? (?:ai\b|artificial intelligence|(?:large )?language model)"
+_SORRY: Final = r"(?:i(?: a|')m (?:\w+ )?(?:sorry|afraid)(?: that)?|sorry|(?:my )?apologies|i apologi[sz]e|unfortunately)"
+_MACHINE: Final = r"(?:as|i(?: a|')m) (?:just |only )?an? (?:ai|artificial intelligence|(?:large )?language model)\b"
 _UNABLE: Final = (
-    r"(?:(?:i|we) (?:can(?:'t|not| not)|won't|will not|must decline|do(?:n't| not) have the ability)"
-    rf"|{_ME} (?:unable|not (?:able|allowed|permitted|programmed|designed)))"
+    r"i(?: can(?:'t|not| not)| won't| will not| must decline| do(?:n't| not) have the ability"
+    r"|(?: a|')m (?:unable|not (?:able|allowed|permitted|programmed|designed)))(?: to)?"
 )
-_ASKED: Final = (
-    r"(?:(?:assist|comply)\b"
-    r"|(?:help|do|fulfill?|provide|generate|produce|create|write|answer|respond|translate|continue|engage|share|offer|give|process)\b"
-    r".{0,60}?\b(?:this|that|these|those|your|such|requests?|content|information|assistance|text|code|translations?)\b)"
+_POINTED: Final = (
+    r".{0,60}?\b(?:this|that|these|those|your|such|requests?|content|information|assistance|text|code|translations?)\b"
 )
+_SERVICE: Final = rf"(?:(?:assist|comply)\b|(?:help|fulfill?|provide|generate|translate|process)\b{_POINTED})"
+_DEED: Final = rf"(?:do|produce|create|write|answer|respond|continue|engage|share|offer|give)\b{_POINTED}"
 _REFUSAL: Final = re.compile(
-    rf"\W*(?:(?:{_SORRY}\W+(?:but )?)?(?:{_MACHINE}\W.{{0,80}}?)?{_UNABLE}(?: to)? {_ASKED}|{_MACHINE})", re.IGNORECASE
+    rf"\W*(?:(?:{_SORRY}\W+(?:but )?)(?:{_MACHINE}\W.{{0,80}}?)?{_UNABLE} (?:{_SERVICE}|{_DEED})"
+    rf"|{_MACHINE}\W.{{0,80}}?{_UNABLE} (?:{_SERVICE}|{_DEED})"
+    rf"|{_UNABLE} {_SERVICE}"
+    rf"|{_MACHINE}(?:[,.;:!]| (?:language )?model\b| assistant\b))",
+    re.IGNORECASE,
 )
-"""An apology or none, that a machine is speaking or not, what it cannot do, and a word that points at the question, since anyone
-may say that he cannot write; or that a machine is speaking alone. At the beginning: what comes to it later has answered."""
+"""That the speaker cannot do what it was asked for: what an assistant is for, or, behind an apology or the words that a machine is
+speaking, anything, since people too say that they will not answer. What it was is told by a word that points at it. Or that a
+machine is speaking alone. At the beginning: what comes to it later has answered."""
 _LONGEST: Final = 400
 
 

@@ -51,6 +51,9 @@ class StudentSettings:
     def __post_init__(self) -> None:
         if self.dropout is not None and not 0 <= self.dropout < 1:
             raise RecipeError(f"[student]: expected dropout from 0 to below 1, found {self.dropout}")
+        for name in ("vocab_size", "encoder_layers", "decoder_layers", "d_ff", "d_model"):
+            if (found := getattr(self, name)) is not None and found < 1:
+                raise RecipeError(f"[student]: expected {name} of 1 or more, found {found}")
         given = [field.name for field in fields(self) if getattr(self, field.name) != field.default]
         if self.preset is not None and (unheard := [name for name in _OF_A_COPY if name in given]):
             raise RecipeError(

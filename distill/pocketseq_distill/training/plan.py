@@ -163,6 +163,25 @@ class TrainingPlan:
         if asked := {name: weight for name in names if (weight := getattr(self, name))}:
             raise RecipeError(f"{where}: expected {' and '.join(f'{name} = 0' for name in asked)}, found {asked}; leave them out")
 
+    def require_readable(self, *, own_vocabulary: bool) -> None:
+        """Refuse losses that do not go with the student's vocabulary.
+
+        Args:
+            own_vocabulary: Whether it has one of its own, and not its teacher's.
+
+        Raises:
+            RecipeError: it learns from spans in its teacher's tokens, or from distributions, states or attention in its own.
+        """
+        if self.spans and not own_vocabulary:
+            raise RecipeError(
+                "training plan: spans are for a student with a vocabulary of its own; use divergence, or give vocab_size"
+            )
+        if own_vocabulary and (self.divergence or self.hidden or self.attention):
+            raise RecipeError(
+                "training plan: a student with a vocabulary of its own cannot be compared with its teacher token by token; "
+                "leave divergence, hidden and attention out, and give spans a weight"
+            )
+
     def to_json(self) -> dict[str, Any]:
         """The plan as plain JSON values."""
         return asdict(self)

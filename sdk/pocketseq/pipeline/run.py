@@ -66,7 +66,6 @@ def run_recipe(
         with writing(directory / "recipe.toml") as file:
             file.write(recipe.text)
         state = RunState.read(directory)
-        _leave([stage for stage in installed if not stage.applies(recipe)], state)
         if restart_at is not None:
             state.forget(restart_at)
         _run(recipe, plan, installed, state, report)
@@ -74,6 +73,7 @@ def run_recipe(
 
 def _run(recipe: Recipe, plan: Sequence[Stage], installed: Sequence[Stage], state: RunState, report: Report) -> None:
     directory, names = state.directory, [stage.name for stage in plan]
+    gone = [stage for stage in installed if not stage.applies(recipe)]
     begun = time.monotonic()
     fingerprints: dict[str, str] = {}
     for number, stage in enumerate(plan, start=1):
@@ -88,6 +88,7 @@ def _run(recipe: Recipe, plan: Sequence[Stage], installed: Sequence[Stage], stat
             else:
                 report(f"{place}: unchanged, skipped")
             continue
+        _leave(gone, state)  # not sooner: inputs that are not there have been told by now, and nothing is lost to that
         resumed = state.is_started(stage.name, fingerprint)
         started = time.monotonic()
         try:
@@ -106,6 +107,7 @@ def _run(recipe: Recipe, plan: Sequence[Stage], installed: Sequence[Stage], stat
         state.finished(stage.name, round(now - started, 3))
         left = ", ".join(names[number:]) or "none"
         report(f"{place}: done in {_clock(now - started)} · {_clock(now - begun)} elapsed · left: {left}")
+    _leave(gone, state)
 
 
 def _plan(recipe: Recipe, stages: list[Stage], until: str | None) -> list[Stage]:

@@ -102,7 +102,7 @@ def test_a_damaged_shard_is_found_by_its_hash_and_made_anew_alone(tmp_path: Path
     np.testing.assert_array_equal(ask(tmp_path, teacher).logprobs, first.logprobs)
     assert teacher.rows == 20 + 8 + 4
     assert (
-        f"{tmp_path}: 2 of 3 shards were damaged, of other rows, of another teacher or of another precision, and were made anew"
+        f"{tmp_path}: 2 of 3 shards were damaged, of other rows, of another teacher, precision or version, and were made anew"
         in capsys.readouterr().err
     )
 

@@ -99,6 +99,14 @@ def test_agreement_is_a_share_of_rows(tokenizer: TextTokenizer) -> None:
     assert filter_rows([RIGHT, WRONG, MISSING], labels, TEMPLATE, tokenizer, FilterSettings()).agreement == 0.5
 
 
+@pytest.mark.parametrize("wrong", [{"reverse_worst": 1.0}, {"longest_ratio": -1.0}, {"repetitions": 0}])
+def test_bounds_that_leave_nothing_are_refused(wrong: dict[str, float]) -> None:
+    """When the table is read, before anybody is asked for an answer."""
+    [(name, found)] = wrong.items()
+    with pytest.raises(RecipeError, match=rf"\[filter\]: expected {name} .*, found {found}"):
+        FilterSettings(**wrong)  # type: ignore[arg-type]
+
+
 def test_a_refusal_is_counted_as_one(tokenizer: TextTokenizer) -> None:
     """Apart from answers of nothing."""
     labels = {RIGHT.id: replace(label(RIGHT, ""), finish_reason="refused"), WRONG.id: label(WRONG, "")}
@@ -107,7 +115,7 @@ def test_a_refusal_is_counted_as_one(tokenizer: TextTokenizer) -> None:
 
 
 def test_a_refusal_in_plain_words_is_counted_as_one(tokenizer: TextTokenizer) -> None:
-    """Though the server called it an answer; not where it is the reference or stands in the input, or where they are kept."""
+    """Though the server called it an answer; not where the input or the reference refuses too, or where refusals are kept."""
     words = "I'm sorry, but I can't assist with that."
     labels = {row.id: label(row, words) for row in (RIGHT, WRONG)}
     filtered = filter_rows([RIGHT, WRONG], labels, TEMPLATE, tokenizer, FilterSettings())

@@ -106,7 +106,7 @@ def test_the_worst_answers_by_the_reverse_model_are_removed(reverse: Path, tmp_p
     assert len(found.samples["unlikely"]) == 2
     assert not filter_rows(rows, labels, plain, tokenizer, FilterSettings(reverse_worst=0.0)).removed
     with pytest.raises(RecipeError, match="expected reverse_worst from 0 to below 1, found 1"):
-        filter_rows(rows, labels, plain, tokenizer, FilterSettings(reverse_worst=1.0))
+        FilterSettings(reverse_worst=1.0)
     label_rows(EXAMPLES, teacher, tmp_path / "without.jsonl", LabelSettings())
     with pytest.raises(RecipeError, match=r"expected labels with .* a reverse model .* name one as reverse in \[label\]"):
         filter_rows(rows, read_labels(tmp_path / "without.jsonl", EXAMPLES), plain, tokenizer, FilterSettings(reverse_worst=0.1))

@@ -99,7 +99,7 @@ def test_a_narrower_student_learns(tmp_path: Path) -> None:
     ("settings", "message"),
     [
         (StudentSettings(d_ff=33), "d_ff: expected 1 to 32, as wide as the teacher is, found 33"),
-        (StudentSettings(d_model=0), "d_model: expected 1 to 16, as wide as the teacher is, found 0"),
+        (StudentSettings(d_model=17), "d_model: expected 1 to 16, as wide as the teacher is, found 17"),
     ],
 )
 def test_a_student_is_never_wider_than_its_teacher(settings: StudentSettings, message: str) -> None:

@@ -43,6 +43,13 @@ def test_layers_are_chosen_by_rule(total: int, keep: int, selection: str, expect
     assert select_layers(total, keep, selection) == expected  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("name", ["vocab_size", "encoder_layers", "decoder_layers", "d_ff", "d_model"])
+def test_a_student_of_nothing_is_refused(name: str) -> None:
+    """When its table is read, before a teacher is."""
+    with pytest.raises(RecipeError, match=rf"\[student\]: expected {name} of 1 or more, found 0"):
+        StudentSettings(**{name: 0})  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("keep", [0, 7])
 def test_a_student_has_one_layer_or_more_and_no_more_than_its_teacher(keep: int) -> None:
     """Other numbers are refused."""
