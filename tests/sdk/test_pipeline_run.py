@@ -173,6 +173,15 @@ def test_two_runs_never_work_in_one_directory(tmp_path: Path) -> None:
     assert another.run(tmp_path) == ["mix", "bake", "serve"]
 
 
+def test_a_directory_that_cannot_be_locked_is_named(tmp_path: Path) -> None:
+    """A run there would not be alone: nothing is run, and the sentence says where."""
+    (tmp_path / ".state.json.lock").mkdir()
+    kitchen = Kitchen()
+    with pytest.raises(RecipeError, match=r"expected a directory with files that can be locked, found: .*\.lock.*; mend that"):
+        kitchen.run(tmp_path)
+    assert kitchen.log == []
+
+
 def test_an_interrupted_stage_goes_on_with_what_it_left(tmp_path: Path) -> None:
     """What a stage wrote before it was killed is there when it is called again; stages before it are skipped."""
     kitchen = Kitchen()

@@ -45,7 +45,7 @@ def run_recipe(
 
     Raises:
         RecipeError: a stage or table of that name does not exist, a table, be it of the last stage, holds what that cannot read, or
-            another run works in the directory (Windows does not tell).
+            another run works in the directory (Windows does not tell), or none of its files can be locked.
         MissingExtraError: a library that a stage needs is not installed.
         PocketSeqError: whatever a stage raises that has not finished before.
     """
@@ -62,6 +62,10 @@ def run_recipe(
         raise RecipeError(
             f"{directory}: expected a directory that no other run works in, found one; wait for it, or choose another"
         ) from None
+    except OSError as error:
+        raise RecipeError(
+            f"{directory}: expected a directory with files that can be locked, found: {error}; mend that, or choose another"
+        ) from error
     with held:
         with writing(directory / "recipe.toml") as file:
             file.write(recipe.text)
