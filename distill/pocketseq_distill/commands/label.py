@@ -78,8 +78,9 @@ def configure(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Label what is not labelled yet."""
-    from pocketseq_distill.labelling.endpoint import EndpointTeacher, announce
+    from pocketseq_distill.labelling.endpoint import EndpointTeacher
     from pocketseq_distill.labelling.labels import LabelSettings, label_rows, unlabelled
+    from pocketseq_distill.labelling.spending import announce
 
     recipe = _recipe(args)
     given = {name: getattr(args, name) for name in ("rows", "beams", "batch_size", "processes", "ray_workers")}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -85,7 +84,7 @@ class _Opened:
     endpoints: dict[float, CloudEndpoint] = field(default_factory=dict)
     """By temperature."""
     closed: threading.Event = field(default_factory=threading.Event)
-    """Set by ``close``: a thread that was asking asks no more, and does not wait for a retry."""
+    """Set by ``close``, or an ``ask`` that failed: a thread that was asking asks no more, and does not wait for a retry."""
 
 
 class EndpointTeacher:
@@ -134,6 +133,8 @@ class EndpointTeacher:
     def ask(self, questions: Sequence[Question], how: Asking) -> list[Reply]:
         """Ask, one request for each answer; see ``Teacher.ask``.
 
+        After an error other threads that are asking end as well: with the request that is under way, which may be paid for.
+
         Raises:
             TeacherError: beams, or several answers without a temperature.
             EndpointError: the key is refused, or too many questions in a row found no answer.
@@ -144,7 +145,14 @@ class EndpointTeacher:
                 f"{how.beams} beams and temperature {how.temperature}"
             )
         opened = self._opened
-        return [self._reply(question, how, opened) for question in questions]
+        try:
+            return [self._reply(question, how, opened) for question in questions]
+        except BaseException:
+            with self._lock:
+                if self._opened is opened:  # what answers requests under way stays open, and who asks from now on is let
+                    self._opened = _Opened(opened.endpoints)
+                opened.closed.set()
+            raise
 
     def estimate(self, examples: Sequence[Example], how: Asking) -> Estimate:
         """What asking about some rows is likely to cost; nothing is sent.
@@ -289,11 +297,3 @@ def _answer(completion: Completion) -> Candidate | Reply:
         mean_logprob=completion.mean_logprob,
         finish_reason="length" if completion.finish_reason == "length" else "stop",
     )
-
-
-def announce(found: Estimate, budget: LabelBudget) -> None:
-    """Tell a person what is about to be spent, and where it stops."""
-    limits = ", ".join(
-        f"{name} {value:g}" for name in ("requests", "tokens", "cost") if (value := getattr(budget, name)) is not None
-    )
-    print(f"{found}; budget: {limits or 'none'}", file=sys.stderr)

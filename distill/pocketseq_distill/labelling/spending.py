@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -239,6 +240,14 @@ def estimate(
         cost=None if price is None else price.of(prompt_tokens=read, completion_tokens=written),
         most=None if price is None or longest is None else price.of(prompt_tokens=read, completion_tokens=longest),
     )
+
+
+def announce(found: Estimate, budget: LabelBudget) -> None:
+    """Tell a person what is about to be spent, and where it stops."""
+    limits = ", ".join(
+        f"{name} {value:g}" for name in ("requests", "tokens", "cost") if (value := getattr(budget, name)) is not None
+    )
+    print(f"{found}; budget: {limits or 'none'}", file=sys.stderr)
 
 
 def rough_tokens(text: str) -> int:

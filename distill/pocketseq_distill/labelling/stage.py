@@ -70,9 +70,10 @@ def left(recipe: Recipe, run: Path) -> str:
 
 def _ask(recipe: Recipe, run: Path, source: Path, path: Path, settings: LabelSettings) -> None:
     """Label rows; what an endpoint may cost holds for all of a run's labels."""
-    from pocketseq_distill.labelling.endpoint import EndpointTeacher, announce
+    from pocketseq_distill.labelling.endpoint import EndpointTeacher
     from pocketseq_distill.labelling.labels import fitting_file, label_rows, unlabelled
     from pocketseq_distill.labelling.opening import open_teacher
+    from pocketseq_distill.labelling.spending import announce
     from pocketseq_distill.teacher import TeacherSettings
 
     rows, template = list(read_examples(source)), CheckpointCard.read(run / "teacher").template

@@ -12,7 +12,8 @@ from pocketseq_distill.labelling.labeller import Labeller, Outcome
 def label_in_threads(examples: Sequence[Example], labeller: Labeller, threads: int) -> Iterator[list[Outcome]]:
     """Label row by row, so many at a time, and give what came of each as soon as it is there.
 
-    After an error no more rows are begun; those under way, which may be paid for, are finished and given before it is raised.
+    After an error no more rows are begun; those under way, which may be paid for, are finished and given before it is raised; a
+    teacher that failed makes no further request for them.
 
     Raises:
         PocketSeqError: what the labeller raises.

@@ -169,6 +169,28 @@ def test_whoever_asks_while_it_is_closed_sends_no_more(script: Callable[..., Scr
     assert len(teacher.ask(questions, how)[1].candidates) == 3
 
 
+def test_a_refused_key_ends_the_wait_for_a_retry(script: Callable[..., Scripted]) -> None:
+    """Whoever asks beside it learns of the failure at once and sends no more; who asks later, with another key say, is let."""
+    asked = threading.Event()
+
+    def answer(body: dict[str, Any], number: int) -> tuple[int, dict[str, Any]]:
+        asked.set()
+        return [(429, {"error": {"message": "slowly"}}), (401, {"error": {"message": "who are you"}}), said("x")][number - 1]
+
+    server = script(answer)
+    server.retry_after_ms = 200_000
+    teacher = server.teacher()
+    thread, replies = _asking(lambda: teacher.ask([Question(EXAMPLES[0].fields)], Asking()))
+    asked.wait(30)
+    with pytest.raises(EndpointAuthError, match="who are you"):
+        teacher.ask([Question(EXAMPLES[1].fields)], Asking())
+    thread.join(30)
+    assert [reply.failure for reply in replies] == ["unavailable"]
+    assert len(server.bodies) == 2
+    assert teacher.ask([Question(EXAMPLES[0].fields)], Asking())[0].candidates[0].text == "x"
+    teacher.close()
+
+
 def test_closing_ends_the_wait_for_a_retry(script: Callable[..., Scripted]) -> None:
     """However long the endpoint asked to be left alone: a labelling that is stopped stops."""
     server = script(lambda body, number: (429, {"error": {"message": "slowly"}}))
