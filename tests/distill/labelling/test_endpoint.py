@@ -193,11 +193,19 @@ def test_a_refused_key_ends_the_wait_for_a_retry(script: Callable[..., Scripted]
 
 def test_closing_ends_the_wait_for_a_retry(script: Callable[..., Scripted]) -> None:
     """However long the endpoint asked to be left alone: a labelling that is stopped stops."""
-    server = script(lambda body, number: (429, {"error": {"message": "slowly"}}))
+    asked = threading.Event()
+
+    def answer(body: dict[str, Any], number: int) -> tuple[int, dict[str, Any]]:
+        asked.set()
+        return 429, {"error": {"message": "slowly"}}
+
+    server = script(answer)
     server.retry_after_ms = 200_000
     teacher = server.teacher()
     thread, replies = _asking(lambda: teacher.ask([Question(EXAMPLES[0].fields)], Asking()))
-    thread.join(1.0)  # long enough to be in it
+    asked.wait(30)
+    with teacher.spending._settled:  # the last thing before it
+        teacher.spending._settled.wait_for(lambda: not teacher.spending._under_way, 30)
     teacher.close()
     thread.join(30)
     assert [reply.failure for reply in replies] == ["unavailable"]
