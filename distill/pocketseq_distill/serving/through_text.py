@@ -58,13 +58,28 @@ class ThroughText:
             raise queue.Full
         self._taken += len(inputs)
         try:
-            async with self._free:
+            await self._turn(http)
+            try:
                 if await http.is_disconnected():
                     raise client_gone()
                 choices = await _apart(lambda: self._choices(inputs, question))
+            finally:
+                self._free.release()
         finally:
             self._taken -= len(inputs)
         return JSONResponse(reply.whole(choices, None))
+
+    async def _turn(self, http: HttpRequest) -> None:
+        """Wait until the teacher is free, and take it; a client that goes away meanwhile waits no longer."""
+        waiting = asyncio.timeout(None)  # ends when the client goes, at no time of its own
+        gone = asyncio.create_task(_end_when_gone(http, waiting))
+        try:
+            async with waiting:
+                await self._free.acquire()
+        except TimeoutError:
+            raise client_gone() from None
+        finally:
+            gone.cancel()
 
     def _inputs(self, question: Question) -> list[Input]:
         inputs = []
@@ -84,6 +99,12 @@ class ThroughText:
             best = given.candidates[0]
             choices.append(Choice(index, best.text, None, best.finish_reason))
         return choices
+
+
+async def _end_when_gone(http: HttpRequest, waiting: asyncio.Timeout) -> None:
+    while (await http.receive())["type"] != "http.disconnect":
+        pass
+    waiting.reschedule(asyncio.get_running_loop().time())
 
 
 async def _apart(work: Callable[[], T]) -> T:

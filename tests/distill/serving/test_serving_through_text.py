@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 from pathlib import Path
@@ -16,13 +18,20 @@ from types import ModuleType
 
 import openai
 import pytest
+from starlette.requests import Request
+from starlette.responses import Response
 
 from pocketseq import CloudEndpoint
 from pocketseq.errors import PocketSeqError
+from pocketseq_distill.labelling.function import FunctionTeacher
 from pocketseq_distill.serving.app import Api
+from pocketseq_distill.serving.problems import ApiError
+from pocketseq_distill.serving.questions import read_completion
+from pocketseq_distill.serving.replies import CompletionReply
 from pocketseq_distill.serving.server import open_answering
+from pocketseq_distill.serving.through_text import ThroughText
 
-from .conftest import listening
+from .conftest import TEMPLATE, listening
 
 HEAD = '[recipe]\nname = "own"\ntask = "own"\nformat = 1\n'
 TEACHER = """
@@ -123,6 +132,46 @@ def test_who_went_away_is_not_answered(url: str, teacher: ModuleType) -> None:
         assert first.result(30).choices[0].text == "FIRST"
         assert client.completions.create(model="run", prompt="last").choices[0].text == "LAST"
     assert teacher.seen == [["first"], ["last"]]
+
+
+def test_who_went_away_makes_room_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the teacher is at work on another's prompt: a client that left takes no place of those that wait."""
+    monkeypatch.setattr("pocketseq_distill.serving.through_text.MAX_WAITING", 2)
+    seen: list[str] = []
+    entered, gate = threading.Event(), threading.Event()
+
+    def answer(rows: Sequence[Mapping[str, str]]) -> list[str]:
+        seen.extend(row["text"] for row in rows)
+        entered.set()
+        assert gate.wait(60)
+        return ["x"] * len(rows)
+
+    async def serve() -> None:
+        served, leaving = ThroughText(FunctionTeacher(answer), TEMPLATE, max_batch=4), asyncio.Event()
+
+        def ask(prompt: str, leaving: asyncio.Event) -> asyncio.Task[Response]:
+            async def receive() -> dict[str, str]:
+                await leaving.wait()
+                return {"type": "http.disconnect"}
+
+            question = read_completion({"model": "run", "prompt": prompt}, model="run")
+            return asyncio.create_task(served.respond(Request({"type": "http"}, receive), question, CompletionReply("run")))
+
+        answered = [ask("first", asyncio.Event())]
+        assert await asyncio.to_thread(entered.wait, 30)
+        left = ask("left", leaving)
+        await asyncio.sleep(0)
+        leaving.set()
+        try:
+            with pytest.raises(ApiError, match="the client closed the connection"):
+                await asyncio.wait_for(left, 30)
+            answered.append(ask("last", asyncio.Event()))
+        finally:
+            gate.set()
+        assert [response.status_code for response in await asyncio.gather(*answered)] == [200, 200]
+
+    asyncio.run(serve())
+    assert seen == ["first", "last"]
 
 
 def test_too_many_waiting_prompts_are_a_503(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
