@@ -31,10 +31,10 @@ def check_local(headers: Headers) -> None:
     """
     host, origin = headers.get("host", ""), headers.get("origin")
     name = _name(f"//{host}")
-    if not (name == "localhost" or _is_address(name)):
+    if not (_is_localhost(name) or _is_address(name)):
         raise ApiError(403, f"expected 'localhost' or an address as Host, found {host[:80]!r}; a server with a key takes any")
     # An origin of another scheme is an application's or an extension's, which a person has installed.
-    if origin is not None and (origin == "null" or (origin.startswith(("http:", "https:")) and not is_loopback(_name(origin)))):
+    if origin is not None and (origin == "null" or (origin.startswith(("http:", "https:")) and not _is_own(_name(origin)))):
         raise ApiError(403, f"expected no web page of another site, found {origin[:80]!r} as Origin; a server with a key takes any")
 
 
@@ -43,6 +43,15 @@ def _name(url: str) -> str:
         return urlsplit(url).hostname or ""
     except ValueError:
         return ""
+
+
+def _is_own(name: str) -> bool:
+    return _is_localhost(name) or is_loopback(name)
+
+
+def _is_localhost(name: str) -> bool:
+    """Whether a name is kept for this machine (RFC 6761, section 6.3): no other site can have one under it."""
+    return f".{name.removesuffix('.')}".endswith(".localhost")
 
 
 def _is_address(name: str) -> bool:

@@ -126,9 +126,11 @@ def test_the_key_is_required(model: TeacherModel, serve: Callable[..., Any]) -> 
     [
         ({"Host": "far.example"}, "expected 'localhost' or an address as Host, found 'far.example'"),
         ({"Host": "localhost.far.example:8000"}, "expected 'localhost' or an address as Host"),
+        ({"Host": "notlocalhost"}, "expected 'localhost' or an address as Host"),
         ({"Host": "[::1"}, "expected 'localhost' or an address as Host"),
         ({"Origin": "https://far.example"}, "found 'https://far.example' as Origin"),
         ({"Origin": "http://localhost.far.example"}, "as Origin"),
+        ({"Origin": "http://notlocalhost"}, "as Origin"),
         ({"Origin": "http://[::1"}, "as Origin"),
         ({"Origin": "null"}, "as Origin"),
     ],
@@ -149,10 +151,14 @@ def test_web_pages_of_other_sites_are_kept_out(
     [
         {"Host": "localhost:8000"},
         {"Host": "LOCALHOST"},
+        {"Host": "localhost.:8000"},
+        {"Host": "app.localhost:8000"},
         {"Host": "[::1]:8000"},
         {"Host": "192.0.2.1"},
         {"Origin": "http://localhost:3000"},
         {"Origin": "http://127.0.0.1"},
+        {"Origin": "http://app.localhost:3000"},
+        {"Origin": "https://tauri.localhost"},
         {"Origin": "vscode-webview://1a2b"},
     ],
 )
