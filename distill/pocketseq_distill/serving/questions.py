@@ -24,15 +24,21 @@ _NEUTRAL: Final[Mapping[str, tuple[object, ...]]] = {
     "function_call": ("none",),
     "functions": ([],),
     "logit_bias": ({},),
+    "min_p": (0,),
+    "modalities": (["text"],),
     "n": (1,),
     "presence_penalty": (0,),
+    "reasoning_effort": ("none",),
+    "repetition_penalty": (1,),
     "response_format": ({"type": "text"},),
     "stop": ([],),
     "suffix": ("",),
     "tool_choice": ("none",),
     "tools": ([],),
+    "top_k": (-1, 0),
     "top_logprobs": (0,),
     "top_p": (1,),
+    "verbosity": ("medium",),
 }
 """Fields that an answer of this server does not heed, with the values at which that makes no difference."""
 
@@ -42,6 +48,8 @@ _CHAT: Final = _COMPLETION - {"prompt"} | {"max_completion_tokens", "messages"}
 
 _HARMLESS: Final = frozenset(
     (
+        "cache_prompt",
+        "keep_alive",
         "metadata",
         "parallel_tool_calls",
         "prompt_cache_key",

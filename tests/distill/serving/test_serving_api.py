@@ -215,9 +215,12 @@ def test_context_is_cut_to_its_budget(served: Served) -> None:
 
 def test_fields_that_change_nothing_pass(served: Served) -> None:
     """Clients that spell out the defaults of fields that this server does not heed are served; so are those that say who asks."""
-    neutral = {"n": 1, "top_p": 1, "presence_penalty": 0, "stop": None, "top_k": None, "best_of": 1, "echo": False}
+    neutral = {"n": 1, "top_p": 1, "presence_penalty": 0, "stop": None, "best_of": 1, "echo": False}
+    neutral.update(min_p=0.0, repetition_penalty=1.0, reasoning_effort="none", verbosity="medium", modalities=["text"])
     neutral.update(user="somebody", store=False, metadata={"job": "1"}, safety_identifier="a", prompt_cache_key="b")
-    assert served.post("/v1/completions", {"model": "tiny", "prompt": "x", **neutral})[0] == 200
+    neutral.update(cache_prompt=True, keep_alive="5m")
+    for top_k in (None, 0, -1):
+        assert served.post("/v1/completions", {"model": "tiny", "prompt": "x", **neutral, "top_k": top_k})[0] == 200
 
 
 def test_concurrent_requests_share_batches(model: TeacherModel, serve: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
