@@ -223,7 +223,6 @@ def pairs_file(path: Path, numbers: range) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize(("others", "gone"), [(True, r"\['validation'\]"), (False, r"\['calibration', 'test'\]")])
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
@@ -239,6 +238,7 @@ def test_pairs_of_nothing_are_refused(wrong: dict[str, Any], words: str) -> None
         PairsSettings(**{"train": ("pairs.csv",), **wrong})
 
 
+@pytest.mark.parametrize(("others", "gone"), [(True, r"\['validation'\]"), (False, r"\['calibration', 'test'\]")])
 def test_a_split_of_rows_that_are_all_in_another_is_refused(tmp_path: Path, others: bool, gone: str) -> None:
     """Nothing of it would be left, and the training would go on without validation, or promise without calibration."""
     train = pairs_file(tmp_path / "train.jsonl", range(400))

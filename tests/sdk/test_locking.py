@@ -14,7 +14,8 @@ from pocketseq.locking import take_lock
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="Windows holds no file"),
-    pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning"),  # the children below do next to nothing
+    # The children below do next to nothing, whatever other tests' libraries have threads in this process.
+    pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning", "ignore:.*os.fork:RuntimeWarning"),
 ]
 
 

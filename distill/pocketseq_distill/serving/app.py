@@ -129,7 +129,8 @@ async def _refuse(_: HttpRequest, error: Exception) -> Response:
         error = ApiError(503, "expected a free place, found too many requests waiting; try again later")
     elif isinstance(error, HTTPException):
         headers = error.headers
-        expected = (headers or {}).get("Allow") or "/health, or models, completions or chat/completions under /v1"
+        allowed = sorted((headers or {}).get("Allow", "").split(", "))  # as the framework gives them, in no order
+        expected = ", ".join(filter(None, allowed)) or "/health, or models, completions or chat/completions under /v1"
         error = ApiError(error.status_code, f"{error.detail}: expected {expected}")
     elif not isinstance(error, ApiError):
         error = ApiError(500, "the server failed to answer; its log says why")
