@@ -28,6 +28,22 @@ def writing(path: Path) -> Iterator[TextIO]:
         aside.unlink(missing_ok=True)
 
 
+def append(path: Path, content: bytes) -> None:
+    """Write behind what a file holds, all of it or nothing.
+
+    Raises:
+        OSError: the disk is full or fails; what was written of it is taken back.
+    """
+    with path.open("ab", buffering=0) as file:
+        before = file.tell()
+        try:
+            while content:  # a disk that fills up takes a part before it fails
+                content = content[file.write(content) :]
+        except OSError:
+            file.truncate(before)
+            raise
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON document for people and programs; a list of nothing but numbers stands on one line."""
     text = json.dumps(value, ensure_ascii=False, indent=2)

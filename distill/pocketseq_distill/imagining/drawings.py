@@ -9,7 +9,7 @@ from typing import Any
 
 from pocketseq.errors import LabellingError
 from pocketseq.examples import Example
-from pocketseq.files import digest, writing
+from pocketseq.files import append, digest, writing
 
 
 class DrawnFile:
@@ -54,16 +54,8 @@ class DrawnFile:
         Raises:
             LabellingError: the disk is full or fails; what was written of it is taken back.
         """
-        rest = _lines(drawn)
         try:
-            with self.path.open("ab", buffering=0) as file:
-                before = file.tell()
-                try:
-                    while rest:  # a disk that fills up takes a part before it fails
-                        rest = rest[file.write(rest) :]
-                except OSError:
-                    file.truncate(before)
-                    raise
+            append(self.path, _lines(drawn))
         except OSError as error:
             raise self._unwritable(error) from error
 

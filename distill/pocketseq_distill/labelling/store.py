@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, Self
 
 from pocketseq.errors import DataError, LabellingError
 from pocketseq.examples import Example
-from pocketseq.files import digest, write_json, writing
+from pocketseq.files import append, digest, write_json, writing
 from pocketseq.locking import take_lock
 from pocketseq_distill.labelling.label import Label, source_digest
 
@@ -102,15 +102,9 @@ class LabelFile:
         Raises:
             LabellingError: the disk is full or fails; what was written of these labels is taken back.
         """
-        before = self.path.stat().st_size
-        rest = "".join(_line(label) for label in labels).encode()
         try:
-            with self.path.open("ab", buffering=0) as file:
-                while rest:  # a disk that fills up takes a part before it fails
-                    rest = rest[file.write(rest) :]
+            append(self.path, "".join(_line(label) for label in labels).encode())
         except OSError as error:
-            with self.path.open("r+b") as file:
-                file.truncate(before)
             raise self._unwritable(error) from error
 
     def read(self, examples: Sequence[Example], *, damaged: Literal["refuse", "skip"] = "refuse") -> dict[str, Label]:
